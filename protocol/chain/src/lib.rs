@@ -1,0 +1,15 @@
+//! Tallybook on Solana, once for all clients: where its accounts are, how its instructions are written, how its
+//! accounts are read, and the one shape of transaction that a sponsor pays for. No I/O.
+//!
+//! Reading path: [`address`] → [`instruction`] → [`account`] → [`deposit`].
+#![forbid(unsafe_code)]
+
+pub mod account;
+pub mod address;
+pub mod deposit;
+pub mod instruction;
+pub mod transaction;
+
+pub use account::{BookView, PageView, TokenAccountView};
+pub use address::PROGRAM_ID;
+pub use solana_address::Address;

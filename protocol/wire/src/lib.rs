@@ -1,0 +1,37 @@
+//! The JSON and headers of x402 v2 and of the scheme `@tallybook/channel`, as types. No I/O.
+//!
+//! Parse, don't validate: a value of these types is well formed (keys are 32 bytes, amounts are decimal strings of
+//! base units, a transaction fits its cap), so nothing downstream checks again. Every input has a cap
+//! ([`MAX_HEADER_BYTES`], [`MAX_BODY_BYTES`]) and every failure is a [`Rejection`](tallybook_rules::Rejection). Members
+//! that are not known are tolerated, as x402 asks, and kept where the other side compares an echo.
+//!
+//! Reading path: [`PaymentRequired`] (402) → [`PaymentPayload`] (the answer to it) → [`FacilitatorRequest`] and
+//! [`VerifyResponse`], [`SettleResponse`] (resource server ⇄ facilitator) → [`Offer`] and the other views.
+#![forbid(unsafe_code)]
+
+mod bytes;
+mod decimal;
+mod envelope;
+mod facilitator;
+mod network;
+mod payment;
+mod reason;
+mod requirements;
+mod views;
+
+pub use bytes::{Key, MAX_TRANSACTION_BYTES, Signature, TransactionBytes};
+pub use envelope::{
+    MAX_BODY_BYTES, MAX_HEADER_BYTES, PAYMENT_REQUIRED, PAYMENT_RESPONSE, PAYMENT_SIGNATURE, body, header, read_body,
+    read_header,
+};
+pub use facilitator::{
+    AnswerExtra, FacilitatorRequest, Kind, KindExtra, ReleaseRequest, ReleaseResponse, SettleRequest, SettleResponse,
+    SupportedResponse, VerifyRequest, VerifyResponse,
+};
+pub use network::{Network, SCHEME, Scheme, Version};
+pub use payment::{Channel, ChannelPayload, Deposit, PaymentPayload, Voucher};
+pub use reason::{Reason, Refusal};
+pub use requirements::{
+    Accept, ChannelState, Extra, PaymentRequired, PaymentRequirements, ResourceInfo, VoucherState,
+};
+pub use views::{BatchList, BatchStatus, BatchView, ChannelStatus, ChannelView, Health, HealthStatus, Offer};

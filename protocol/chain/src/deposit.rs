@@ -1,0 +1,68 @@
+//! The one shape of transaction that opens a channel at a sponsor's expense: compute limit, compute price, `open`, and a
+//! memo with the channel's id, in a legacy or v0 message with static accounts only.
+
+use crate::account::{BookView, PageView};
+use crate::address::PROGRAM_ID;
+use crate::instruction::{Instructions, NewChannel};
+use crate::transaction::{compute_unit_limit, compute_unit_price, memo};
+use solana_address::Address;
+use solana_hash::Hash;
+use solana_instruction::Instruction;
+use solana_message::{VersionedMessage, legacy};
+use tallybook_rules::signing::channel_id;
+use tallybook_rules::{Rejection, Status};
+
+/// What an `open` needs, with room: about 25,000 units were measured.
+pub const COMPUTE_UNITS: u32 = 60_000;
+/// The compute price that clients offer unless told otherwise, in micro-lamports a unit.
+pub const COMPUTE_PRICE: u64 = 1_000;
+
+/// The id of the channel that `new` would open; [`Rejection::SlotTaken`] or [`Rejection::WrongGeneration`] when the
+/// page says that it would not.
+pub fn expected_channel_id(page: &PageView, new: &NewChannel) -> Result<[u8; 32], Rejection> {
+    let slot = page.slot(new.slot)?;
+    if slot.status()? != Status::Free {
+        return Err(Rejection::SlotTaken);
+    }
+    if slot.generation.checked_add(1) != Some(new.generation) {
+        return Err(Rejection::WrongGeneration);
+    }
+    Ok(channel_id(
+        &page.header.page_domain,
+        new.slot,
+        new.generation,
+        &new.payer.to_bytes(),
+        &new.signer,
+    ))
+}
+
+/// The memo of a deposit: the channel's id in hexadecimal, which also makes each opening's transaction unique.
+pub fn memo_text(channel_id: &[u8; 32]) -> String {
+    channel_id.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The four instructions, in their order.
+pub fn instructions(book: &BookView, new: &NewChannel, channel_id: &[u8; 32]) -> [Instruction; 4] {
+    [
+        compute_unit_limit(COMPUTE_UNITS),
+        compute_unit_price(COMPUTE_PRICE),
+        Instructions::new(PROGRAM_ID).open(book, new),
+        memo(&memo_text(channel_id)),
+    ]
+}
+
+/// The message for payer and sponsor to sign; the sponsor pays the fee and is in no instruction.
+pub fn message(
+    book: &BookView,
+    new: &NewChannel,
+    channel_id: &[u8; 32],
+    fee_payer: &Address,
+    blockhash: Hash,
+) -> VersionedMessage {
+    let instructions = instructions(book, new, channel_id);
+    VersionedMessage::Legacy(legacy::Message::new_with_blockhash(
+        &instructions,
+        Some(fee_payer),
+        &blockhash,
+    ))
+}

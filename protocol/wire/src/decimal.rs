@@ -1,0 +1,43 @@
+//! Amounts as x402 writes them: decimal strings of base units, `"500"`. For `#[serde(with = "decimal")]`.
+
+use serde::{Deserialize, Deserializer, Serializer, de::Error};
+use std::borrow::Cow;
+use tallybook_rules::{Amount, Rejection};
+
+/// Reads `0`, or digits without a leading zero, up to 2^64 − 1. One amount has one spelling.
+pub(crate) fn parse(text: &str) -> Result<Amount, Rejection> {
+    let canonical = text == "0" || (!text.starts_with('0') && text.bytes().all(|digit| digit.is_ascii_digit()));
+    match text.parse() {
+        Ok(base_units) if canonical => Ok(Amount::new(base_units)),
+        _ => Err(Rejection::MalformedAmount),
+    }
+}
+
+pub(crate) fn serialize<S: Serializer>(amount: &Amount, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(amount)
+}
+
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Amount, D::Error> {
+    parse(&Cow::<str>::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+/// The same where the amount may be left out, be `null`, or be `""` (which x402 writes for "none").
+pub(crate) mod option {
+    use super::{Amount, Cow, Deserialize, Deserializer, Error, Serializer, parse};
+
+    #[expect(clippy::ref_option, reason = "the signature that serde calls")]
+    pub(crate) fn serialize<S: Serializer>(amount: &Option<Amount>, serializer: S) -> Result<S::Ok, S::Error> {
+        match amount {
+            Some(amount) => serializer.collect_str(amount),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Amount>, D::Error> {
+        match Option::<Cow<'_, str>>::deserialize(deserializer)? {
+            None => Ok(None),
+            Some(text) if text.is_empty() => Ok(None),
+            Some(text) => parse(&text).map(Some).map_err(D::Error::custom),
+        }
+    }
+}
