@@ -31,7 +31,5 @@ pub use facilitator::{
 pub use network::{Network, SCHEME, Scheme, Version};
 pub use payment::{Channel, ChannelPayload, Deposit, PaymentPayload, Voucher};
 pub use reason::{Reason, Refusal};
-pub use requirements::{
-    Accept, ChannelState, Extra, PaymentRequired, PaymentRequirements, ResourceInfo, VoucherState,
-};
+pub use requirements::{Accept, ChannelState, Extra, PaymentRequired, PaymentRequirements, ResourceInfo, VoucherState};
 pub use views::{BatchList, BatchStatus, BatchView, ChannelStatus, ChannelView, Health, HealthStatus, Offer};
