@@ -2,7 +2,7 @@ use tallybook_rules::half_aggregation::MAX_ROWS;
 use tallybook_rules::signing::VerifiedVoucher;
 use tallybook_rules::{Amount, Rejection};
 
-/// One row of a batch: the newest voucher of the channel in a slot, and what the chain had settled when it was planned.
+/// One row of a batch: the newest voucher of the channel in a slot, and what the chain showed of it when it was planned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ClaimRow {
     /// The channel's slot in the batch's page.
@@ -11,12 +11,14 @@ pub struct ClaimRow {
     pub voucher: VerifiedVoucher,
     /// What was settled on chain when the batch was planned.
     pub settled: Amount,
+    /// The deposit on chain when the batch was planned: the most that can be settled.
+    pub deposit: Amount,
 }
 
 impl ClaimRow {
-    /// What the claim is expected to add on chain.
+    /// What the claim is expected to add on chain: up to `min(cumulative, deposit)`.
     pub fn gain(&self) -> Amount {
-        self.voucher.voucher().cumulative.less(self.settled)
+        self.voucher.voucher().cumulative.min(self.deposit).less(self.settled)
     }
 }
 
@@ -68,4 +70,38 @@ impl Batch {
         };
         Some((half(left), half(right)))
     }
+}
+
+/// One sending of a transaction of a batch. Durable before the transaction leaves the house, so that after a crash the
+/// chain can be asked about it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Attempt {
+    /// The transaction's signature, which is also its name.
+    pub signature: [u8; 64],
+    /// The block height after which the transaction can land no more.
+    pub last_valid_block_height: u64,
+}
+
+/// A transaction of a batch that is confirmed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Landed {
+    /// The transaction's signature.
+    pub signature: [u8; 64],
+    /// How many rows it claimed.
+    pub rows: u32,
+    /// What the sponsor paid for it, in lamports.
+    pub fee_lamports: u64,
+    /// What it used of the chain, in compute units.
+    pub compute_units: u64,
+}
+
+/// How a batch ended. What it settled is read from the page, never taken from here.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Outcome {
+    /// The transactions that are confirmed: one, or several after a bisection.
+    pub landed: Vec<Landed>,
+    /// The rows that the chain refuses, by slot.
+    pub refused: Vec<(u8, Rejection)>,
+    /// True while the fate of an attempt is not known: the chain must be asked again.
+    pub unknown: bool,
 }

@@ -1,3 +1,28 @@
-//! The ledger: which vouchers are accepted, and which are claimed together. Pure: no clock, no disk, no async.
+//! The ledger: which vouchers are accepted, and which are claimed together.
+//!
+//! Pure: no clock (`now` is an argument, in Unix seconds), no disk, no async. One writer owns a [`Ledger`], asks it, and
+//! makes the [`Change`] that comes back durable before it answers anybody.
+//!
+//! Two guarantees, both tested as properties:
+//! * what is accepted, [`tallybook_rules::Slot::claim`] settles in full: the decision *is* a claim on a copy of the slot;
+//! * `settled ≤ charged ≤ signed ≤ deposit` after every call, see [`Channel::check`].
+//!
+//! Reading path: [`Channel`] (four numbers) → [`Ledger::reserve`], [`Ledger::commit`] (a call) → [`Ledger::observe`] (the
+//! chain) → [`Ledger::plan`] (claims) → [`Change`] (what is durable).
+#![forbid(unsafe_code)]
+
 mod batch;
-pub use batch::{Batch, ClaimRow};
+mod board;
+mod change;
+mod channel;
+mod ledger;
+mod observe;
+mod plan;
+
+pub use batch::{Attempt, Batch, ClaimRow, Landed, Outcome};
+pub use board::{Held, PageView};
+pub use change::{BatchRecord, Change, ChannelRecord, Progress, RowRecord, State};
+pub use channel::{Channel, Place, Reservation};
+pub use ledger::{Committed, Ledger, Refused, Settings};
+pub use observe::{Event, Finality, Observed};
+pub use plan::Policy;

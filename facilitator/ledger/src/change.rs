@@ -1,0 +1,163 @@
+use crate::channel::{Place, Stored};
+use crate::{Attempt, Batch, Landed, Outcome};
+use tallybook_rules::signing::SignedVoucher;
+use tallybook_rules::{Amount, Rejection};
+
+/// What is durable of a channel; written whole each time, so that the last write is the truth.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ChannelRecord {
+    /// Where the channel is.
+    pub place: Place,
+    /// Who funded it.
+    pub payer: [u8; 32],
+    /// Whose vouchers bind it.
+    pub signer: [u8; 32],
+    /// The newest voucher, with its full signature: aggregation cannot be undone.
+    pub voucher: SignedVoucher,
+    /// What calls cost so far.
+    pub charged: Amount,
+    /// Since when something is charged and not settled, in Unix seconds; 0 when nothing is.
+    pub unsettled_since: i64,
+    /// Since when the payer wants out by a refund, in Unix seconds; 0 when not.
+    pub leaving_since: i64,
+}
+
+impl ChannelRecord {
+    /// Verifies the voucher again: a disk is trusted no more than a network.
+    pub(crate) fn verify(self) -> Result<Stored, Rejection> {
+        let voucher = self.voucher.verify(&self.signer)?;
+        if self.charged > self.voucher.cumulative {
+            // A claim that somebody else made may have charged more than this voucher says, but that is read from the
+            // chain and never stored without its voucher.
+            return Err(Rejection::InvariantBroken);
+        }
+        Ok(Stored { record: self, voucher })
+    }
+}
+
+/// One row of a batch, as it is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RowRecord {
+    /// The channel's slot.
+    pub slot: u8,
+    /// The channel.
+    pub channel_id: [u8; 32],
+    /// The claimed cumulative amount.
+    pub cumulative: Amount,
+    /// What was settled when the batch was planned.
+    pub settled: Amount,
+}
+
+/// How far a batch has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// Decided, and perhaps on its way: after a crash, the chain is asked about its attempts.
+    Sending,
+    /// Every row is settled on chain.
+    Confirmed,
+    /// Ended with some row refused or expired; what is still owed is planned anew.
+    Failed,
+}
+
+/// A batch with everything that happened to it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BatchRecord {
+    /// Counts up from 1, in the order of planning.
+    pub id: u64,
+    /// The page.
+    pub page: [u8; 32],
+    /// The rows.
+    pub rows: Vec<RowRecord>,
+    /// What it was expected to add on chain.
+    pub gain: Amount,
+    /// When it was planned, in Unix seconds.
+    pub planned_at: i64,
+    /// When it ended, in Unix seconds; 0 before.
+    pub ended_at: i64,
+    /// How far it has come.
+    pub state: State,
+    /// Every sending, oldest first.
+    pub attempts: Vec<Attempt>,
+    /// The transactions that are confirmed.
+    pub landed: Vec<Landed>,
+    /// The rows that the chain refused, by slot.
+    pub refused: Vec<(u8, Rejection)>,
+}
+
+impl BatchRecord {
+    /// The record of a batch that was just planned.
+    pub fn planned(id: u64, batch: &Batch, now: i64) -> Result<Self, Rejection> {
+        let rows = batch.rows().iter().map(|row| RowRecord {
+            slot: row.slot,
+            channel_id: row.voucher.voucher().channel_id,
+            cumulative: row.voucher.voucher().cumulative,
+            settled: row.settled,
+        });
+        Ok(Self {
+            id,
+            page: *batch.page(),
+            rows: rows.collect(),
+            gain: batch.gain()?,
+            planned_at: now,
+            ended_at: 0,
+            state: State::Sending,
+            attempts: Vec::new(),
+            landed: Vec::new(),
+            refused: Vec::new(),
+        })
+    }
+
+    /// Takes one step; the memory and the disk do the same.
+    pub fn advance(&mut self, progress: &Progress) {
+        match progress {
+            Progress::Sending(attempt) => self.attempts.push(*attempt),
+            Progress::Ended { outcome, at } => {
+                let landed: usize = outcome
+                    .landed
+                    .iter()
+                    .map(|landed| usize::try_from(landed.rows).unwrap_or(usize::MAX))
+                    .fold(0, usize::saturating_add);
+                let whole = outcome.refused.is_empty() && landed >= self.rows.len();
+                self.state = if whole { State::Confirmed } else { State::Failed };
+                self.landed.clone_from(&outcome.landed);
+                self.refused.clone_from(&outcome.refused);
+                self.ended_at = *at;
+            }
+        }
+    }
+}
+
+/// A step of a batch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// A transaction is about to be sent.
+    Sending(Attempt),
+    /// Nothing of the batch is on its way any more.
+    Ended {
+        /// How it ended.
+        outcome: Outcome,
+        /// When, in Unix seconds.
+        at: i64,
+    },
+}
+
+/// What must be durable before anybody is answered, or anything is sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// A channel's record, new or in the place of the former one.
+    Channel(ChannelRecord),
+    /// The channel is over on chain: kept, but not loaded again.
+    Over {
+        /// The channel.
+        channel_id: [u8; 32],
+    },
+    /// A new batch.
+    Planned(BatchRecord),
+    /// A step of the batch `id`.
+    Batch {
+        /// Which one.
+        id: u64,
+        /// What happened.
+        progress: Progress,
+    },
+}

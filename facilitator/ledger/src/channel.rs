@@ -1,0 +1,264 @@
+use crate::ChannelRecord;
+use tallybook_rules::signing::{SignedVoucher, VerifiedVoucher};
+use tallybook_rules::{Amount, Rejection, Slot, Status};
+
+/// Where a channel is: a slot of a page, in one generation.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Place {
+    /// The page's address.
+    pub page: [u8; 32],
+    /// The slot's number.
+    pub slot: u8,
+    /// How often the slot was opened, this time included.
+    pub generation: u32,
+}
+
+/// A call that is under way: its voucher is held, and nothing is charged yet. Not durable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reservation {
+    /// What will be charged.
+    pub voucher: VerifiedVoucher,
+    /// When it ends by itself, in Unix seconds.
+    pub expires: i64,
+}
+
+/// A channel as the ledger knows it: what the chain showed last, and what was signed and charged here since.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Channel {
+    pub(crate) id: [u8; 32],
+    pub(crate) place: Place,
+    /// As last read from the chain; written by [`crate::Ledger::observe`] alone.
+    pub(crate) on_chain: Slot,
+    /// The largest deposit that the chain has shown; above `on_chain.deposit` only after a refund.
+    pub(crate) funded: Amount,
+    /// The deposit that is final: no fork can take it back any more.
+    pub(crate) final_deposit: Amount,
+    /// What calls cost so far.
+    pub(crate) charged: Amount,
+    /// The newest voucher that paid for a call; none before the first.
+    pub(crate) newest: Option<VerifiedVoucher>,
+    /// Since when something is charged and not settled, in Unix seconds; 0 when nothing is.
+    pub(crate) unsettled_since: i64,
+    /// Since when the payer wants out by a refund, in Unix seconds; 0 when not. Never taken back.
+    pub(crate) leaving_since: i64,
+    /// The call under way.
+    pub(crate) reservation: Option<Reservation>,
+    /// True while a batch with this channel is on its way.
+    pub(crate) in_flight: bool,
+    /// Not to be claimed before this time, in Unix seconds, since the chain refused its row.
+    pub(crate) claim_after: i64,
+}
+
+impl Channel {
+    /// A channel that the chain shows at `place`, with what was stored of it.
+    pub(crate) fn seen(id: [u8; 32], place: Place, on_chain: Slot, stored: Option<Stored>) -> Result<Self, Rejection> {
+        let mut channel = Self {
+            id,
+            place,
+            on_chain,
+            funded: on_chain.deposit,
+            final_deposit: Amount::ZERO,
+            charged: on_chain.settled,
+            newest: None,
+            unsettled_since: 0,
+            leaving_since: 0,
+            reservation: None,
+            in_flight: false,
+            claim_after: 0,
+        };
+        if let Some(Stored { record, voucher }) = stored {
+            channel.charged = record.charged.max(on_chain.settled);
+            channel.newest = Some(voucher);
+            channel.leaving_since = record.leaving_since;
+            // A deposit below what was signed was lowered by the payee since.
+            channel.funded = on_chain.deposit.max(record.voucher.cumulative);
+            channel.unsettled_since = if channel.gain().is_zero() {
+                0
+            } else {
+                record.unsettled_since.max(1)
+            };
+        }
+        channel.check()?;
+        Ok(channel)
+    }
+
+    /// The channel after the chain was read again.
+    pub(crate) fn observed(self, on_chain: Slot, now: i64) -> Result<Self, Rejection> {
+        let settled_rose = on_chain.settled > self.on_chain.settled;
+        let mut next = Self {
+            on_chain,
+            funded: self.funded.max(on_chain.deposit),
+            // Whoever holds a voucher of a call that failed may claim it: then the chain has charged for it.
+            charged: self.charged.max(on_chain.settled),
+            ..self
+        };
+        if next.gain().is_zero() {
+            next.unsettled_since = 0;
+        } else if settled_rose || next.unsettled_since == 0 {
+            next.unsettled_since = now.max(1);
+        }
+        next.check()?;
+        Ok(next)
+    }
+
+    /// Decides on a voucher for a call of `amount`; in order of precedence. Changes nothing.
+    pub(crate) fn decide(
+        &self,
+        voucher: &VerifiedVoucher,
+        amount: Amount,
+        credit: Amount,
+        now: i64,
+    ) -> Result<(), Rejection> {
+        if self.is_closing() {
+            return Err(Rejection::ChannelClosing);
+        }
+        if voucher.signer() != &self.on_chain.signer {
+            return Err(Rejection::BadSignature);
+        }
+        if self.live_reservation(now).is_some() {
+            return Err(Rejection::ChannelBusy);
+        }
+        let cumulative = voucher.voucher().cumulative;
+        if self
+            .newest
+            .is_some_and(|newest| newest.voucher().cumulative == cumulative)
+        {
+            return Err(Rejection::VoucherUsed);
+        }
+        if amount.is_zero() || self.charged.plus(amount)? != cumulative {
+            return Err(Rejection::WrongCumulative);
+        }
+        self.collectable(cumulative, now)?;
+        // A deposit that a fork could still take back counts only up to the credit that is given on it.
+        if cumulative > self.final_deposit.max(credit) {
+            return Err(Rejection::SettlementPending);
+        }
+        Ok(())
+    }
+
+    /// The same transition as on chain, on a copy: [`Rejection::DepositExceeded`] unless all of `cumulative` would settle.
+    pub(crate) fn collectable(&self, cumulative: Amount, now: i64) -> Result<(), Rejection> {
+        let mut slot = self.on_chain;
+        slot.claim(cumulative, now)?;
+        if slot.settled == cumulative {
+            Ok(())
+        } else {
+            Err(Rejection::DepositExceeded)
+        }
+    }
+
+    /// The channel after `voucher` has paid for a call.
+    pub(crate) fn charge(self, voucher: VerifiedVoucher, now: i64) -> Result<Self, Rejection> {
+        self.collectable(voucher.voucher().cumulative, now)?;
+        let mut next = Self {
+            charged: voucher.voucher().cumulative,
+            newest: Some(voucher),
+            reservation: None,
+            ..self
+        };
+        if next.unsettled_since == 0 && !next.gain().is_zero() {
+            next.unsettled_since = now.max(1);
+        }
+        next.check()?;
+        Ok(next)
+    }
+
+    /// The reservation, unless its time is over.
+    pub(crate) fn live_reservation(&self, now: i64) -> Option<Reservation> {
+        self.reservation.filter(|reservation| now < reservation.expires)
+    }
+
+    /// What must hold after every change: `settled ≤ charged ≤ signed ≤ deposit`, where a payee may lower the deposit
+    /// again, and a sound slot.
+    pub fn check(&self) -> Result<(), Rejection> {
+        self.on_chain.check()?;
+        let sound = self.settled() <= self.charged
+            && self.charged <= self.signed()
+            && self.signed() <= self.funded
+            && self.deposit() <= self.funded
+            && (self.unsettled_since == 0) == self.gain().is_zero();
+        if sound { Ok(()) } else { Err(Rejection::InvariantBroken) }
+    }
+
+    /// The channel id.
+    pub const fn id(&self) -> &[u8; 32] {
+        &self.id
+    }
+
+    /// Where it is.
+    pub const fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The slot as last read from the chain.
+    pub const fn on_chain(&self) -> &Slot {
+        &self.on_chain
+    }
+
+    /// All that was put in and not refunded.
+    pub const fn deposit(&self) -> Amount {
+        self.on_chain.deposit
+    }
+
+    /// What is recorded on chain.
+    pub const fn settled(&self) -> Amount {
+        self.on_chain.settled
+    }
+
+    /// What calls cost so far.
+    pub const fn charged(&self) -> Amount {
+        self.charged
+    }
+
+    /// The cumulative amount of the newest voucher, or what somebody has settled beyond it.
+    pub fn signed(&self) -> Amount {
+        self.newest
+            .map_or(Amount::ZERO, |newest| newest.voucher().cumulative)
+            .max(self.on_chain.settled)
+    }
+
+    /// The newest voucher that paid for a call.
+    pub fn newest(&self) -> Option<&SignedVoucher> {
+        self.newest.as_ref().map(VerifiedVoucher::voucher)
+    }
+
+    /// What the call under way will charge up to, at `now`.
+    pub fn reserved(&self, now: i64) -> Option<Reservation> {
+        self.live_reservation(now)
+    }
+
+    /// True when no voucher is accepted any more: closing on chain, or on its way to a refund.
+    pub fn is_closing(&self) -> bool {
+        self.leaving_since != 0 || self.on_chain.status() != Ok(Status::Open)
+    }
+
+    /// What a claim of the newest voucher would add on chain now.
+    pub fn gain(&self) -> Amount {
+        let Some(newest) = self.newest else {
+            return Amount::ZERO;
+        };
+        let mut slot = self.on_chain;
+        slot.claim(newest.voucher().cumulative, 0).unwrap_or_default()
+    }
+
+    /// What is durable of it; none before its first voucher.
+    pub fn record(&self) -> Option<ChannelRecord> {
+        let newest = self.newest?;
+        Some(ChannelRecord {
+            place: self.place,
+            payer: self.on_chain.payer,
+            signer: self.on_chain.signer,
+            voucher: *newest.voucher(),
+            charged: self.charged,
+            unsettled_since: self.unsettled_since,
+            leaving_since: self.leaving_since,
+        })
+    }
+}
+
+/// A record that was read back and whose voucher was verified again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stored {
+    pub(crate) record: ChannelRecord,
+    pub(crate) voucher: VerifiedVoucher,
+}
