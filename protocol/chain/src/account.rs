@@ -172,3 +172,86 @@ impl TokenAccountView {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(capacity: u8, version: u8) -> Vec<u8> {
+        let mut header = PageHeader {
+            capacity,
+            version,
+            book: [7; 32],
+            ..PageHeader::default()
+        };
+        header.page_domain = [9; 32];
+        let mut data = PAGE_DISCRIMINATOR.to_vec();
+        data.extend_from_slice(bytemuck::bytes_of(&header));
+        for at in 0..capacity {
+            let slot = Slot {
+                generation: u32::from(at),
+                status_byte: at % 2,
+                payer: [at; 32],
+                ..Slot::default()
+            };
+            data.extend_from_slice(bytemuck::bytes_of(&slot));
+        }
+        data
+    }
+
+    #[test]
+    fn given_a_page_when_parsed_then_free_and_taken_slots_are_told_apart() {
+        let view = PageView::parse(Address::from([1; 32]), &page(4, 1)).unwrap();
+        assert_eq!(view.book(), Address::from([7; 32]));
+        assert_eq!(view.free_slots().collect::<Vec<_>>(), [(0, 1), (2, 3)]);
+        assert_eq!(view.channel_id(0), None);
+        assert_eq!(view.channel_id(1), Some(channel_id(&[9; 32], 1, 1, &[1; 32], &[0; 32])));
+        assert_eq!(view.slot(4), Err(Rejection::NoSuchSlot));
+    }
+
+    #[test]
+    fn given_other_bytes_when_parsed_then_they_are_no_page() {
+        let good = page(4, 1);
+        let parse = |data: &[u8]| PageView::parse(Address::default(), data).map(|_| ());
+        assert_eq!(parse(&good), Ok(()));
+        for length in 0..good.len() {
+            assert_eq!(
+                parse(&good[..length]),
+                Err(Rejection::WrongAccount),
+                "cut to {length} bytes"
+            );
+        }
+        let mut long = good.clone();
+        long.extend_from_slice(&[0; Slot::SIZE]);
+        let mut kind = good.clone();
+        kind[0] ^= 1;
+        for bad in [long, kind, page(4, 2)] {
+            assert_eq!(parse(&bad), Err(Rejection::WrongAccount));
+        }
+    }
+
+    #[test]
+    fn given_token_accounts_of_both_programs_when_parsed_then_mints_and_the_uninitialized_are_none() {
+        let mut data = vec![0; 165];
+        data[..32].copy_from_slice(&[1; 32]);
+        data[32..64].copy_from_slice(&[2; 32]);
+        data[64..72].copy_from_slice(&500u64.to_le_bytes());
+        assert_eq!(TokenAccountView::parse(&data), None, "state 0 is uninitialized");
+        data[108] = 2;
+        let view = TokenAccountView::parse(&data).unwrap();
+        assert!(view.frozen && view.amount == Amount::new(500) && view.owner == Address::from([2; 32]));
+        data.push(2);
+        assert_eq!(
+            TokenAccountView::parse(&data),
+            Some(view),
+            "Token-2022 says that it is an account"
+        );
+        data[165] = 1;
+        assert_eq!(
+            TokenAccountView::parse(&data),
+            None,
+            "Token-2022 says that it is a mint"
+        );
+        assert_eq!(TokenAccountView::parse(&data[..164]), None);
+    }
+}

@@ -66,3 +66,77 @@ pub fn message(
         &blockhash,
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transaction::{MAX_TRANSACTION_BYTES, from_bytes, to_bytes};
+    use solana_keypair::Keypair;
+    use solana_signer::Signer;
+    use solana_transaction::versioned::VersionedTransaction;
+    use tallybook_rules::{Book, PageHeader, Slot};
+
+    fn opening(payer: &Keypair) -> (BookView, PageView, NewChannel) {
+        let book = BookView {
+            address: Address::from([3; 32]),
+            state: Book {
+                mint: [4; 32],
+                ..Book::default()
+            },
+        };
+        let address = Address::from([5; 32]);
+        let slots = vec![Slot::default(); 2];
+        let page = PageView {
+            address,
+            header: PageHeader {
+                capacity: 2,
+                ..PageHeader::default()
+            },
+            slots,
+        };
+        let payer = payer.pubkey();
+        let new = NewChannel {
+            payer,
+            source: book.token_account(&payer),
+            operator: None,
+            page: address,
+            slot: 1,
+            generation: 1,
+            signer: payer.to_bytes(),
+            deposit: 1_000,
+        };
+        (book, page, new)
+    }
+
+    #[test]
+    fn given_a_free_slot_when_opened_then_the_transaction_survives_the_wire_and_only_exactly() {
+        let (payer, sponsor) = (Keypair::new(), Keypair::new());
+        let (book, page, new) = opening(&payer);
+        let id = expected_channel_id(&page, &new).unwrap();
+        let message = message(&book, &new, &id, &sponsor.pubkey(), Hash::default());
+        let transaction = VersionedTransaction::try_new(message, &[&sponsor, &payer]).unwrap();
+        let bytes = to_bytes(&transaction).unwrap();
+        assert_eq!(from_bytes(&bytes).as_ref(), Ok(&transaction));
+        for length in 0..bytes.len() {
+            assert!(from_bytes(&bytes[..length]).is_err(), "cut to {length} bytes");
+        }
+        let mut trailing = bytes.clone();
+        trailing.push(0);
+        assert_eq!(from_bytes(&trailing), Err(Rejection::MalformedPayload));
+        assert_eq!(
+            from_bytes(&vec![0; MAX_TRANSACTION_BYTES + 1]),
+            Err(Rejection::RequestTooLarge)
+        );
+    }
+
+    #[test]
+    fn given_a_taken_slot_or_another_generation_when_opened_then_it_is_refused() {
+        let (_, mut page, mut new) = opening(&Keypair::new());
+        new.generation = 2;
+        assert_eq!(expected_channel_id(&page, &new), Err(Rejection::WrongGeneration));
+        page.slots[1].status_byte = 1;
+        assert_eq!(expected_channel_id(&page, &new), Err(Rejection::SlotTaken));
+        new.slot = 2;
+        assert_eq!(expected_channel_id(&page, &new), Err(Rejection::NoSuchSlot));
+    }
+}
