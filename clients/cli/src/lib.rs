@@ -1,0 +1,46 @@
+//! The command line `tallybook`, as a library, so that tests drive the same code.
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "dev-chain")]
+pub mod dev;
+#[cfg(feature = "dev-chain")]
+pub mod dev_chain;
+pub mod keys;
+pub mod sending;
+
+use anyhow::Result;
+use clap::Parser;
+use std::fmt;
+use std::io::Write;
+
+/// Pay HTTP APIs per call with prepaid channels, and get paid.
+#[derive(Parser, Debug)]
+#[command(name = "tallybook", version, propagate_version = true)]
+pub enum Command {
+    /// Run a local chain with the program, a USDC-like mint and funded keys.
+    #[cfg(feature = "dev-chain")]
+    Dev(dev::Dev),
+}
+
+/// Does what the command line asks for.
+pub fn run(command: Command) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match command {
+            #[cfg(feature = "dev-chain")]
+            Command::Dev(dev) => dev.run().await,
+        }
+    })
+}
+
+/// Prints a line to standard error: what a person reads, next to what a program reads from standard output.
+pub fn say(line: fmt::Arguments<'_>) {
+    // Standard error may be closed; there is nobody left to tell then.
+    drop(writeln!(std::io::stderr(), "{line}"));
+}
+
+/// Prints a line to standard output.
+pub fn print(line: fmt::Arguments<'_>) -> Result<()> {
+    writeln!(std::io::stdout(), "{line}")?;
+    Ok(())
+}
