@@ -2,16 +2,16 @@ use crate::Place;
 use tallybook_rules::{PageHeader, Rejection, Slot};
 
 /// A page as the chain showed it once.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PageView {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PageSeen<'a> {
     /// The page's address.
     pub address: [u8; 32],
-    /// The chain's slot number when it was read: an older view never replaces a newer one.
+    /// The chain's slot number when it was read: an older sight never replaces a newer one.
     pub chain_slot: u64,
     /// Totals and identity.
-    pub header: PageHeader,
+    pub header: &'a PageHeader,
     /// The channels.
-    pub slots: Vec<Slot>,
+    pub slots: &'a [Slot],
 }
 
 /// What became of asking to hold a slot for a deposit.
@@ -45,11 +45,11 @@ pub(crate) struct Board {
 }
 
 impl Board {
-    pub(crate) fn new(view: &PageView) -> Self {
+    pub(crate) fn new(seen: &PageSeen<'_>) -> Self {
         Self {
-            header: view.header,
-            chain_slot: view.chain_slot,
-            seats: vec![Seat::default(); view.slots.len()],
+            header: *seen.header,
+            chain_slot: seen.chain_slot,
+            seats: vec![Seat::default(); seen.slots.len()],
         }
     }
 

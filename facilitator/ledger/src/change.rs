@@ -107,38 +107,27 @@ impl BatchRecord {
         })
     }
 
-    /// Takes one step; the memory and the disk do the same.
-    pub fn advance(&mut self, progress: &Progress) {
-        match progress {
-            Progress::Sending(attempt) => self.attempts.push(*attempt),
-            Progress::Ended { outcome, at } => {
-                let landed: usize = outcome
-                    .landed
-                    .iter()
-                    .map(|landed| usize::try_from(landed.rows).unwrap_or(usize::MAX))
-                    .fold(0, usize::saturating_add);
-                let whole = outcome.refused.is_empty() && landed >= self.rows.len();
-                self.state = if whole { State::Confirmed } else { State::Failed };
-                self.landed.clone_from(&outcome.landed);
-                self.refused.clone_from(&outcome.refused);
-                self.ended_at = *at;
-            }
-        }
+    /// Ends it: confirmed if every row has landed, else failed.
+    pub fn end(&mut self, outcome: &Outcome, at: i64) {
+        let landed = outcome.landed.iter().map(|landed| usize::try_from(landed.rows));
+        let landed = landed.fold(0usize, |sum, rows| sum.saturating_add(rows.unwrap_or(usize::MAX)));
+        let whole = outcome.refused.is_empty() && landed >= self.rows.len();
+        self.state = if whole { State::Confirmed } else { State::Failed };
+        self.landed.clone_from(&outcome.landed);
+        self.refused.clone_from(&outcome.refused);
+        self.ended_at = at;
     }
 }
 
-/// A step of a batch.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Progress {
-    /// A transaction is about to be sent.
-    Sending(Attempt),
-    /// Nothing of the batch is on its way any more.
-    Ended {
-        /// How it ended.
-        outcome: Outcome,
-        /// When, in Unix seconds.
-        at: i64,
-    },
+/// What a transaction is for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Purpose {
+    /// The batch of this number.
+    Batch(u64),
+    /// Opening the channel of this id.
+    Deposit([u8; 32]),
+    /// The refund that closes the channel of this id.
+    Refund([u8; 32]),
 }
 
 /// What must be durable before anybody is answered, or anything is sent.
@@ -153,11 +142,27 @@ pub enum Change {
     },
     /// A new batch.
     Planned(BatchRecord),
-    /// A step of the batch `id`.
-    Batch {
+    /// A transaction is about to be sent.
+    Sending {
+        /// What for.
+        purpose: Purpose,
         /// Which one.
+        attempt: Attempt,
+    },
+    /// Nothing of a batch is on its way any more.
+    Ended {
+        /// The batch's number.
         id: u64,
-        /// What happened.
-        progress: Progress,
+        /// How it ended.
+        outcome: Outcome,
+        /// When, in Unix seconds.
+        at: i64,
+    },
+    /// A lookup table was made for a page: a hint, which is checked on chain before use.
+    Table {
+        /// The page's address.
+        page: [u8; 32],
+        /// The table's address.
+        table: [u8; 32],
     },
 }

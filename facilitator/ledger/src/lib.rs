@@ -20,8 +20,8 @@ mod observe;
 mod plan;
 
 pub use batch::{Attempt, Batch, ClaimRow, Landed, Outcome};
-pub use board::{Held, PageView};
-pub use change::{BatchRecord, Change, ChannelRecord, Progress, RowRecord, State};
+pub use board::{Held, PageSeen};
+pub use change::{BatchRecord, Change, ChannelRecord, Purpose, RowRecord, State};
 pub use channel::{Channel, Place, Reservation};
 pub use ledger::{Committed, Ledger, Refused, Settings};
 pub use observe::{Event, Finality, Observed};

@@ -1,9 +1,9 @@
 use crate::board::Board;
-use crate::{Change, Channel, Ledger, PageView, Place};
+use crate::{Change, Channel, Ledger, PageSeen, Place};
 use tallybook_rules::signing::channel_id;
 use tallybook_rules::{Amount, Rejection, Slot, Status};
 
-/// How sure a view of the chain is.
+/// How sure a sight of the chain is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Finality {
     /// A supermajority has voted for it; a fork could still undo it.
@@ -43,7 +43,7 @@ pub enum Event {
     },
 }
 
-/// What a view of a page has changed.
+/// What a sight of a page has changed.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Observed {
     /// What is new, in the order of the slots.
@@ -55,41 +55,41 @@ pub struct Observed {
 impl Ledger {
     /// Takes in what the chain shows of a page: new channels, deposits, what is settled, closings, freed slots.
     ///
-    /// A view older than the last one changes nothing. [`Rejection::InvariantBroken`] for a page that no program of
+    /// A sight older than the last one changes nothing. [`Rejection::InvariantBroken`] for a page that no program of
     /// ours has written; then too nothing is changed.
-    pub fn observe(&mut self, view: &PageView, finality: Finality, now: i64) -> Result<Observed, Rejection> {
-        view.slots.iter().try_for_each(Slot::check)?;
+    pub fn observe(&mut self, seen: &PageSeen<'_>, finality: Finality, now: i64) -> Result<Observed, Rejection> {
+        seen.slots.iter().try_for_each(Slot::check)?;
         if finality == Finality::Final {
-            self.finalise(view);
+            self.finalise(seen);
             return Ok(Observed::default());
         }
-        let board = self.boards.entry(view.address).or_insert_with(|| Board::new(view));
-        if view.chain_slot < board.chain_slot {
+        let board = self.boards.entry(seen.address).or_insert_with(|| Board::new(seen));
+        if seen.chain_slot < board.chain_slot {
             return Ok(Observed::default());
         }
-        if board.seats.len() != view.slots.len() || board.header.page_domain != view.header.page_domain {
+        if board.seats.len() != seen.slots.len() || board.header.page_domain != seen.header.page_domain {
             return Err(Rejection::InvariantBroken);
         }
-        board.header = view.header;
-        board.chain_slot = view.chain_slot;
+        board.header = *seen.header;
+        board.chain_slot = seen.chain_slot;
         let mut observed = Observed::default();
-        for (at, slot) in (0u8..).zip(&view.slots) {
-            self.observe_slot(view, at, slot, now, &mut observed)?;
+        for (at, slot) in (0u8..).zip(seen.slots) {
+            self.observe_slot(seen, at, slot, now, &mut observed)?;
         }
-        self.forget_unmet(&view.address, &mut observed);
+        self.forget_unmet(&seen.address, &mut observed);
         Ok(observed)
     }
 
     fn observe_slot(
         &mut self,
-        view: &PageView,
+        seen: &PageSeen<'_>,
         at: u8,
         slot: &Slot,
         now: i64,
         observed: &mut Observed,
     ) -> Result<(), Rejection> {
-        let id = id_in(view, at, slot);
-        let board = self.boards.get_mut(&view.address).ok_or(Rejection::UnknownPage)?;
+        let id = id_in(seen, at, slot);
+        let board = self.boards.get_mut(&seen.address).ok_or(Rejection::UnknownPage)?;
         let before = board.seats.get(usize::from(at)).and_then(|seat| seat.channel);
         board.seat(at, slot, id);
         if let Some(gone) = before.filter(|before| id != Some(*before)) {
@@ -103,7 +103,7 @@ impl Ledger {
             ),
             None => {
                 let place = Place {
-                    page: view.address,
+                    page: seen.address,
                     slot: at,
                     generation: slot.generation,
                 };
@@ -160,9 +160,9 @@ impl Ledger {
     }
 
     /// Deposits that nothing can undo any more.
-    fn finalise(&mut self, view: &PageView) {
-        for (at, slot) in (0u8..).zip(&view.slots) {
-            if let Some(channel) = id_in(view, at, slot).and_then(|id| self.channels.get_mut(&id)) {
+    fn finalise(&mut self, seen: &PageSeen<'_>) {
+        for (at, slot) in (0u8..).zip(seen.slots) {
+            if let Some(channel) = id_in(seen, at, slot).and_then(|id| self.channels.get_mut(&id)) {
                 channel.final_deposit = slot.deposit;
             }
         }
@@ -170,7 +170,7 @@ impl Ledger {
 }
 
 /// The id of the channel in a slot; none in a free one.
-fn id_in(view: &PageView, at: u8, slot: &Slot) -> Option<[u8; 32]> {
+fn id_in(seen: &PageSeen<'_>, at: u8, slot: &Slot) -> Option<[u8; 32]> {
     let is_free = slot.status() == Ok(Status::Free);
-    (!is_free).then(|| channel_id(&view.header.page_domain, at, slot.generation, &slot.payer, &slot.signer))
+    (!is_free).then(|| channel_id(&seen.header.page_domain, at, slot.generation, &slot.payer, &slot.signer))
 }

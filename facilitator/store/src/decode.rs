@@ -1,0 +1,190 @@
+//! Rows, as records.
+
+use crate::{KeptChannel, StoreFailure, Stored, encode::state_name};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use tallybook_ledger::{Attempt, BatchRecord, ChannelRecord, Landed, Place, Purpose, RowRecord, State};
+use tallybook_rules::signing::SignedVoucher;
+use tallybook_rules::{Amount, Rejection};
+
+const CHANNEL: &str = "SELECT channel_id, page, slot, generation, payer, signer, cumulative, signature, charged,
+                              unsettled_since, leaving_since, over
+                       FROM channel";
+const BATCH: &str = "SELECT id, page, gain, planned_at, ended_at, state FROM batch";
+
+pub(crate) fn load(connection: &Connection) -> Result<Stored, StoreFailure> {
+    let sql = format!("{CHANNEL} WHERE over = 0 ORDER BY channel_id");
+    let channels = all(connection, &sql, [], |row| Ok(kept_channel(row)?.record))?;
+    let sql = format!("{BATCH} WHERE state = 'sending' ORDER BY id");
+    let mut sending = all(connection, &sql, [], bare_batch)?;
+    sending.iter_mut().try_for_each(|batch| fill(connection, batch))?;
+    let sql = "SELECT page, address FROM lookup_table ORDER BY page";
+    let tables = all(connection, sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let newest = connection.query_row("SELECT coalesce(max(id), 0) FROM batch", [], |row| row.get(0))?;
+    Ok(Stored {
+        channels,
+        sending,
+        tables,
+        newest_batch: unsigned(newest)?,
+    })
+}
+
+pub(crate) fn channel(connection: &Connection, channel_id: &[u8; 32]) -> Result<Option<KeptChannel>, StoreFailure> {
+    let sql = format!("{CHANNEL} WHERE channel_id = ?1");
+    Ok(all(connection, &sql, [channel_id], kept_channel)?.pop())
+}
+
+pub(crate) fn batches(
+    connection: &Connection,
+    before: Option<u64>,
+    limit: u32,
+) -> Result<Vec<BatchRecord>, StoreFailure> {
+    let before = i64::try_from(before.unwrap_or(u64::MAX)).unwrap_or(i64::MAX);
+    let sql = format!("{BATCH} WHERE id < ?1 ORDER BY id DESC LIMIT ?2");
+    let mut batches = all(connection, &sql, params![before, limit], bare_batch)?;
+    batches.iter_mut().try_for_each(|batch| fill(connection, batch))?;
+    Ok(batches)
+}
+
+pub(crate) fn batch(connection: &Connection, id: u64) -> Result<Option<BatchRecord>, StoreFailure> {
+    let id = i64::try_from(id).map_err(|_| StoreFailure::OutOfRange("a batch's number"))?;
+    let sql = format!("{BATCH} WHERE id = ?1");
+    let mut batch = all(connection, &sql, [id], bare_batch)?.pop();
+    if let Some(batch) = &mut batch {
+        fill(connection, batch)?;
+    }
+    Ok(batch)
+}
+
+pub(crate) fn last_attempt(connection: &Connection, purpose: Purpose) -> Result<Option<Attempt>, StoreFailure> {
+    let of_channel = "SELECT signature, last_valid_block_height FROM channel_attempt
+                      WHERE channel_id = ?1 AND purpose = ?2";
+    let of_batch = "SELECT signature, last_valid_block_height FROM batch_attempt
+                    WHERE batch = ?1 ORDER BY id DESC LIMIT 1";
+    let found = match purpose {
+        Purpose::Batch(id) => {
+            let id = i64::try_from(id).map_err(|_| StoreFailure::OutOfRange("a batch's number"))?;
+            connection.prepare_cached(of_batch)?.query_row([id], raw_attempt)
+        }
+        Purpose::Deposit(channel_id) => connection
+            .prepare_cached(of_channel)?
+            .query_row(params![channel_id, "deposit"], raw_attempt),
+        Purpose::Refund(channel_id) => connection
+            .prepare_cached(of_channel)?
+            .query_row(params![channel_id, "refund"], raw_attempt),
+    };
+    found.optional()?.map(attempt).transpose()
+}
+
+/// Every row of a query.
+fn all<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl rusqlite::Params,
+    read: impl Fn(&Row<'_>) -> Result<T, StoreFailure>,
+) -> Result<Vec<T>, StoreFailure> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(read(row)?);
+    }
+    Ok(found)
+}
+
+fn kept_channel(row: &Row<'_>) -> Result<KeptChannel, StoreFailure> {
+    let place = Place {
+        page: row.get(1)?,
+        slot: row.get(2)?,
+        generation: row.get(3)?,
+    };
+    let voucher = SignedVoucher {
+        channel_id: row.get(0)?,
+        cumulative: amount(row.get(6)?)?,
+        signature: row.get(7)?,
+    };
+    let record = ChannelRecord {
+        place,
+        payer: row.get(4)?,
+        signer: row.get(5)?,
+        voucher,
+        charged: amount(row.get(8)?)?,
+        unsettled_since: row.get(9)?,
+        leaving_since: row.get(10)?,
+    };
+    Ok(KeptChannel {
+        record,
+        over: row.get(11)?,
+    })
+}
+
+/// A batch without its rows.
+fn bare_batch(row: &Row<'_>) -> Result<BatchRecord, StoreFailure> {
+    let name: String = row.get(5)?;
+    let state = [State::Sending, State::Confirmed, State::Failed]
+        .into_iter()
+        .find(|state| state_name(*state) == name)
+        .ok_or(StoreFailure::Damaged("a batch's state"))?;
+    Ok(BatchRecord {
+        id: unsigned(row.get(0)?)?,
+        page: row.get(1)?,
+        gain: amount(row.get(2)?)?,
+        planned_at: row.get(3)?,
+        ended_at: row.get(4)?,
+        state,
+        rows: Vec::new(),
+        attempts: Vec::new(),
+        landed: Vec::new(),
+        refused: Vec::new(),
+    })
+}
+
+/// Reads what belongs to a batch.
+fn fill(connection: &Connection, batch: &mut BatchRecord) -> Result<(), StoreFailure> {
+    let id = [i64::try_from(batch.id).map_err(|_| StoreFailure::OutOfRange("a batch's number"))?];
+    let sql = "SELECT slot, channel_id, cumulative, settled FROM batch_row WHERE batch = ?1 ORDER BY position";
+    batch.rows = all(connection, sql, id, |row| {
+        Ok(RowRecord {
+            slot: row.get(0)?,
+            channel_id: row.get(1)?,
+            cumulative: amount(row.get(2)?)?,
+            settled: amount(row.get(3)?)?,
+        })
+    })?;
+    let sql = "SELECT signature, last_valid_block_height FROM batch_attempt WHERE batch = ?1 ORDER BY id";
+    batch.attempts = all(connection, sql, id, |row| attempt(raw_attempt(row)?))?;
+    let sql = "SELECT signature, channels, fee_lamports, compute_units FROM batch_landed
+               WHERE batch = ?1 ORDER BY position";
+    batch.landed = all(connection, sql, id, |row| {
+        Ok(Landed {
+            signature: row.get(0)?,
+            rows: row.get(1)?,
+            fee_lamports: unsigned(row.get(2)?)?,
+            compute_units: unsigned(row.get(3)?)?,
+        })
+    })?;
+    let sql = "SELECT slot, rejection FROM batch_refusal WHERE batch = ?1 ORDER BY position";
+    batch.refused = all(connection, sql, id, |row| {
+        let rejection = Rejection::from_code(row.get(1)?).ok_or(StoreFailure::Damaged("a rejection's number"))?;
+        Ok((row.get(0)?, rejection))
+    })?;
+    Ok(())
+}
+
+fn raw_attempt(row: &Row<'_>) -> rusqlite::Result<([u8; 64], i64)> {
+    Ok((row.get(0)?, row.get(1)?))
+}
+
+fn attempt((signature, height): ([u8; 64], i64)) -> Result<Attempt, StoreFailure> {
+    Ok(Attempt {
+        signature,
+        last_valid_block_height: unsigned(height)?,
+    })
+}
+
+fn amount(number: i64) -> Result<Amount, StoreFailure> {
+    unsigned(number).map(Amount::new)
+}
+
+fn unsigned(number: i64) -> Result<u64, StoreFailure> {
+    u64::try_from(number).map_err(|_| StoreFailure::Damaged("a negative number"))
+}

@@ -1,0 +1,130 @@
+//! Changes, as rows.
+
+use crate::StoreFailure;
+use rusqlite::{Transaction, params};
+use tallybook_ledger::{Attempt, BatchRecord, Change, ChannelRecord, Outcome, Purpose, State};
+use tallybook_rules::Amount;
+
+pub(crate) fn write(transaction: &Transaction<'_>, change: &Change) -> Result<(), StoreFailure> {
+    match change {
+        Change::Channel(record) => channel(transaction, record),
+        Change::Over { channel_id } => {
+            let sql = "UPDATE channel SET over = 1 WHERE channel_id = ?1";
+            transaction.prepare_cached(sql)?.execute([channel_id])?;
+            Ok(())
+        }
+        Change::Planned(batch) => planned(transaction, batch),
+        Change::Sending { purpose, attempt } => sending(transaction, *purpose, attempt),
+        Change::Ended { id, outcome, at } => ended(transaction, *id, outcome, *at),
+        Change::Table { page, table } => {
+            let sql = "INSERT INTO lookup_table (page, address) VALUES (?1, ?2)
+                       ON CONFLICT (page) DO UPDATE SET address = excluded.address";
+            transaction.prepare_cached(sql)?.execute([page, table])?;
+            Ok(())
+        }
+    }
+}
+
+fn channel(transaction: &Transaction<'_>, record: &ChannelRecord) -> Result<(), StoreFailure> {
+    let sql = "INSERT INTO channel (channel_id, page, slot, generation, payer, signer, cumulative, signature, charged,
+                                    unsettled_since, leaving_since)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+               ON CONFLICT (channel_id) DO UPDATE SET
+                   cumulative = excluded.cumulative, signature = excluded.signature, charged = excluded.charged,
+                   unsettled_since = excluded.unsettled_since, leaving_since = excluded.leaving_since";
+    transaction.prepare_cached(sql)?.execute(params![
+        record.voucher.channel_id,
+        record.place.page,
+        record.place.slot,
+        record.place.generation,
+        record.payer,
+        record.signer,
+        amount(record.voucher.cumulative)?,
+        record.voucher.signature,
+        amount(record.charged)?,
+        record.unsettled_since,
+        record.leaving_since,
+    ])?;
+    Ok(())
+}
+
+fn planned(transaction: &Transaction<'_>, batch: &BatchRecord) -> Result<(), StoreFailure> {
+    let id = integer(batch.id, "a batch's number")?;
+    let sql = "INSERT INTO batch (id, page, gain, planned_at, state) VALUES (?1, ?2, ?3, ?4, 'sending')";
+    transaction
+        .prepare_cached(sql)?
+        .execute(params![id, batch.page, amount(batch.gain)?, batch.planned_at])?;
+    let sql = "INSERT INTO batch_row (batch, slot, position, channel_id, cumulative, settled)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let mut insert = transaction.prepare_cached(sql)?;
+    for (position, row) in (0i64..).zip(&batch.rows) {
+        let (cumulative, settled) = (amount(row.cumulative)?, amount(row.settled)?);
+        insert.execute(params![id, row.slot, position, row.channel_id, cumulative, settled])?;
+    }
+    Ok(())
+}
+
+fn sending(transaction: &Transaction<'_>, purpose: Purpose, attempt: &Attempt) -> Result<(), StoreFailure> {
+    let height = integer(attempt.last_valid_block_height, "a block height")?;
+    let of_channel = "INSERT INTO channel_attempt (channel_id, purpose, signature, last_valid_block_height)
+                      VALUES (?1, ?2, ?3, ?4)
+                      ON CONFLICT (channel_id, purpose) DO UPDATE SET
+                          signature = excluded.signature, last_valid_block_height = excluded.last_valid_block_height";
+    match purpose {
+        Purpose::Batch(id) => {
+            let sql = "INSERT INTO batch_attempt (batch, signature, last_valid_block_height) VALUES (?1, ?2, ?3)";
+            let id = integer(id, "a batch's number")?;
+            let mut insert = transaction.prepare_cached(sql)?;
+            insert.execute(params![id, attempt.signature, height])?;
+        }
+        Purpose::Deposit(channel_id) => {
+            let mut insert = transaction.prepare_cached(of_channel)?;
+            insert.execute(params![channel_id, "deposit", attempt.signature, height])?;
+        }
+        Purpose::Refund(channel_id) => {
+            let mut insert = transaction.prepare_cached(of_channel)?;
+            insert.execute(params![channel_id, "refund", attempt.signature, height])?;
+        }
+    }
+    Ok(())
+}
+
+fn ended(transaction: &Transaction<'_>, id: u64, outcome: &Outcome, at: i64) -> Result<(), StoreFailure> {
+    let batch = integer(id, "a batch's number")?;
+    let sql = "INSERT INTO batch_landed (batch, position, signature, channels, fee_lamports, compute_units)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let mut insert = transaction.prepare_cached(sql)?;
+    for (position, landed) in (0i64..).zip(&outcome.landed) {
+        let fee = integer(landed.fee_lamports, "a fee")?;
+        let units = integer(landed.compute_units, "compute units")?;
+        insert.execute(params![batch, position, landed.signature, landed.rows, fee, units])?;
+    }
+    let sql = "INSERT INTO batch_refusal (batch, position, slot, rejection) VALUES (?1, ?2, ?3, ?4)";
+    let mut insert = transaction.prepare_cached(sql)?;
+    for (position, (slot, rejection)) in (0i64..).zip(&outcome.refused) {
+        insert.execute(params![batch, position, slot, rejection.code()])?;
+    }
+    // The state is decided by the record itself, from the rows as they are stored.
+    let mut record = crate::decode::batch(transaction, id)?.ok_or(StoreFailure::Damaged("no such batch"))?;
+    record.end(outcome, at);
+    let sql = "UPDATE batch SET state = ?2, ended_at = ?3 WHERE id = ?1";
+    let mut update = transaction.prepare_cached(sql)?;
+    update.execute(params![batch, state_name(record.state), at])?;
+    Ok(())
+}
+
+pub(crate) const fn state_name(state: State) -> &'static str {
+    match state {
+        State::Sending => "sending",
+        State::Confirmed => "confirmed",
+        State::Failed => "failed",
+    }
+}
+
+fn amount(amount: Amount) -> Result<i64, StoreFailure> {
+    integer(amount.get(), "an amount")
+}
+
+fn integer(number: u64, what: &'static str) -> Result<i64, StoreFailure> {
+    i64::try_from(number).map_err(|_| StoreFailure::OutOfRange(what))
+}

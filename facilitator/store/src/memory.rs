@@ -1,0 +1,90 @@
+use crate::{KeptChannel, StoreFailure, Stored, VoucherStore};
+use std::collections::BTreeMap;
+use tallybook_ledger::{Attempt, BatchRecord, Change, Purpose, State};
+
+/// A store without a disk, for tests. Its clone is what a crash would have left.
+#[derive(Clone, Default, Debug)]
+pub struct MemoryStore {
+    channels: BTreeMap<[u8; 32], KeptChannel>,
+    batches: BTreeMap<u64, BatchRecord>,
+    attempts: BTreeMap<Purpose, Attempt>,
+    tables: BTreeMap<[u8; 32], [u8; 32]>,
+}
+
+impl VoucherStore for MemoryStore {
+    fn load(&mut self) -> Result<Stored, StoreFailure> {
+        let in_use = self.channels.values().filter(|kept| !kept.over);
+        let sending = self.batches.values().filter(|batch| batch.state == State::Sending);
+        Ok(Stored {
+            channels: in_use.map(|kept| kept.record).collect(),
+            sending: sending.cloned().collect(),
+            tables: self.tables.iter().map(|(page, table)| (*page, *table)).collect(),
+            newest_batch: self.batches.last_key_value().map_or(0, |(id, _)| *id),
+        })
+    }
+
+    fn commit(&mut self, changes: &[Change]) -> Result<(), StoreFailure> {
+        let mut next = self.clone();
+        changes.iter().try_for_each(|change| next.apply(change))?;
+        *self = next;
+        Ok(())
+    }
+
+    fn channel(&mut self, channel_id: &[u8; 32]) -> Result<Option<KeptChannel>, StoreFailure> {
+        Ok(self.channels.get(channel_id).copied())
+    }
+
+    fn batches(&mut self, before: Option<u64>, limit: u32) -> Result<Vec<BatchRecord>, StoreFailure> {
+        let below = self.batches.range(..before.unwrap_or(u64::MAX)).rev();
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        Ok(below.map(|(_, batch)| batch.clone()).take(limit).collect())
+    }
+
+    fn last_attempt(&mut self, purpose: Purpose) -> Result<Option<Attempt>, StoreFailure> {
+        Ok(self.attempts.get(&purpose).copied())
+    }
+}
+
+impl MemoryStore {
+    fn apply(&mut self, change: &Change) -> Result<(), StoreFailure> {
+        match change {
+            Change::Channel(record) => {
+                let id = record.voucher.channel_id;
+                let kept = self.channels.get(&id);
+                let falls = kept.is_some_and(|kept| {
+                    record.voucher.cumulative < kept.record.voucher.cumulative || record.charged < kept.record.charged
+                });
+                if falls || record.charged > record.voucher.cumulative {
+                    return Err(StoreFailure::Damaged("a voucher would be taken back"));
+                }
+                let over = kept.is_some_and(|kept| kept.over);
+                self.channels.insert(id, KeptChannel { record: *record, over });
+            }
+            Change::Over { channel_id } => {
+                if let Some(kept) = self.channels.get_mut(channel_id) {
+                    kept.over = true;
+                }
+            }
+            Change::Planned(batch) => {
+                if self.batches.insert(batch.id, batch.clone()).is_some() {
+                    return Err(StoreFailure::Damaged("a batch would be planned twice"));
+                }
+            }
+            Change::Sending { purpose, attempt } => {
+                self.attempts.insert(*purpose, *attempt);
+                if let Purpose::Batch(id) = purpose {
+                    self.batch(*id)?.attempts.push(*attempt);
+                }
+            }
+            Change::Ended { id, outcome, at } => self.batch(*id)?.end(outcome, *at),
+            Change::Table { page, table } => {
+                self.tables.insert(*page, *table);
+            }
+        }
+        Ok(())
+    }
+
+    fn batch(&mut self, id: u64) -> Result<&mut BatchRecord, StoreFailure> {
+        self.batches.get_mut(&id).ok_or(StoreFailure::Damaged("no such batch"))
+    }
+}
