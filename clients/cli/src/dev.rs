@@ -11,6 +11,7 @@ use solana_signer::Signer;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tallybook_rules::Amount;
+use tallybook_wire::Network;
 
 /// The keys that are made and funded, each in a file of this name.
 const ROLES: [&str; 4] = ["payee", "operator", "sponsor", "agent"];
@@ -69,7 +70,10 @@ impl Dev {
     fn report(&self, chain: &DevChain, mint: &DevMint, addresses: &[(&str, Address)]) -> Result<()> {
         print(format_args!("RPC        {}", chain.rpc_url()))?;
         print(format_args!("WebSocket  {}", chain.ws_url()))?;
-        print(format_args!("network    {NETWORK}"))?;
+        print(format_args!(
+            "network    {}  (a local chain has no CAIP-2 id of its own: it borrows devnet's)",
+            Network::devnet()
+        ))?;
         print(format_args!(
             "genesis    {}",
             bs58::encode(chain.genesis_hash()).into_string()
@@ -86,9 +90,6 @@ impl Dev {
         Ok(())
     }
 }
-
-/// What a local chain announces: no CAIP-2 id exists for one, so it borrows devnet's. The genesis hash is its own.
-pub const NETWORK: &str = "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1";
 
 /// Deploys a program and shows how far it is.
 pub async fn deploy_with_progress(chain: &DevChain, artifact: &Artifact) -> Result<()> {

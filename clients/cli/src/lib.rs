@@ -1,11 +1,14 @@
 //! The command line `tallybook`, as a library, so that tests drive the same code.
 #![forbid(unsafe_code)]
 
+pub mod book;
+pub mod connection;
 #[cfg(feature = "dev-chain")]
 pub mod dev;
 #[cfg(feature = "dev-chain")]
 pub mod dev_chain;
 pub mod keys;
+pub mod page;
 pub mod sending;
 
 use anyhow::Result;
@@ -20,6 +23,12 @@ pub enum Command {
     /// Run a local chain with the program, a USDC-like mint and funded keys.
     #[cfg(feature = "dev-chain")]
     Dev(dev::Dev),
+    /// Make and show books: a payee's offers.
+    #[command(subcommand)]
+    Book(book::BookCommand),
+    /// Add and show pages: the places that a book has for channels.
+    #[command(subcommand)]
+    Page(page::PageCommand),
 }
 
 /// Does what the command line asks for.
@@ -29,6 +38,8 @@ pub fn run(command: Command) -> Result<()> {
         match command {
             #[cfg(feature = "dev-chain")]
             Command::Dev(dev) => dev.run().await,
+            Command::Book(book) => book.run().await,
+            Command::Page(page) => page.run().await,
         }
     })
 }
