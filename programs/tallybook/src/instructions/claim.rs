@@ -1,0 +1,85 @@
+use super::Outcome;
+use crate::events::Claimed;
+use crate::state::{Page, change, now};
+use crate::verify::check_batch;
+use anchor_lang::prelude::*;
+use std::io::{Read, Result as IoResult, Write};
+use tallybook_rules::half_aggregation::{Row, split_claim};
+use tallybook_rules::{Amount, Rejection};
+
+/// Anybody claims a batch of vouchers.
+#[derive(Accounts)]
+pub struct Claim<'info> {
+    /// The page of all their channels.
+    #[account(mut)]
+    pub page: AccountLoader<'info, Page>,
+}
+
+/// The rest of the instruction's data, without a length: `scalar[32] ‖ rows`, a row being `slot u8 ‖ cumulative u48 LE ‖
+/// nonce[32]`.
+///
+/// Four bytes less than a `Vec`, in a transaction whose bytes are what bounds a batch.
+#[derive(Clone, Debug)]
+pub struct Batch(Vec<u8>);
+
+impl AnchorDeserialize for Batch {
+    fn deserialize_reader<R: Read>(reader: &mut R) -> IoResult<Self> {
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes)?;
+        Ok(Self(bytes))
+    }
+}
+
+impl AnchorSerialize for Batch {
+    fn serialize<W: Write>(&self, writer: &mut W) -> IoResult<()> {
+        writer.write_all(&self.0)
+    }
+}
+
+#[cfg(feature = "idl-build")]
+impl anchor_lang::IdlBuild for Batch {
+    /// An opaque type: no client can be generated for it, and none should guess a length prefix.
+    fn create_type() -> Option<anchor_lang::idl::types::IdlTypeDef> {
+        use anchor_lang::idl::types::{IdlSerialization, IdlTypeDef, IdlTypeDefTy};
+        Some(IdlTypeDef {
+            name: Self::get_full_path(),
+            docs: vec![
+                "Raw bytes to the end of the instruction, without a length: scalar[32], then 1 to 96 rows".into(),
+                "of 39 bytes: slot u8, cumulative u48 LE, nonce[32]. Build it with the library.".into(),
+            ],
+            serialization: IdlSerialization::Custom("raw".into()),
+            repr: None,
+            generics: Vec::new(),
+            ty: IdlTypeDefTy::Struct { fields: None },
+        })
+    }
+
+    fn get_full_path() -> String {
+        "Batch".into()
+    }
+}
+
+/// Settles each row up to its voucher's cumulative amount, and checks that all vouchers were signed.
+pub(crate) fn claim(ctx: Context<'_, Claim<'_>>, batch: &Batch) -> Outcome {
+    let (scalar, rows) = split_claim(&batch.0)?;
+    let now = now()?;
+    let page = &ctx.accounts.page;
+    let (added, claimed_total) = change(page, |page| {
+        let mut added = Amount::ZERO;
+        for row in rows {
+            let row = Row::from_bytes(row);
+            added = added.plus(page.slot(row.slot)?.claim(row.cumulative, now)?)?;
+        }
+        page.header.record_claim(added)?;
+        // What the check reads of a slot is not what a claim writes.
+        check_batch(&page.header.page_domain, page.slots, scalar, rows)?;
+        Ok((added, page.header.claimed_total))
+    })?;
+    emit!(Claimed {
+        page: page.key(),
+        rows: u8::try_from(rows.len()).map_err(|_| Rejection::MalformedRows)?,
+        added: added.get(),
+        claimed_total: claimed_total.get(),
+    });
+    Ok(())
+}
