@@ -1,0 +1,1 @@
+//! The benches themselves stand in `benches/`; run them with `cargo measure`.
