@@ -1,0 +1,34 @@
+//! From decisions to the chain: deposits checked, co-signed and sent; planned batches claimed and paid out; channels
+//! closed together with an operator; pages read.
+//!
+//! The settler has no role on chain. It pays fees (and rent, where [`Settings`] say so) and can send money nowhere but
+//! where the program sends it. What it does not know it asks the chain, and never guesses: see [`decide`].
+//!
+//! Reading path: [`Chain`] → [`send_until_decided`] → [`check`] (deposits) → [`Settler::settle`] (batches).
+#![forbid(unsafe_code)]
+
+mod chain;
+mod claim;
+mod deposit;
+#[cfg(test)]
+mod memory;
+mod pace;
+mod read;
+mod refund;
+mod rpc;
+mod send;
+mod settle;
+mod settler;
+mod table;
+
+pub use chain::{
+    Account, Blockhash, Chain, ChainError, Commitment, Failure, Height, Landing, Simulation, Snapshot, Spent, Statuses,
+};
+pub use claim::ROWS_PER_TRANSACTION;
+pub use deposit::{Caps, CheckedDeposit, ExpectedDeposit, Opened, check};
+pub use pace::Pace;
+pub use read::{BooksRead, PagesRead};
+pub use refund::{Closed, PreparedRefund, Refund};
+pub use rpc::RpcChain;
+pub use send::{Fate, Journal, decide, fate, send_until_decided};
+pub use settler::{Settings, Settler};

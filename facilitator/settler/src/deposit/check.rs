@@ -1,0 +1,286 @@
+//! What a sponsor checks before it co-signs a deposit.
+//!
+//! The expected instructions are built by the same code that clients use, and the transaction has to be those and nothing
+//! else: not one account, signer or writable flag more. So there is no list of what is forbidden that could be short
+//! of an item.
+
+use solana_address::Address;
+use solana_instruction::Instruction;
+use solana_message::compiled_instruction::CompiledInstruction;
+use solana_message::{VersionedMessage, legacy};
+use solana_transaction::versioned::VersionedTransaction;
+use std::collections::BTreeMap;
+use tallybook_chain::address::COMPUTE_BUDGET_PROGRAM;
+use tallybook_chain::instruction::NewChannel;
+use tallybook_chain::transaction::{compute_unit_limit, compute_unit_price, from_bytes};
+use tallybook_chain::{BookView, PageView, deposit};
+use tallybook_rules::signing::{channel_id, is_strong_signer};
+use tallybook_rules::{Amount, OpenPolicy, Rejection};
+
+/// What a payload says that its transaction does.
+#[derive(Clone, Copy, Debug)]
+pub struct ExpectedDeposit<'a> {
+    /// The book, as read from the chain.
+    pub book: &'a BookView,
+    /// The page, as read from the chain. Whether the slot is free *now* is for the simulation.
+    pub page: &'a PageView,
+    /// The channel that the payload names. Its `source` must be the payer's associated token account, its `operator`
+    /// the book's under open policy 1 and nobody otherwise.
+    pub new: &'a NewChannel,
+    /// Its id, which the memo repeats.
+    pub channel_id: [u8; 32],
+}
+
+/// What a sponsor pays for at most, and who it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Caps {
+    /// The sponsor.
+    pub fee_payer: Address,
+    /// The highest compute limit, in units.
+    pub max_compute_units: u32,
+    /// The highest compute price, in micro-lamports a unit.
+    pub max_compute_price: u64,
+}
+
+/// A deposit transaction that does exactly what its payload says, signed by all but the sponsor. Made by [`check`] alone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CheckedDeposit {
+    /// The sponsor's signature is still empty.
+    pub(crate) transaction: VersionedTransaction,
+    new: NewChannel,
+    channel_id: [u8; 32],
+}
+
+impl CheckedDeposit {
+    /// The channel that it opens.
+    pub const fn new_channel(&self) -> &NewChannel {
+        &self.new
+    }
+
+    /// The channel's id.
+    pub const fn channel_id(&self) -> &[u8; 32] {
+        &self.channel_id
+    }
+}
+
+/// Checks a deposit transaction as it came over the wire, after base64. In this order:
+///
+/// * [`Rejection::DepositMismatch`]: the payload itself is not of one piece (book, page, id, source, operator);
+///   [`Rejection::WeakSigner`], [`Rejection::DepositTooSmall`], [`Rejection::DepositTooLarge`]: it could not be opened;
+/// * [`Rejection::RequestTooLarge`], [`Rejection::MalformedDeposit`]: not the bytes of a legacy or v0 transaction,
+///   or not of the one allowed shape;
+/// * [`Rejection::WrongFeePayer`]: another fee payer, or the fee payer in an instruction;
+/// * [`Rejection::FeeTooHigh`]: a compute limit or price above the caps;
+/// * [`Rejection::OperatorMustSign`]: open policy 1 without the operator's place among the signers;
+/// * [`Rejection::DepositMismatch`]: another channel, amount or account than the payload says;
+/// * [`Rejection::PayerSignatureMissing`], [`Rejection::OperatorMustSign`]: a signature that does not verify.
+pub fn check(bytes: &[u8], expected: &ExpectedDeposit<'_>, caps: &Caps) -> Result<CheckedDeposit, Rejection> {
+    check_payload(expected)?;
+    let transaction = parse(bytes)?;
+    let message = &transaction.message;
+    if message.static_account_keys().first() != Some(&caps.fee_payer) {
+        return Err(Rejection::WrongFeePayer);
+    }
+    let [limit, price, open, memo] = instructions(message)?;
+    check_fees(&limit, &price, caps)?;
+
+    let new = expected.new;
+    let [_, _, expected_open, expected_memo] = deposit::instructions(expected.book, new, &expected.channel_id);
+    if new.operator.is_some_and(|operator| !is_signer(message, &operator)) {
+        return Err(Rejection::OperatorMustSign);
+    }
+    check_instruction(&open, &expected_open, caps)?;
+    check_instruction(&memo, &expected_memo, caps)?;
+
+    let whole = [limit.plain()?, price.plain()?, expected_open, expected_memo];
+    check_accounts(message, &whole, caps)?;
+    check_signatures(&transaction, new)?;
+    Ok(CheckedDeposit {
+        new: *new,
+        channel_id: expected.channel_id,
+        transaction,
+    })
+}
+
+fn check_payload(expected: &ExpectedDeposit<'_>) -> Result<(), Rejection> {
+    let ExpectedDeposit { book, page, new, .. } = *expected;
+    let operator = match OpenPolicy::from_byte(book.state.open_policy)? {
+        OpenPolicy::Anyone => None,
+        OpenPolicy::OperatorCoSigns => Some(book.operator()),
+    };
+    let id = channel_id(
+        &page.header.page_domain,
+        new.slot,
+        new.generation,
+        &new.payer.to_bytes(),
+        &new.signer,
+    );
+    let of_one_piece = page.book() == book.address
+        && page.address == new.page
+        && id == expected.channel_id
+        && new.source == book.token_account(&new.payer)
+        && new.operator == operator;
+    let deposit = Amount::new(new.deposit);
+    if !of_one_piece {
+        Err(Rejection::DepositMismatch)
+    } else if new.slot >= page.header.capacity {
+        Err(Rejection::NoSuchSlot)
+    } else if deposit < book.state.min_deposit {
+        Err(Rejection::DepositTooSmall)
+    } else if deposit >= Amount::DEPOSIT_LIMIT {
+        Err(Rejection::DepositTooLarge)
+    } else if !is_strong_signer(&new.signer) {
+        Err(Rejection::WeakSigner)
+    } else {
+        Ok(())
+    }
+}
+
+/// A legacy or v0 transaction without lookup tables, whole and in its one encoding.
+fn parse(bytes: &[u8]) -> Result<VersionedTransaction, Rejection> {
+    let transaction = from_bytes(bytes).map_err(|rejection| match rejection {
+        Rejection::RequestTooLarge => rejection,
+        _ => Rejection::MalformedDeposit,
+    })?;
+    let plain = match &transaction.message {
+        VersionedMessage::Legacy(_) => true,
+        VersionedMessage::V0(message) => message.address_table_lookups.is_empty(),
+        // A v1 message carries its compute limits outside of its instructions, where nothing here looks.
+        VersionedMessage::V1(_) => false,
+    };
+    if plain && !transaction.uses_durable_nonce() {
+        Ok(transaction)
+    } else {
+        Err(Rejection::MalformedDeposit)
+    }
+}
+
+/// An instruction with its accounts by address.
+struct Named<'a> {
+    program: Address,
+    accounts: Vec<Address>,
+    data: &'a [u8],
+}
+
+impl<'a> Named<'a> {
+    fn read(keys: &[Address], compiled: &'a CompiledInstruction) -> Option<Self> {
+        let key = |at: &u8| keys.get(usize::from(*at)).copied();
+        Some(Self {
+            program: key(&compiled.program_id_index)?,
+            accounts: compiled.accounts.iter().map(key).collect::<Option<_>>()?,
+            data: &compiled.data,
+        })
+    }
+
+    /// The instruction itself, for one without accounts.
+    fn plain(&self) -> Result<Instruction, Rejection> {
+        if !self.accounts.is_empty() {
+            return Err(Rejection::MalformedDeposit);
+        }
+        Ok(Instruction {
+            program_id: self.program,
+            accounts: Vec::new(),
+            data: self.data.to_vec(),
+        })
+    }
+}
+
+/// Exactly four.
+fn instructions(message: &VersionedMessage) -> Result<[Named<'_>; 4], Rejection> {
+    let keys = message.static_account_keys();
+    let named: Option<Vec<_>> = message
+        .instructions()
+        .iter()
+        .map(|compiled| Named::read(keys, compiled))
+        .collect();
+    named
+        .and_then(|named| named.try_into().ok())
+        .ok_or(Rejection::MalformedDeposit)
+}
+
+/// The first two are a compute limit and a compute price, each below its cap.
+fn check_fees(limit: &Named<'_>, price: &Named<'_>, caps: &Caps) -> Result<(), Rejection> {
+    let units = argument(limit, &compute_unit_limit(0)).ok_or(Rejection::MalformedDeposit)?;
+    let micro_lamports = argument(price, &compute_unit_price(0)).ok_or(Rejection::MalformedDeposit)?;
+    if u32::from_le_bytes(units) > caps.max_compute_units || u64::from_le_bytes(micro_lamports) > caps.max_compute_price
+    {
+        return Err(Rejection::FeeTooHigh);
+    }
+    Ok(())
+}
+
+/// What follows the one-byte tag in a compute budget instruction like `pattern`.
+fn argument<const N: usize>(named: &Named<'_>, pattern: &Instruction) -> Option<[u8; N]> {
+    let (tag, argument) = named.data.split_first()?;
+    let alike = named.program == COMPUTE_BUDGET_PROGRAM && Some(tag) == pattern.data.first();
+    argument.try_into().ok().filter(|_| alike)
+}
+
+/// Program, accounts and data are the expected ones.
+fn check_instruction(named: &Named<'_>, expected: &Instruction, caps: &Caps) -> Result<(), Rejection> {
+    if named.accounts.contains(&caps.fee_payer) {
+        return Err(Rejection::WrongFeePayer);
+    }
+    if named.program != expected.program_id {
+        return Err(Rejection::MalformedDeposit);
+    }
+    let accounts = expected.accounts.iter().map(|account| account.pubkey);
+    if named.data != expected.data || !accounts.eq(named.accounts.iter().copied()) {
+        return Err(Rejection::DepositMismatch);
+    }
+    Ok(())
+}
+
+/// The accounts are those of the expected instructions, each once, and with the same rights. (Their order is the
+/// client's own: libraries differ in it.)
+fn check_accounts(message: &VersionedMessage, whole: &[Instruction], caps: &Caps) -> Result<(), Rejection> {
+    let expected = legacy::Message::new(whole, Some(&caps.fee_payer));
+    let expected = rights(&VersionedMessage::Legacy(expected));
+    let given = rights(message);
+    let unique = given.len() == message.static_account_keys().len();
+    if unique && given == expected {
+        Ok(())
+    } else {
+        Err(Rejection::MalformedDeposit)
+    }
+}
+
+fn is_signer(message: &VersionedMessage, who: &Address) -> bool {
+    rights(message).get(who).is_some_and(|(signs, _)| *signs)
+}
+
+/// Who signs and who may be written, by address.
+fn rights(message: &VersionedMessage) -> BTreeMap<Address, (bool, bool)> {
+    let header = message.header();
+    let keys = message.static_account_keys();
+    let signers = usize::from(header.num_required_signatures);
+    let writable_signers = signers.saturating_sub(usize::from(header.num_readonly_signed_accounts));
+    let writable = keys
+        .len()
+        .saturating_sub(usize::from(header.num_readonly_unsigned_accounts));
+    let right = |at: usize| (at < signers, at < writable_signers || (at >= signers && at < writable));
+    keys.iter().enumerate().map(|(at, key)| (*key, right(at))).collect()
+}
+
+/// Payer and operator have signed this very message.
+fn check_signatures(transaction: &VersionedTransaction, new: &NewChannel) -> Result<(), Rejection> {
+    let signed = |who: &Address| verifies(transaction, who);
+    if !signed(&new.payer) {
+        Err(Rejection::PayerSignatureMissing)
+    } else if new.operator.is_some_and(|operator| !signed(&operator)) {
+        Err(Rejection::OperatorMustSign)
+    } else {
+        Ok(())
+    }
+}
+
+/// True when `who` is among the signers and its signature holds.
+pub(crate) fn verifies(transaction: &VersionedTransaction, who: &Address) -> bool {
+    let message = transaction.message.serialize();
+    transaction
+        .message
+        .static_account_keys()
+        .iter()
+        .zip(&transaction.signatures)
+        .any(|(key, signature)| key == who && signature.verify(key.as_ref(), &message))
+}
