@@ -67,7 +67,7 @@ impl Channel {
             claim_after: 0,
         };
         if let Some(Stored { record, voucher }) = stored {
-            channel.charged = record.charged.max(on_chain.settled);
+            channel.charged = record.charged.min(record.voucher.cumulative).max(on_chain.settled);
             channel.newest = Some(voucher);
             channel.leaving_since = record.leaving_since;
             // A deposit below what was signed was lowered by the payee since.

@@ -57,7 +57,7 @@ pub struct Ledger {
     pub(crate) settings: Settings,
     pub(crate) boards: BTreeMap<[u8; 32], Board>,
     pub(crate) channels: HashMap<[u8; 32], Channel>,
-    /// Records that were read back from disk and not met on chain yet.
+    /// Records of channels that do not stand on chain: read back and not met yet, or ended and not final yet.
     pub(crate) stored: HashMap<[u8; 32], Stored>,
 }
 
