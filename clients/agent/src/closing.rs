@@ -1,0 +1,303 @@
+//! The ways out of a channel: with the server's help at once, without it after the grace period.
+
+use crate::agent::{Agent, AgentState, pool_key};
+use crate::answer::{self, Outcome, Remedy};
+use crate::channel::Phase;
+use crate::error::AgentError;
+use crate::opening::Landing;
+use crate::pool::{Lease, Shared, lock};
+use crate::rpc::Chain;
+use crate::transact;
+use http::{Method, StatusCode};
+use reqwest::{Request, Response};
+use solana_signer::Signer;
+use std::sync::Arc;
+use std::time::Duration;
+use tallybook_chain::instruction::Instructions;
+use tallybook_chain::{BookView, PROGRAM_ID, PageView};
+use tallybook_rules::signing::SignedVoucher;
+use tallybook_rules::{Amount, Slot, Status};
+use tallybook_wire::{AnswerExtra, ChannelPayload, Key, PaymentPayload, PaymentRequired, Reason, header};
+
+/// A channel that is over. Amounts in base units.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Closed {
+    /// Its id.
+    pub id: Key,
+    /// What its calls cost in all.
+    pub charged: Amount,
+    /// What came back to the wallet.
+    pub returned: Amount,
+}
+
+impl<C: Chain> Agent<C> {
+    /// Closes a channel with the server's help: what is unspent comes back at once, at the sponsor's expense. Waits for
+    /// calls under way.
+    pub async fn close(&self, id: Key) -> Result<Closed, AgentError> {
+        let (_lease, channel) = self.exclusive(id).await?;
+        self.shared.close(&channel).await
+    }
+
+    /// [`Agent::close`] for every channel that is neither over nor closing.
+    pub async fn close_all(&self) -> Vec<(Key, Result<Closed, AgentError>)> {
+        let mut outcomes = Vec::new();
+        for pool in self.shared.pools() {
+            let lease = pool.all_turns().await;
+            for channel in lease.pool().channels() {
+                let (id, phase) = {
+                    let channel = lock(&channel);
+                    (channel.id, channel.phase)
+                };
+                if !matches!(phase, Phase::Ended | Phase::Closing { .. }) {
+                    outcomes.push((id, self.shared.close(&channel).await));
+                }
+            }
+        }
+        outcomes
+    }
+
+    /// Asks the program to close a channel, without the server, at the wallet's expense (it needs some lamports). Says
+    /// when [`Agent::withdraw`] can be called, in Unix seconds; until then the payee may claim what it is owed.
+    pub async fn force_close(&self, id: Key) -> Result<i64, AgentError> {
+        let (_lease, channel) = self.exclusive(id).await?;
+        self.shared.force_close(&channel).await
+    }
+
+    /// Takes what is unspent out of a channel whose grace period is over, at the wallet's expense.
+    pub async fn withdraw(&self, id: Key) -> Result<Closed, AgentError> {
+        let (_lease, channel) = self.exclusive(id).await?;
+        self.shared.withdraw(&channel).await
+    }
+
+    /// A channel that nobody else uses while the lease is held.
+    async fn exclusive(&self, id: Key) -> Result<(Lease, Shared), AgentError> {
+        let channel = lock(&self.shared.channels).get(&id).map(Arc::clone);
+        let channel = channel.ok_or(AgentError::NoSuchChannel(id))?;
+        let key = pool_key(&lock(&channel));
+        Ok((self.shared.pool(&key).all_turns().await, channel))
+    }
+}
+
+impl<C: Chain> AgentState<C> {
+    async fn close(&self, channel: &Shared) -> Result<Closed, AgentError> {
+        if let Some(closed) = self.settle_opening(channel).await? {
+            return Ok(closed);
+        }
+        self.ask_refund(channel).await?;
+        self.see_refund(channel).await
+    }
+
+    /// A channel whose opening is not decided: decides it. `Some` when there is nothing to close.
+    async fn settle_opening(&self, channel: &Shared) -> Result<Option<Closed>, AgentError> {
+        let (id, phase) = {
+            let channel = lock(channel);
+            (channel.id, channel.phase)
+        };
+        let not_now = |why| AgentError::NotNow { channel: id, why };
+        let never = Closed {
+            id,
+            charged: Amount::ZERO,
+            returned: Amount::ZERO,
+        };
+        match phase {
+            Phase::Open | Phase::GivenUp => return Ok(None),
+            Phase::Closing { .. } => return Err(not_now("it is closing on chain already: withdraw it in time")),
+            Phase::Ended => return Err(not_now("it is over")),
+            Phase::Opening { .. } => {}
+        }
+        // Asked before the page is read: what has not landed once it is too late never will.
+        let latest = self.chain.latest_blockhash().await?;
+        match (self.look_for(channel).await?, phase) {
+            (Landing::Landed, _) => Ok(None),
+            (Landing::Never, _) => Ok(Some(never)),
+            (Landing::Undecided(_), Phase::Opening { last_valid_height }) if !latest.is_past(last_valid_height) => {
+                Err(not_now("its deposit may still land: try again in two minutes"))
+            }
+            (Landing::Undecided(_), _) => {
+                self.end(channel, Amount::ZERO).await?;
+                Ok(Some(never))
+            }
+        }
+    }
+
+    /// Asks the server until it says that the rest was refunded.
+    async fn ask_refund(&self, channel: &Shared) -> Result<(), AgentError> {
+        let mut wait = Duration::from_millis(100);
+        let mut last = None;
+        for _ in 0..self.policy.attempts {
+            let response = self.send_refund(channel).await?;
+            let outcome = answer::outcome(response.status(), response.headers());
+            let (reason, extra) = match outcome {
+                Outcome::Charged(_) => return Ok(()),
+                Outcome::Refused(reason, _) => (reason, None),
+                Outcome::PayAgain => self.refusal_of(response).await?,
+                Outcome::NotCharged | Outcome::Unclear | Outcome::Lost(_) => {
+                    return Err(AgentError::Unavailable {
+                        attempts: 1,
+                        status: response.status(),
+                        reason: None,
+                    });
+                }
+            };
+            match (
+                answer::remedy(&reason),
+                extra.and_then(|extra| Some((extra.channel_state?, extra.voucher_state))),
+            ) {
+                (Remedy::Adopt, Some((state, voucher))) => {
+                    let mut channel = lock(channel);
+                    let adopted = channel.adopt(&state, voucher.as_ref(), &self.signer_key().0);
+                    adopted.map_err(|possible| AgentError::Dishonest {
+                        channel: channel.id,
+                        claimed: state.charged_cumulative_amount,
+                        possible,
+                    })?;
+                }
+                (Remedy::Wait, _) => {}
+                _ => return Err(AgentError::Refused(reason)),
+            }
+            last = Some(reason);
+            tokio::time::sleep(wait).await;
+            wait = wait.saturating_mul(2).min(self.policy.max_wait);
+        }
+        Err(AgentError::Unavailable {
+            attempts: self.policy.attempts,
+            status: StatusCode::PAYMENT_REQUIRED,
+            reason: last,
+        })
+    }
+
+    async fn send_refund(&self, channel: &Shared) -> Result<Response, AgentError> {
+        let (request, payment) = {
+            let channel = lock(channel);
+            let method = Method::from_bytes(channel.method.as_bytes()).unwrap_or(Method::GET);
+            let voucher = SignedVoucher::sign(&self.signer, channel.id.0, channel.charged);
+            let payload = ChannelPayload::Refund {
+                voucher: voucher.into(),
+                transaction: None,
+            };
+            let url = channel.url.parse().map_err(|_| AgentError::NotNow {
+                channel: channel.id,
+                why: "its journal names no URL to ask: force its close",
+            })?;
+            (
+                Request::new(method, url),
+                PaymentPayload::new(channel.terms.clone(), payload),
+            )
+        };
+        let value = header(&payment).map_err(AgentError::Unreadable)?;
+        self.send(&request, Some(value)).await
+    }
+
+    async fn refusal_of(&self, response: Response) -> Result<(Reason, Option<AnswerExtra>), AgentError> {
+        let required: PaymentRequired = answer::payment_required(response).await?;
+        let offer = required.channel_offers().find(|offer| self.policy.can_pay(offer));
+        let extra = offer.map(|offer| AnswerExtra {
+            channel_state: offer.extra.channel_state,
+            voucher_state: offer.extra.voucher_state,
+            ..AnswerExtra::default()
+        });
+        let unnamed = || Reason::from("payment_required".to_owned());
+        Ok((required.error.unwrap_or_else(unnamed), extra))
+    }
+
+    /// The server says that it refunded: the chain must say so too.
+    async fn see_refund(&self, channel: &Shared) -> Result<Closed, AgentError> {
+        const LOOKS: u32 = 20;
+        const WAIT: Duration = Duration::from_millis(250);
+        let (id, parts, deposit, charged) = {
+            let channel = lock(channel);
+            (channel.id, channel.parts, channel.deposit, channel.charged)
+        };
+        for _ in 0..LOOKS {
+            let (_, slot) = self.slot_of(channel).await?;
+            let gone = slot.generation != parts.generation || slot.status() == Ok(Status::Free);
+            if gone || slot.deposit <= charged {
+                self.end(channel, charged).await?;
+                return Ok(Closed {
+                    id,
+                    charged,
+                    returned: deposit.less(charged),
+                });
+            }
+            tokio::time::sleep(WAIT).await;
+        }
+        lock(channel).phase = Phase::GivenUp;
+        self.save(channel).await?;
+        Err(AgentError::NotNow {
+            channel: id,
+            why: "the server says that it refunded the rest, but the chain does not: force its close",
+        })
+    }
+
+    async fn force_close(&self, channel: &Shared) -> Result<i64, AgentError> {
+        let (id, parts) = {
+            let channel = lock(channel);
+            (channel.id, channel.parts)
+        };
+        let (_, mut slot) = self.slot_of(channel).await?;
+        if slot.generation != parts.generation || slot.status() == Ok(Status::Free) {
+            let why = "no such channel is open on chain";
+            return Err(AgentError::NotNow { channel: id, why });
+        }
+        if slot.status() == Ok(Status::Open) {
+            let instruction = Instructions::new(PROGRAM_ID).request_close(
+                &parts.book.0.into(),
+                &parts.page.0.into(),
+                &self.wallet.pubkey(),
+                parts.slot,
+                parts.generation,
+            );
+            transact::run(&self.chain, &self.wallet, instruction).await?;
+            slot = self.slot_of(channel).await?.1;
+        }
+        let closing_at = slot.closing_at;
+        lock(channel).phase = Phase::Closing { closing_at };
+        self.save(channel).await?;
+        Ok(closing_at)
+    }
+
+    async fn withdraw(&self, channel: &Shared) -> Result<Closed, AgentError> {
+        let (id, parts) = {
+            let channel = lock(channel);
+            (channel.id, channel.parts)
+        };
+        let (book, slot) = self.slot_of(channel).await?;
+        if slot.generation != parts.generation || slot.status() != Ok(Status::Closing) {
+            let why = "it is not closing on chain: force its close first";
+            return Err(AgentError::NotNow { channel: id, why });
+        }
+        let place = [(parts.slot, self.wallet.pubkey())];
+        let instruction = Instructions::new(PROGRAM_ID).withdraw(&book, &parts.page.0.into(), &place);
+        transact::run(&self.chain, &self.wallet, instruction).await?;
+        let (_, after) = self.slot_of(channel).await?;
+        if after.generation == parts.generation && after.status() == Ok(Status::Closing) {
+            let why = "its withdrawal was skipped: the wallet's token account is missing or frozen";
+            return Err(AgentError::NotNow { channel: id, why });
+        }
+        self.end(channel, slot.settled).await?;
+        Ok(Closed {
+            id,
+            charged: slot.settled,
+            returned: slot.deposit.less(slot.settled),
+        })
+    }
+
+    /// Book and slot as the chain has them.
+    async fn slot_of(&self, channel: &Shared) -> Result<(BookView, Slot), AgentError> {
+        let parts = lock(channel).parts;
+        let addresses = [parts.book.0.into(), parts.page.0.into()];
+        let accounts = self.chain.accounts(&addresses).await?;
+        let mut ours = accounts.into_iter().map(|account| {
+            let account = account.filter(|account| account.owner == PROGRAM_ID);
+            account.ok_or(AgentError::Terms("an account of the channel is gone"))
+        });
+        let mut next = || {
+            ours.next()
+                .unwrap_or(Err(AgentError::Terms("an account of the channel is gone")))
+        };
+        let (book, page) = (next()?, next()?);
+        let book = BookView::parse(parts.book.0.into(), &book.data).map_err(AgentError::Unreadable)?;
+        let page = PageView::parse(parts.page.0.into(), &page.data).map_err(AgentError::Unreadable)?;
+        Ok((book, *page.slot(parts.slot).map_err(AgentError::Unreadable)?))
+    }
+}
