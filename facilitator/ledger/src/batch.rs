@@ -52,6 +52,11 @@ impl Batch {
         &self.rows
     }
 
+    /// The channels that are claimed.
+    pub fn channel_ids(&self) -> impl Iterator<Item = [u8; 32]> + '_ {
+        self.rows.iter().map(|row| row.voucher.voucher().channel_id)
+    }
+
     /// What all rows together are expected to add on chain, or [`Rejection::Overflow`].
     pub fn gain(&self) -> Result<Amount, Rejection> {
         self.rows.iter().try_fold(Amount::ZERO, |sum, row| sum.plus(row.gain()))

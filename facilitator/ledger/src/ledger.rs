@@ -1,6 +1,6 @@
 use crate::board::Board;
 use crate::channel::Stored;
-use crate::{Batch, Channel, ChannelRecord, Held, Place, Reservation};
+use crate::{Channel, ChannelRecord, Held, Place, Reservation};
 use std::collections::{BTreeMap, HashMap};
 use tallybook_rules::signing::{SignedVoucher, VerifiedVoucher};
 use tallybook_rules::{Amount, Rejection};
@@ -227,28 +227,32 @@ impl Ledger {
         }
     }
 
-    /// Notes that a batch is on its way: its channels are not planned again until it has ended.
-    pub fn sent(&mut self, batch: &Batch) {
-        self.each_of(batch, |channel| channel.in_flight = true);
-    }
-
-    /// Notes that nothing of a batch is on its way any more. Observe its page first, or what it settled is planned again.
-    pub fn ended(&mut self, batch: &Batch, refused: &[(u8, Rejection)], now: i64) {
-        let claim_after = now.saturating_add(self.settings.retry_seconds);
-        self.each_of(batch, |channel| {
-            channel.in_flight = false;
-            if refused.iter().any(|(slot, _)| *slot == channel.place.slot) {
-                channel.claim_after = claim_after;
-            }
-        });
-    }
-
-    fn each_of(&mut self, batch: &Batch, change: impl Fn(&mut Channel)) {
-        for row in batch.rows() {
-            if let Some(channel) = self.channels.get_mut(&row.voucher.voucher().channel_id) {
-                change(channel);
+    /// Notes that claims of these channels are on their way: they are not planned again until [`Ledger::ended`].
+    pub fn sent(&mut self, channel_ids: impl IntoIterator<Item = [u8; 32]>) {
+        for channel_id in channel_ids {
+            if let Some(channel) = self.channels.get_mut(&channel_id) {
+                channel.in_flight = true;
             }
         }
+    }
+
+    /// Notes that nothing of a batch is on its way any more; rows that the chain refused, by slot, are left alone for a
+    /// while. Observe the page first, or what was settled is planned again.
+    pub fn ended(&mut self, channel_ids: impl IntoIterator<Item = [u8; 32]>, refused: &[(u8, Rejection)], now: i64) {
+        let claim_after = now.saturating_add(self.settings.retry_seconds);
+        for channel_id in channel_ids {
+            if let Some(channel) = self.channels.get_mut(&channel_id) {
+                channel.in_flight = false;
+                if refused.iter().any(|(slot, _)| *slot == channel.place.slot) {
+                    channel.claim_after = claim_after;
+                }
+            }
+        }
+    }
+
+    /// The book of a served page.
+    pub fn book_of(&self, page: &[u8; 32]) -> Option<[u8; 32]> {
+        self.boards.get(page).map(|board| board.header.book)
     }
 
     /// The channel of this id.

@@ -133,12 +133,12 @@ fn given_a_batch_on_its_way_when_planned_then_its_channels_wait_until_it_has_end
         ..never()
     };
     let batch = world.ledger.plan(world.now, &policy).remove(0);
-    world.ledger.sent(&batch);
+    world.ledger.sent(batch.channel_ids());
     world.pay(1, 7).unwrap();
     assert_eq!(world.ledger.plan(world.now, &policy), []);
     assert_eq!(world.land(&batch), units(303));
     world.see();
-    world.ledger.ended(&batch, &[], world.now);
+    world.ledger.ended(batch.channel_ids(), &[], world.now);
     let next = world.ledger.plan(world.now, &policy);
     assert_eq!(slots(&next), [vec![1]]);
     assert_eq!(next[0].gain(), Ok(units(7)));
@@ -152,10 +152,10 @@ fn given_a_row_that_the_chain_refused_when_planned_then_it_is_left_alone_for_a_w
         ..never()
     };
     let batch = world.ledger.plan(world.now, &policy).remove(0);
-    world.ledger.sent(&batch);
+    world.ledger.sent(batch.channel_ids());
     world
         .ledger
-        .ended(&batch, &[(1, Rejection::SignatureMismatch)], world.now);
+        .ended(batch.channel_ids(), &[(1, Rejection::SignatureMismatch)], world.now);
     assert_eq!(slots(&world.ledger.plan(world.now, &policy)), [vec![0]]);
     assert_eq!(slots(&world.ledger.plan(world.now + 30, &policy)), [vec![1, 0]]);
 }

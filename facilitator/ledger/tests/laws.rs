@@ -169,7 +169,7 @@ impl Run {
         };
         let batches = self.world.ledger.plan(self.world.now, &policy);
         for batch in &batches {
-            self.world.ledger.sent(batch);
+            self.world.ledger.sent(batch.channel_ids());
         }
         assert_eq!(self.world.ledger.plan(self.world.now, &policy), []);
         for batch in &batches {
@@ -177,7 +177,7 @@ impl Run {
                 assert_eq!(Ok(self.world.land(batch)), batch.gain());
             }
             self.world.see();
-            self.world.ledger.ended(batch, &[], self.world.now);
+            self.world.ledger.ended(batch.channel_ids(), &[], self.world.now);
         }
         let left = self.world.ledger.plan(self.world.now, &policy);
         assert_eq!(left.is_empty(), land || batches.is_empty());
@@ -217,7 +217,9 @@ fn replay(disk: &[Change]) -> Ledger {
         match change {
             Change::Channel(record) => drop(records.insert(record.voucher.channel_id, *record)),
             Change::Over { channel_id } => drop(records.remove(channel_id)),
-            other => panic!("not a ledger's change: {other:?}"),
+            Change::Planned(_) | Change::Sending { .. } | Change::Ended { .. } | Change::Table { .. } => {
+                panic!("not a ledger's change: {change:?}")
+            }
         }
     }
     let mut ledger = Ledger::new(Settings {
