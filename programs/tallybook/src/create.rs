@@ -28,11 +28,17 @@ pub(crate) fn create_account<'info>(
         account_to_allocate: new.clone(),
     };
     let bytes = u64::try_from(bytes).map_err(|_| ProgramError::InvalidArgument)?;
-    system_program::allocate(CpiContext::new_with_signer(system_program.key(), allocate, &signer), bytes)?;
+    system_program::allocate(
+        CpiContext::new_with_signer(system_program.key(), allocate, &signer),
+        bytes,
+    )?;
     let assign = Assign {
         account_to_assign: new.clone(),
     };
-    system_program::assign(CpiContext::new_with_signer(system_program.key(), assign, &signer), &crate::ID)?;
+    system_program::assign(
+        CpiContext::new_with_signer(system_program.key(), assign, &signer),
+        &crate::ID,
+    )?;
     Ok(())
 }
 
@@ -45,7 +51,9 @@ pub(crate) fn write_account<T: Discriminator>(
     let (discriminator, rest) = data
         .split_at_mut_checked(T::DISCRIMINATOR.len())
         .ok_or(ProgramError::AccountDataTooSmall)?;
-    let (place, _) = rest.split_at_mut_checked(state.len()).ok_or(ProgramError::AccountDataTooSmall)?;
+    let (place, _) = rest
+        .split_at_mut_checked(state.len())
+        .ok_or(ProgramError::AccountDataTooSmall)?;
     discriminator.copy_from_slice(T::DISCRIMINATOR);
     place.copy_from_slice(state);
     Ok(())

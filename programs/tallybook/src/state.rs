@@ -175,7 +175,9 @@ pub(crate) fn change<T>(
     transition: impl FnOnce(&mut rules::Page<'_>) -> core::result::Result<T, Failure>,
 ) -> core::result::Result<T, Failure> {
     let mut data = page.as_ref().try_borrow_mut_data()?;
-    let (_, bytes) = data.split_at_mut_checked(DISCRIMINATOR_BYTES).ok_or(Rejection::WrongAccount)?;
+    let (_, bytes) = data
+        .split_at_mut_checked(DISCRIMINATOR_BYTES)
+        .ok_or(Rejection::WrongAccount)?;
     let mut page = rules::Page::from_bytes(bytes)?;
     let outcome = transition(&mut page)?;
     page.check()?;

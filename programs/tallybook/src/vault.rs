@@ -31,7 +31,12 @@ pub(crate) struct Vault<'a, 'info> {
 impl<'info> Vault<'_, 'info> {
     /// Takes `amount` out of a payer's account, by the payer's signature, and measures that all of it arrived
     /// ([`Rejection::DepositNotReceived`]).
-    pub(crate) fn receive(&self, amount: Amount, source: &AccountInfo<'info>, payer: &AccountInfo<'info>) -> Outcome<()> {
+    pub(crate) fn receive(
+        &self,
+        amount: Amount,
+        source: &AccountInfo<'info>,
+        payer: &AccountInfo<'info>,
+    ) -> Outcome<()> {
         let before = balance(self.account)?;
         self.transfer(amount, source, self.account, payer, &[])?;
         let after = balance(self.account)?;
@@ -67,7 +72,9 @@ impl<'info> Vault<'_, 'info> {
         Ok(state.base.mint == *self.mint.key
             && state.base.state == AccountState::Initialized
             && owner.is_none_or(|owner| state.base.owner.as_array() == owner)
-            && !state.get_extension::<MemoTransfer>().is_ok_and(|memo| memo.require_incoming_transfer_memos.into()))
+            && !state
+                .get_extension::<MemoTransfer>()
+                .is_ok_and(|memo| memo.require_incoming_transfer_memos.into()))
     }
 
     /// The associated token account of `owner` for the book's mint.
@@ -146,13 +153,19 @@ impl NewVault<'_, '_> {
             },
         ))?;
         let data = self.vault.try_borrow_data()?;
-        let state = StateWithExtensions::<TokenAccount>::unpack(&data).map_err(|_| Rejection::WrongVault)?.base;
+        let state = StateWithExtensions::<TokenAccount>::unpack(&data)
+            .map_err(|_| Rejection::WrongVault)?
+            .base;
         let is_ours = self.vault.owner == self.token_program.key
             && state.owner == *self.page.key
             && state.mint == *self.mint.key
             && state.delegate.is_none()
             && state.close_authority.is_none();
-        if is_ours { Ok(()) } else { Err(Rejection::WrongVault.into()) }
+        if is_ours {
+            Ok(())
+        } else {
+            Err(Rejection::WrongVault.into())
+        }
     }
 }
 

@@ -71,7 +71,13 @@ pub(crate) fn add_page(ctx: Context<'_, AddPage<'_>>, index: u32, capacity: u8) 
     };
 
     let seeds: [&[u8]; 4] = [PAGE_SEED, &header.book, &index.to_le_bytes(), &[header.bump]];
-    create_account(&accounts.page, &accounts.rent_payer, &accounts.system_program, page_bytes, &seeds)?;
+    create_account(
+        &accounts.page,
+        &accounts.rent_payer,
+        &accounts.system_program,
+        page_bytes,
+        &seeds,
+    )?;
     write_account::<Page>(&accounts.page, bytemuck::bytes_of(&header))?;
     NewVault {
         vault: &accounts.vault,

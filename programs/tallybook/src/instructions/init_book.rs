@@ -50,7 +50,11 @@ pub(crate) struct Offer {
 pub(crate) fn init_book(ctx: Context<'_, InitBook<'_>>, book_id: u16, offer: &Offer) -> Outcome {
     let accounts = ctx.accounts;
     offer.terms.check()?;
-    let splits: Vec<_> = offer.splits.iter().map(|split| (split.recipient.to_bytes(), split.basis_points)).collect();
+    let splits: Vec<_> = offer
+        .splits
+        .iter()
+        .map(|split| (split.recipient.to_bytes(), split.basis_points))
+        .collect();
     let payee = accounts.payee.key();
     let payee_share = rules::Book::payee_share(payee.as_array(), &splits)?;
     let decimals = supported_decimals(&accounts.mint, accounts.token_program.key)?;

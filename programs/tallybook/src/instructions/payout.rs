@@ -82,7 +82,10 @@ pub(crate) fn payout<'info>(ctx: Context<'info, Payout<'info>>, legs: u8) -> Out
 /// does not have.
 fn named_legs(book: &rules::Book, mask: u8) -> Outcome<Vec<(u8, Leg)>> {
     let in_use = (0u8..).zip(book.legs());
-    let named: Vec<_> = in_use.filter(|(at, _)| mask & 1 << at != 0).map(|(at, leg)| (at, *leg)).collect();
+    let named: Vec<_> = in_use
+        .filter(|(at, _)| mask & 1 << at != 0)
+        .map(|(at, leg)| (at, *leg))
+        .collect();
     if named.is_empty() || mask.count_ones() != u32::try_from(named.len()).map_err(|_| Rejection::Overflow)? {
         return Err(Rejection::AccountCountMismatch.into());
     }

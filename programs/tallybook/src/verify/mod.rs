@@ -9,7 +9,7 @@ mod scalar;
 mod sha512;
 mod torsion;
 
-use bytemuck::{cast, cast_slice, cast_ref};
+use bytemuck::{cast, cast_ref, cast_slice};
 use solana_curve25519::edwards::{PodEdwardsPoint, add_edwards, multiscalar_multiply_edwards};
 use solana_curve25519::scalar::PodScalar;
 use tallybook_rules::half_aggregation::{ROW_BYTES, Row, SCALAR_BYTES, coefficient, transcript};

@@ -117,7 +117,13 @@ impl Working {
     /// Round `at`, with `d`, `h` and `g` out of the rings of the last four `a` and `e`, and the new ones into them.
     #[inline(always)]
     fn kept_round(&mut self, at: usize, word: u64, k: u64, last_a: &mut Kept<u64, 4>, last_e: &mut Kept<u64, 4>) {
-        let (a, e) = self.round(word, k, last_a.get(at % 4), last_e.get((at + 1) % 4), last_e.get(at % 4));
+        let (a, e) = self.round(
+            word,
+            k,
+            last_a.get(at % 4),
+            last_e.get((at + 1) % 4),
+            last_e.get(at % 4),
+        );
         last_e.set(at % 4, e);
         last_a.set(at % 4, a);
     }
@@ -207,7 +213,11 @@ mod tests {
 
     fn assert_same(message: &[u8; 107]) {
         let digest: [u8; 64] = Sha512::digest(message).into();
-        assert_eq!(bytemuck::cast::<_, [u8; 64]>(one_block(&padded(message))), digest, "{message:02x?}");
+        assert_eq!(
+            bytemuck::cast::<_, [u8; 64]>(one_block(&padded(message))),
+            digest,
+            "{message:02x?}"
+        );
     }
 
     #[test]

@@ -37,7 +37,15 @@ impl Batch {
             let cumulative = Amount::new(random.next_u64() >> 16);
             let voucher = SignedVoucher::sign(&key, channel, cumulative);
             let nonce = *halves(&voucher.signature).0;
-            batch.rows.push(Row { slot: at, cumulative, nonce }.to_bytes().unwrap());
+            batch.rows.push(
+                Row {
+                    slot: at,
+                    cumulative,
+                    nonce,
+                }
+                .to_bytes()
+                .unwrap(),
+            );
             batch.vouchers.push(voucher.verify(&slot.signer).unwrap());
             batch.slots.push(slot);
         }
@@ -97,15 +105,24 @@ fn a_row_of_another_slot_generation_payer_signer_or_page_is_refused() {
         change(&mut slots[1]);
         assert!(check_batch(&DOMAIN, &slots, &scalar, &batch.rows).is_err());
     }
-    assert_eq!(check_batch(&[8; 32], &batch.slots, &scalar, &batch.rows), Err(Rejection::SignatureMismatch));
+    assert_eq!(
+        check_batch(&[8; 32], &batch.slots, &scalar, &batch.rows),
+        Err(Rejection::SignatureMismatch)
+    );
     let mut swapped = batch.rows.clone();
     swapped.swap(0, 2);
-    assert_eq!(check_batch(&DOMAIN, &batch.slots, &scalar, &swapped), Err(Rejection::SignatureMismatch));
+    assert_eq!(
+        check_batch(&DOMAIN, &batch.slots, &scalar, &swapped),
+        Err(Rejection::SignatureMismatch)
+    );
     assert_eq!(
         check_batch(&DOMAIN, &batch.slots, &scalar, &batch.rows[..2]),
         Err(Rejection::SignatureMismatch)
     );
-    assert_eq!(check_batch(&DOMAIN, &batch.slots[..2], &scalar, &batch.rows), Err(Rejection::NoSuchSlot));
+    assert_eq!(
+        check_batch(&DOMAIN, &batch.slots[..2], &scalar, &batch.rows),
+        Err(Rejection::NoSuchSlot)
+    );
 }
 
 #[test]
@@ -132,7 +149,15 @@ fn signers_are_weak_exactly_where_the_rules_say_so() {
             let mut key = [0xff; 32];
             (key[0], key[31]) = (low, sign);
             keys.push(key);
-            keys.push(core::array::from_fn(|at| if at == 0 { low } else if at == 31 { sign & 0x80 } else { 0 }));
+            keys.push(core::array::from_fn(|at| {
+                if at == 0 {
+                    low
+                } else if at == 31 {
+                    sign & 0x80
+                } else {
+                    0
+                }
+            }));
         }
     }
     for _ in 0..2_000 {
