@@ -5,16 +5,11 @@ use crate::print;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use solana_address::Address;
-use solana_client::nonblocking::rpc_client::RpcClient;
 use solana_signer::Signer;
-use tallybook_chain::address::{TOKEN_2022_PROGRAM, TOKEN_PROGRAM};
 use tallybook_chain::instruction::{Instructions, NewBook, Split};
 use tallybook_chain::transaction::create_token_account;
 use tallybook_chain::{BookView, PROGRAM_ID};
 use tallybook_rules::{Amount, Terms};
-
-/// Where a mint account keeps its decimals, with SPL Token and Token-2022 alike.
-const DECIMALS_OFFSET: usize = 44;
 
 /// What to do with a book.
 #[derive(Subcommand, Debug)]
@@ -81,7 +76,7 @@ impl Init {
     async fn run(self) -> Result<()> {
         let rpc = self.rpc.client();
         let payee = self.payee.read()?;
-        let (token_program, decimals) = mint(&rpc, &self.mint).await?;
+        let (token_program, decimals) = connection::mint(&rpc, &self.mint).await?;
         let terms = Terms {
             grace_seconds: self.grace_seconds,
             max_idle_seconds: self.max_idle_seconds,
@@ -121,23 +116,6 @@ impl Init {
         print_book(&connection::book(&rpc, &address).await?)?;
         print(format_args!("next        tallybook page add {address}"))
     }
-}
-
-/// The token program and the decimals of a mint.
-async fn mint(rpc: &RpcClient, address: &Address) -> Result<(Address, u8)> {
-    let account = rpc
-        .get_account(address)
-        .await
-        .with_context(|| format!("no mint at {address}"))?;
-    ensure!(
-        account.owner == TOKEN_PROGRAM || account.owner == TOKEN_2022_PROGRAM,
-        "{address} is no mint of SPL Token or Token-2022"
-    );
-    let decimals = account
-        .data
-        .get(DECIMALS_OFFSET)
-        .with_context(|| format!("{address} is no mint"))?;
-    Ok((account.owner, *decimals))
 }
 
 fn split(text: &str) -> Result<Split> {

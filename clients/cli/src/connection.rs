@@ -10,7 +10,11 @@ use solana_instruction::Instruction;
 use solana_keypair::Keypair;
 use solana_signature::Signature;
 use std::path::PathBuf;
+use tallybook_chain::address::{TOKEN_2022_PROGRAM, TOKEN_PROGRAM};
 use tallybook_chain::{BookView, PROGRAM_ID, PageView};
+
+/// Where a mint account keeps its decimals, with SPL Token and Token-2022 alike.
+const DECIMALS_OFFSET: usize = 44;
 
 /// Where a local chain answers.
 pub const LOCAL_RPC: &str = "http://127.0.0.1:8899";
@@ -78,4 +82,21 @@ async fn owned_by_program(rpc: &RpcClient, address: &Address) -> Result<Vec<u8>>
         "{address} belongs to another program than {PROGRAM_ID}"
     );
     Ok(account.data)
+}
+
+/// The token program and the decimals of a mint.
+pub async fn mint(rpc: &RpcClient, address: &Address) -> Result<(Address, u8)> {
+    let account = rpc
+        .get_account(address)
+        .await
+        .with_context(|| format!("no mint at {address}"))?;
+    ensure!(
+        account.owner == TOKEN_PROGRAM || account.owner == TOKEN_2022_PROGRAM,
+        "{address} is no mint of SPL Token or Token-2022"
+    );
+    let decimals = account
+        .data
+        .get(DECIMALS_OFFSET)
+        .with_context(|| format!("{address} is no mint"))?;
+    Ok((account.owner, *decimals))
 }

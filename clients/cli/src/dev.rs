@@ -1,15 +1,15 @@
 //! `tallybook dev`: a local chain in the foreground, ready to use.
 
 use crate::dev_chain::{Artifact, Blocks, DevChain, DevMint, LAMPORTS_PER_SOL, Ports, deploy};
-use crate::{keys, print, say};
+use crate::progress::Progress;
+use crate::{keys, print};
 use anyhow::{Context, Result};
 use clap::Parser;
-use indicatif::{ProgressBar, ProgressStyle};
 use solana_address::Address;
 use solana_keypair::Keypair;
 use solana_signer::Signer;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tallybook_rules::Amount;
 use tallybook_wire::Network;
 
@@ -39,7 +39,7 @@ impl Dev {
         let ws = self.port.checked_add(1).context("--port is too large")?;
         let ports = Ports::Fixed { rpc: self.port, ws };
         let chain = DevChain::start(ports, Blocks::Every(Duration::from_millis(self.slot_milliseconds))).await?;
-        deploy_with_progress(&chain, &self.artifact()?).await?;
+        deploy_with_progress(&chain, &self.artifact()?, Progress::Shown).await?;
         std::fs::create_dir_all(&self.keys).with_context(|| format!("cannot make {}", self.keys.display()))?;
         let mint = DevMint::create(&chain, &key_in(&self.keys, "mint")?).await?;
         let mut addresses = Vec::new();
@@ -92,17 +92,20 @@ impl Dev {
 }
 
 /// Deploys a program and shows how far it is.
-pub async fn deploy_with_progress(chain: &DevChain, artifact: &Artifact) -> Result<()> {
-    let bar = ProgressBar::new(0).with_message("deploying the program");
-    bar.set_style(ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes}")?);
-    let began = std::time::Instant::now();
+pub async fn deploy_with_progress(chain: &DevChain, artifact: &Artifact, progress: Progress) -> Result<()> {
+    let bar = progress.bytes("deploying the program");
+    let began = Instant::now();
     deploy(chain, artifact, |written, of| {
         bar.set_length(u64::try_from(of).unwrap_or(u64::MAX));
         bar.set_position(u64::try_from(written).unwrap_or(u64::MAX));
     })
     .await?;
     bar.finish_and_clear();
-    say(format_args!("deployed in {:?}", began.elapsed()));
+    progress.done(format_args!(
+        "program deployed through the loader: {} bytes in {} ms",
+        artifact.elf.len(),
+        began.elapsed().as_millis()
+    ));
     Ok(())
 }
 

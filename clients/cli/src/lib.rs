@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod book;
+pub mod channel;
 pub mod connection;
 #[cfg(feature = "dev-chain")]
 pub mod dev;
@@ -9,7 +10,10 @@ pub mod dev;
 pub mod dev_chain;
 pub mod keys;
 pub mod page;
+pub mod pay;
+pub mod progress;
 pub mod sending;
+pub mod wallet;
 
 use anyhow::Result;
 use clap::Parser;
@@ -23,6 +27,11 @@ pub enum Command {
     /// Run a local chain with the program, a USDC-like mint and funded keys.
     #[cfg(feature = "dev-chain")]
     Dev(dev::Dev),
+    /// Ask a URL, and pay for the answer.
+    Pay(pay::Pay),
+    /// List and close the channels that paying has opened.
+    #[command(subcommand)]
+    Channel(channel::ChannelCommand),
     /// Make and show books: a payee's offers.
     #[command(subcommand)]
     Book(book::BookCommand),
@@ -38,6 +47,8 @@ pub fn run(command: Command) -> Result<()> {
         match command {
             #[cfg(feature = "dev-chain")]
             Command::Dev(dev) => dev.run().await,
+            Command::Pay(pay) => pay.run().await,
+            Command::Channel(channel) => channel.run().await,
             Command::Book(book) => book.run().await,
             Command::Page(page) => page.run().await,
         }

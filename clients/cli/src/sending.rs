@@ -105,25 +105,31 @@ fn refusal(error: ClientError) -> anyhow::Error {
             .unwrap_or_default()
             .into_iter()
             .rfind(|line| line.starts_with("Program log: "));
-        let more = last.map(|line| format!(" ({line})")).unwrap_or_default();
+        let more = match (rejection_in(message), last) {
+            (None, Some(line)) => format!(" ({line})"),
+            (Some(_), _) | (_, None) => String::new(),
+        };
         return anyhow!("the chain refuses the transaction: {}{more}", in_words(message));
     }
     anyhow::Error::new(error).context("the transaction could not be sent")
 }
 
-/// Explains the program's error number in a text of the chain, `custom program error: 0x…` or `Custom(…)`.
+/// Explains the program's error number in a text of the chain.
 fn in_words(text: &str) -> String {
-    let number = text
-        .split_once("custom program error: 0x")
-        .and_then(|(_, rest)| u32::from_str_radix(rest.split(|c: char| !c.is_ascii_hexdigit()).next()?, 16).ok())
-        .or_else(|| {
-            let (_, rest) = text.split_once("Custom(")?;
-            rest.split(')').next()?.parse().ok()
-        });
-    match number.and_then(Rejection::from_anchor) {
-        Some(rejection) => rejection.to_string(),
-        None => text.to_owned(),
-    }
+    rejection_in(text).map_or_else(|| text.to_owned(), |rejection| rejection.to_string())
+}
+
+/// The program's own rejection in a text of the chain: `custom program error: 0x…` or `Custom(…)`.
+fn rejection_in(text: &str) -> Option<Rejection> {
+    let hexadecimal = || {
+        let (_, rest) = text.split_once("custom program error: 0x")?;
+        u32::from_str_radix(rest.split(|c: char| !c.is_ascii_hexdigit()).next()?, 16).ok()
+    };
+    let decimal = || {
+        let (_, rest) = text.split_once("Custom(")?;
+        rest.split(')').next()?.parse().ok()
+    };
+    hexadecimal().or_else(decimal).and_then(Rejection::from_anchor)
 }
 
 #[cfg(test)]
