@@ -17,6 +17,8 @@ use tallybook_rules::{Amount, Leg, Rejection, Status};
 
 /// How many claims fit into one transaction with the payout and a lookup table. A larger batch is split.
 pub const ROWS_PER_TRANSACTION: usize = 23;
+/// How many fit without a table, with one leg to pay.
+pub(crate) const ROWS_WITHOUT_TABLE: usize = 19;
 /// The most that a transaction may use.
 pub(crate) const MAX_COMPUTE_UNITS: u32 = 1_400_000;
 /// The number of the payout in a claim transaction, after compute limit, compute price and claim.

@@ -184,3 +184,6 @@ fn unsigned(message: VersionedMessage) -> VersionedTransaction {
         message,
     }
 }
+
+#[cfg(test)]
+mod tests;

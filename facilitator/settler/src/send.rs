@@ -158,3 +158,6 @@ pub(crate) fn deadline(pace: &Pace) -> Instant {
     let now = Instant::now();
     now.checked_add(pace.patience).unwrap_or(now)
 }
+
+#[cfg(test)]
+mod tests;

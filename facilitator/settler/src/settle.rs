@@ -6,7 +6,8 @@
 
 use crate::chain::{Chain, Commitment, Failure, Snapshot};
 use crate::claim::{
-    MAX_COMPUTE_UNITS, PAYOUT_INSTRUCTION, Plan, ROWS_PER_TRANSACTION, Scene, limit_for, message, rows_too_many,
+    MAX_COMPUTE_UNITS, PAYOUT_INSTRUCTION, Plan, ROWS_PER_TRANSACTION, ROWS_WITHOUT_TABLE, Scene, limit_for, message,
+    rows_too_many,
 };
 use crate::deposit::refusal;
 use crate::read::ours;
@@ -62,8 +63,12 @@ impl<C: Chain> Settler<C> {
         let scene = self.scene(book, &page, 0).await?;
         let sorted = scene.sort(batch.rows());
         let mut queue: VecDeque<Vec<ClaimRow>> = sorted.closing.iter().map(|row| vec![*row]).collect();
-        queue.extend(sorted.open.chunks(ROWS_PER_TRANSACTION).map(<[_]>::to_vec));
         let mut work = self.work(book, page, journal).await;
+        let at_once = match work.table {
+            Some(_) => ROWS_PER_TRANSACTION,
+            None => ROWS_WITHOUT_TABLE,
+        };
+        queue.extend(sorted.open.chunks(at_once).map(<[_]>::to_vec));
         work.outcome.refused = sorted.refused;
         self.work_through(&mut work, queue, journal).await
     }
@@ -321,3 +326,6 @@ fn is_of_payout(failure: &Failure, rows: &[ClaimRow]) -> bool {
     };
     failure.instruction() == Some(payout)
 }
+
+#[cfg(test)]
+mod tests;

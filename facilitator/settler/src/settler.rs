@@ -22,7 +22,7 @@ pub struct Settings {
     pub max_compute_price: u64,
     /// Make a payee's missing token account, at the sponsor's expense (about 0.002 SOL of rent, once a payee).
     pub create_payee_accounts: bool,
-    /// Make a lookup table for each page (about 0.004 SOL of rent, once a page): 23 claims in a transaction, else 18.
+    /// Make a lookup table for each page (about 0.004 SOL of rent, once a page): 23 claims in a transaction, else 19.
     pub make_tables: bool,
     /// How often the chain is asked, and for how long.
     pub pace: Pace,
