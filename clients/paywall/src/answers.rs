@@ -68,20 +68,12 @@ struct Kept {
 
 impl Answers {
     pub(crate) fn new(count: usize, max_bytes: usize) -> Self {
-        Self {
-            count,
-            max_bytes,
-            kept: Mutex::default(),
-        }
+        Self { count, max_bytes, kept: Mutex::default() }
     }
 
     /// The answer that this voucher has paid for, or is paying for, if it was the same request.
     pub(crate) fn of(&self, voucher: &Voucher, fingerprint: Fingerprint) -> Option<Stored> {
-        self.lock()
-            .by_voucher
-            .get(voucher)
-            .filter(|stored| stored.fingerprint == fingerprint)
-            .cloned()
+        self.lock().by_voucher.get(voucher).filter(|stored| stored.fingerprint == fingerprint).cloned()
     }
 
     /// Keeps an answer, in the place of an older one if need be.

@@ -66,9 +66,7 @@ pub(crate) struct Shared {
 /// Without the operator's key.
 impl core::fmt::Debug for Shared {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Shared")
-            .field("facilitator", &self.facilitator)
-            .finish_non_exhaustive()
+        f.debug_struct("Shared").field("facilitator", &self.facilitator).finish_non_exhaustive()
     }
 }
 
@@ -106,20 +104,14 @@ impl Paywall {
     /// The layer that charges `price` for each call of a route, a decimal number of whole tokens: `"$0.0005"`.
     pub fn charge(&self, price: &str) -> Result<Charge, PaywallError> {
         let decimals = self.shared.decimals;
-        let amount = Amount::parse_decimal(price, decimals).map_err(|_| PaywallError::Price {
-            text: price.to_owned(),
-            decimals,
-        })?;
+        let amount = Amount::parse_decimal(price, decimals)
+            .map_err(|_| PaywallError::Price { text: price.to_owned(), decimals })?;
         self.charge_amount(amount)
     }
 
     /// The layer that charges `price` base units for each call of a route.
     pub fn charge_amount(&self, price: Amount) -> Result<Charge, PaywallError> {
-        if price.is_zero() {
-            Err(PaywallError::Free)
-        } else {
-            Ok(Charge::new(self.clone(), price))
-        }
+        if price.is_zero() { Err(PaywallError::Free) } else { Ok(Charge::new(self.clone(), price)) }
     }
 
     /// The newest voucher of each channel that paid here, as kept in the local file; nothing without one.
@@ -182,15 +174,11 @@ impl PaywallBuilder {
             .ok()
             .filter(|url| url.has_host() && matches!(url.scheme(), "http" | "https"))
             .ok_or_else(|| PaywallError::Facilitator(self.facilitator.clone()))?;
-        let book: Key = self
-            .book
-            .parse()
-            .map_err(|_: Rejection| PaywallError::Book(self.book.clone()))?;
+        let book: Key = self.book.parse().map_err(|_: Rejection| PaywallError::Book(self.book.clone()))?;
         let vouchers = match self.vouchers {
-            Some(path) => Some(Vouchers::open(&path).map_err(|source| PaywallError::Vouchers {
-                path: path.clone(),
-                source,
-            })?),
+            Some(path) => {
+                Some(Vouchers::open(&path).map_err(|source| PaywallError::Vouchers { path: path.clone(), source })?)
+            }
             None => None,
         };
         let (count, max_bytes) = self.answers;
@@ -203,8 +191,6 @@ impl PaywallBuilder {
             in_flight: Arc::new(Semaphore::new(self.max_in_flight)),
             decimals: self.decimals,
         };
-        Ok(Paywall {
-            shared: Arc::new(shared),
-        })
+        Ok(Paywall { shared: Arc::new(shared) })
     }
 }

@@ -63,9 +63,7 @@ where
 {
     let sale = Sale::new(request.uri(), request.headers(), price);
     let Ok(_permit) = Arc::clone(&shared.in_flight).try_acquire_owned() else {
-        return Ok(sale
-            .refuse(&shared, Rejection::Overloaded.into(), AnswerExtra::default())
-            .await);
+        return Ok(sale.refuse(&shared, Rejection::Overloaded.into(), AnswerExtra::default()).await);
     };
     let header = request.headers().get(PAYMENT_SIGNATURE).cloned();
     let payment = match read_payment(&shared, &sale, header).await {
@@ -110,11 +108,7 @@ where
         return Ok((request.map(Body::stream), None));
     }
     let (head, body) = request.into_parts();
-    let bytes = body
-        .collect()
-        .await
-        .map_err(|_| Rejection::MalformedPayload)?
-        .to_bytes();
+    let bytes = body.collect().await.map_err(|_| Rejection::MalformedPayload)?.to_bytes();
     let request = Request::from_parts(head, bytes);
     let fingerprint = Fingerprint::of(&request);
     Ok((request.map(Body::whole), Some(fingerprint)))
@@ -136,9 +130,7 @@ async fn begin(
     let voucher = *payment.payment_payload.payload.voucher();
     if let ChannelPayload::Refund { .. } = payment.payment_payload.payload {
         let closed = refund::close(shared, payment).await;
-        return closed
-            .map(Begun::Answered)
-            .map_err(|reason| Refused(reason, Box::default()));
+        return closed.map(Begun::Answered).map_err(|reason| Refused(reason, Box::default()));
     }
     if let Some(stored) = fingerprint.and_then(|fingerprint| shared.answers.of(&voucher, fingerprint)) {
         return again(shared, payment, voucher, stored).await.map(Begun::Answered);
@@ -182,11 +174,7 @@ impl Drop for Reserved {
 
 async fn reserve(shared: &Arc<Shared>, payment: FacilitatorRequest) -> Result<Reserved, Refused> {
     let answer = shared.facilitator.verify(&payment).await;
-    let mut reserved = Reserved {
-        shared: Arc::clone(shared),
-        payment: Some(payment),
-        payer: Key([0; 32]),
-    };
+    let mut reserved = Reserved { shared: Arc::clone(shared), payment: Some(payment), payer: Key([0; 32]) };
     match answer {
         Ok(VerifyResponse::Valid { payer, .. }) => {
             reserved.payer = payer;
@@ -215,9 +203,7 @@ where
     R::Error: Into<BoxError>,
 {
     let Some(payment) = reserved.payment.as_ref() else {
-        return Ok(sale
-            .refuse(shared, Rejection::NoReservation.into(), AnswerExtra::default())
-            .await);
+        return Ok(sale.refuse(shared, Rejection::NoReservation.into(), AnswerExtra::default()).await);
     };
     let voucher = *payment.payment_payload.payload.voucher();
     request.extensions_mut().insert(Payment {
@@ -291,47 +277,28 @@ async fn keep_voucher(shared: &Arc<Shared>, voucher: Voucher) {
     }
 }
 
-/// Keeps a small answer before its commit, so that it is not lost with a commit whose outcome is not known.
+/// Keeps a small answer before its commit, so that it is not lost with a commit whose outcome is not known. An error if
+/// the answer breaks off.
 async fn keep_answer(
     shared: &Shared,
     voucher: Voucher,
     fingerprint: Fingerprint,
     response: Response<Body>,
-) -> Response<Body> {
+) -> Result<Response<Body>, BoxError> {
     let small = u64::try_from(shared.answers.max_bytes).unwrap_or(u64::MAX);
-    if http_body::Body::size_hint(response.body())
-        .exact()
-        .is_none_or(|bytes| bytes > small)
-    {
-        return response;
+    if http_body::Body::size_hint(response.body()).exact().is_none_or(|bytes| bytes > small) {
+        return Ok(response);
     }
     let (head, body) = response.into_parts();
-    let Ok(body) = body.collect().await else {
-        let refused = refused(&Rejection::NoReservation.into(), None);
-        return refused.unwrap_or_else(|| Response::new(Body::whole(Bytes::new())));
-    };
-    let answer = Arc::new(Answer::new(head, body.to_bytes()));
+    let answer = Arc::new(Answer::new(head, body.collect().await?.to_bytes()));
     let response = answer.response();
-    shared.answers.keep(
-        voucher,
-        Stored {
-            fingerprint,
-            answer,
-            receipt: None,
-        },
-    );
-    response
+    shared.answers.keep(voucher, Stored { fingerprint, answer, receipt: None });
+    Ok(response)
 }
 
 fn remember(shared: &Shared, voucher: &Voucher, fingerprint: Option<Fingerprint>, receipt: &SettleResponse) {
     if let Some(stored) = fingerprint.and_then(|fingerprint| shared.answers.of(voucher, fingerprint)) {
-        shared.answers.keep(
-            *voucher,
-            Stored {
-                receipt: Some(receipt.clone()),
-                ..stored
-            },
-        );
+        shared.answers.keep(*voucher, Stored { receipt: Some(receipt.clone()), ..stored });
     }
 }
 

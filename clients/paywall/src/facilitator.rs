@@ -55,25 +55,14 @@ impl Failure {
 
 impl Facilitator {
     pub(crate) fn new(url: Url, book: Key, decimals: u8, patience: Duration) -> Result<Self, reqwest::Error> {
-        let http = Client::builder()
-            .connect_timeout(patience)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
-        Ok(Self {
-            http,
-            url,
-            book,
-            decimals,
-            patience,
-            offer: RwLock::new(None),
-        })
+        let http = Client::builder().connect_timeout(patience).redirect(reqwest::redirect::Policy::none()).build()?;
+        Ok(Self { http, url, book, decimals, patience, offer: RwLock::new(None) })
     }
 
     /// A fresh offer: a free slot, and the terms.
     pub(crate) async fn offer(&self) -> Result<Arc<Offer>, Failure> {
         let offer: Offer = self.get(&["books", &self.book.to_string(), "offer"]).await?;
-        self.check(&offer)
-            .map_err(|rejection| Failure::Refused(rejection.into()))?;
+        self.check(&offer).map_err(|rejection| Failure::Refused(rejection.into()))?;
         let offer = Arc::new(offer);
         *self.offer.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&offer));
         Ok(offer)
@@ -108,8 +97,7 @@ impl Facilitator {
 
     /// [`Facilitator::settle`] of something that waits for the chain.
     pub(crate) async fn settle_on_chain(&self, request: &FacilitatorRequest) -> Result<SettleResponse, Failure> {
-        self.post("settle", request, self.patience.saturating_mul(DEPOSIT_PATIENCE))
-            .await
+        self.post("settle", request, self.patience.saturating_mul(DEPOSIT_PATIENCE)).await
     }
 
     pub(crate) async fn release(&self, request: &FacilitatorRequest) -> Result<ReleaseResponse, Failure> {
@@ -124,8 +112,7 @@ impl Facilitator {
     pub(crate) async fn cluster(&self, offer: &Offer) -> Result<KindExtra, Failure> {
         let supported: SupportedResponse = self.get(&["supported"]).await?;
         let kind = supported.kinds.into_iter().find(|kind| kind.network == offer.network);
-        kind.map(|kind| kind.extra)
-            .ok_or_else(|| Failure::Refused(Rejection::WrongNetwork.into()))
+        kind.map(|kind| kind.extra).ok_or_else(|| Failure::Refused(Rejection::WrongNetwork.into()))
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, Failure> {
@@ -139,10 +126,7 @@ impl Facilitator {
         patience: Duration,
     ) -> Result<T, Failure> {
         let json = body(request).map_err(|rejection| Failure::Refused(rejection.into()))?;
-        let request = self
-            .http
-            .post(self.at(&[path]))
-            .header(http::header::CONTENT_TYPE, "application/json");
+        let request = self.http.post(self.at(&[path])).header(http::header::CONTENT_TYPE, "application/json");
         self.answer(request.timeout(patience).body(json)).await
     }
 

@@ -25,10 +25,7 @@ impl<S> Layer<S> for Charge {
     type Service = Charged<S>;
 
     fn layer(&self, inner: S) -> Charged<S> {
-        Charged {
-            inner,
-            charge: self.clone(),
-        }
+        Charged { inner, charge: self.clone() }
     }
 }
 

@@ -80,10 +80,7 @@ pub(crate) fn with_receipt(mut response: Response<Body>, receipt: &SettleRespons
 fn status(rejection: Rejection) -> Option<StatusCode> {
     use Rejection as R;
     const TABLE: &[(StatusCode, &[R])] = &[
-        (
-            StatusCode::BAD_REQUEST,
-            &[R::RequestTooLarge, R::MalformedPayload, R::UnsupportedVersion],
-        ),
+        (StatusCode::BAD_REQUEST, &[R::RequestTooLarge, R::MalformedPayload, R::UnsupportedVersion]),
         (StatusCode::FORBIDDEN, &[R::OperatorMustSign]),
         (StatusCode::CONFLICT, &[R::ChannelBusy]),
         (StatusCode::TOO_MANY_REQUESTS, &[R::QuotaExceeded]),
@@ -100,24 +97,15 @@ fn status(rejection: Rejection) -> Option<StatusCode> {
             ],
         ),
     ];
-    TABLE
-        .iter()
-        .find(|(_, rejections)| rejections.contains(&rejection))
-        .map(|(status, _)| *status)
+    TABLE.iter().find(|(_, rejections)| rejections.contains(&rejection)).map(|(status, _)| *status)
 }
 
 /// Refuses with a status of its own and the reason in body and `PAYMENT-RESPONSE`, if that is how this one is told.
 pub(crate) fn refused(reason: &Reason, network: Option<&Network>) -> Option<Response<Body>> {
     let status = status(reason.rejection()?)?;
-    let refusal = Refusal {
-        error: reason.clone(),
-        message: reason.advice().to_owned(),
-    };
+    let refusal = Refusal { error: reason.clone(), message: reason.advice().to_owned() };
     let mut response = json(status, &refusal);
-    if matches!(
-        status,
-        StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
-    ) {
+    if matches!(status, StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         response.headers_mut().insert(RETRY_AFTER, RETRY_SECONDS);
     }
     let Some(network) = network else { return Some(response) };
@@ -143,13 +131,7 @@ impl Sale {
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
         let url = host.map_or_else(|| path.to_owned(), |host| format!("http://{host}{path}"));
-        Self {
-            resource: ResourceInfo {
-                url,
-                ..ResourceInfo::default()
-            },
-            price,
-        }
+        Self { resource: ResourceInfo { url, ..ResourceInfo::default() }, price }
     }
 
     /// 402: asks for payment, with the reason why the last one was not taken and where its channel stands; or says that
@@ -185,10 +167,7 @@ fn unavailable(reason: &Reason) -> Response<Body> {
     refused(reason, None).unwrap_or_else(|| {
         let mut response = json(
             StatusCode::SERVICE_UNAVAILABLE,
-            &Refusal {
-                error: reason.clone(),
-                message: reason.advice().to_owned(),
-            },
+            &Refusal { error: reason.clone(), message: reason.advice().to_owned() },
         );
         response.headers_mut().insert(RETRY_AFTER, RETRY_SECONDS);
         response
@@ -197,9 +176,7 @@ fn unavailable(reason: &Reason) -> Response<Body> {
 
 /// 500: the handler began an answer and did not finish it.
 pub(crate) fn broken_off() -> Response<Body> {
-    let mut response = Response::new(Body::whole(Bytes::from_static(
-        b"the answer broke off; nothing was charged",
-    )));
+    let mut response = Response::new(Body::whole(Bytes::from_static(b"the answer broke off; nothing was charged")));
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
     response
 }

@@ -50,16 +50,8 @@ impl Vouchers {
             // What a crash left of a line must not swallow the next one.
             file.write_all(b"\n")?;
         }
-        let kept = Kept {
-            file,
-            newest,
-            lines,
-            synced: Instant::now(),
-        };
-        Ok(Self {
-            path: path.to_owned(),
-            kept: Mutex::new(kept),
-        })
+        let kept = Kept { file, newest, lines, synced: Instant::now() };
+        Ok(Self { path: path.to_owned(), kept: Mutex::new(kept) })
     }
 
     /// Keeps a voucher unless a newer one of its channel is kept.
@@ -169,12 +161,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("vouchers.jsonl");
         Vouchers::open(&path).unwrap().keep(voucher(1, 10)).unwrap();
-        OpenOptions::new()
-            .append(true)
-            .open(&path)
-            .unwrap()
-            .write_all(b"{\"channelId\":\"4uQ")
-            .unwrap();
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"channelId\":\"4uQ").unwrap();
         Vouchers::open(&path).unwrap().keep(voucher(2, 20)).unwrap();
         assert_eq!(Vouchers::open(&path).unwrap().newest().len(), 2);
     }

@@ -23,10 +23,7 @@ const PAYER: Key = Key([3; 32]);
 const CHANNEL: Key = Key([4; 32]);
 
 fn book_key() -> Key {
-    book(&PROGRAM_ID, &PAYEE.0.into(), &MINT.0.into(), 0)
-        .0
-        .to_bytes()
-        .into()
+    book(&PROGRAM_ID, &PAYEE.0.into(), &MINT.0.into(), 0).0.to_bytes().into()
 }
 
 fn offer() -> Offer {
@@ -63,41 +60,22 @@ struct Script {
 }
 
 fn valid() -> VerifyResponse {
-    VerifyResponse::Valid {
-        payer: PAYER,
-        extra: AnswerExtra::default(),
-    }
+    VerifyResponse::Valid { payer: PAYER, extra: AnswerExtra::default() }
 }
 
 fn invalid(rejection: Rejection, extra: AnswerExtra) -> VerifyResponse {
-    VerifyResponse::Invalid {
-        reason: rejection.into(),
-        payer: None,
-        extra,
-    }
+    VerifyResponse::Invalid { reason: rejection.into(), payer: None, extra }
 }
 
 fn settled() -> SettleResponse {
     let network = NETWORK.parse().unwrap();
-    SettleResponse::Settled {
-        transaction: None,
-        network,
-        payer: PAYER,
-        amount: None,
-        extra: AnswerExtra::default(),
-    }
+    SettleResponse::Settled { transaction: None, network, payer: PAYER, amount: None, extra: AnswerExtra::default() }
 }
 
 fn failed(rejection: Rejection) -> SettleResponse {
     let network = NETWORK.parse().unwrap();
     let reason = rejection.into();
-    SettleResponse::Failed {
-        reason,
-        transaction: None,
-        network,
-        payer: None,
-        extra: AnswerExtra::default(),
-    }
+    SettleResponse::Failed { reason, transaction: None, network, payer: None, extra: AnswerExtra::default() }
 }
 
 impl Script {
@@ -164,14 +142,7 @@ async fn shop(facilitator: &str, settings: impl FnOnce(PaywallBuilder) -> Paywal
     let runs = Arc::new(Mutex::new(0));
     let counter = Arc::clone(&runs);
     let handler = async move |Extension(payment): Extension<Payment>, text: String| {
-        assert_eq!(
-            payment,
-            Payment {
-                payer: PAYER,
-                channel_id: CHANNEL,
-                amount: Amount::new(500)
-            }
-        );
+        assert_eq!(payment, Payment { payer: PAYER, channel_id: CHANNEL, amount: Amount::new(500) });
         *counter.lock().unwrap() += 1;
         match text.as_str() {
             "fail" => Err(StatusCode::INTERNAL_SERVER_ERROR),
@@ -180,20 +151,11 @@ async fn shop(facilitator: &str, settings: impl FnOnce(PaywallBuilder) -> Paywal
         }
     };
     let routes = Router::new().route("/count", post(handler).route_layer(paywall.charge("$0.0005").unwrap()));
-    Shop {
-        url: listen(routes).await + "/count",
-        runs,
-        paywall,
-        _folder: folder,
-    }
+    Shop { url: listen(routes).await + "/count", runs, paywall, _folder: folder }
 }
 
 fn voucher(amount: u64) -> Voucher {
-    Voucher {
-        channel_id: CHANNEL,
-        max_claimable_amount: Amount::new(amount),
-        signature: Signature([8; 64]),
-    }
+    Voucher { channel_id: CHANNEL, max_claimable_amount: Amount::new(amount), signature: Signature([8; 64]) }
 }
 
 fn paying(payload: ChannelPayload) -> http::HeaderValue {
@@ -203,13 +165,7 @@ fn paying(payload: ChannelPayload) -> http::HeaderValue {
 
 impl Shop {
     async fn call(&self, amount: u64, text: &str) -> reqwest::Response {
-        self.pay(
-            paying(ChannelPayload::Voucher {
-                voucher: voucher(amount),
-            }),
-            text,
-        )
-        .await
+        self.pay(paying(ChannelPayload::Voucher { voucher: voucher(amount) }), text).await
     }
 
     async fn pay(&self, header: http::HeaderValue, text: &str) -> reqwest::Response {
@@ -225,10 +181,7 @@ impl Shop {
 fn reason(response: &reqwest::Response) -> Option<Rejection> {
     let required = response.headers().get(PAYMENT_REQUIRED);
     if let Some(value) = required {
-        return read_header::<PaymentRequired>(value.as_bytes())
-            .unwrap()
-            .error?
-            .rejection();
+        return read_header::<PaymentRequired>(value.as_bytes()).unwrap().error?.rejection();
     }
     match read_header(response.headers().get(PAYMENT_RESPONSE)?.as_bytes()).unwrap() {
         SettleResponse::Failed { reason, .. } => reason.rejection(),
@@ -250,12 +203,7 @@ async fn until(condition: impl Fn() -> bool) {
 async fn given_no_payment_when_called_then_402_says_how_to_pay_and_nothing_runs() {
     let script = Script::default();
     let shop = shop(&script.clone().serve().await, |builder| builder).await;
-    let response = reqwest::Client::new()
-        .post(&shop.url)
-        .body("hello")
-        .send()
-        .await
-        .unwrap();
+    let response = reqwest::Client::new().post(&shop.url).body("hello").send().await.unwrap();
     assert_eq!(response.status(), StatusCode::PAYMENT_REQUIRED);
     let header: PaymentRequired = read_header(response.headers()[PAYMENT_REQUIRED].as_bytes()).unwrap();
     let body: PaymentRequired = read_body(&response.bytes().await.unwrap()).unwrap();
@@ -270,10 +218,7 @@ async fn given_a_voucher_when_called_then_it_is_reserved_run_committed_and_kept_
     let shop = shop(&script.clone().serve().await, |builder| builder).await;
     let response = shop.call(500, "hello").await;
     assert_eq!(response.status(), StatusCode::OK);
-    assert!(matches!(
-        read_header(response.headers()[PAYMENT_RESPONSE].as_bytes()),
-        Ok(SettleResponse::Settled { .. })
-    ));
+    assert!(matches!(read_header(response.headers()[PAYMENT_RESPONSE].as_bytes()), Ok(SettleResponse::Settled { .. })));
     assert_eq!(response.text().await.unwrap(), "5 bytes");
     assert_eq!(script.asked(), ["verify voucher", "settle voucher"]);
     assert_eq!(shop.paywall.newest_vouchers(), [voucher(500)]);
@@ -283,23 +228,9 @@ async fn given_a_voucher_when_called_then_it_is_reserved_run_committed_and_kept_
 async fn given_a_deposit_when_called_then_the_channel_is_opened_and_its_voucher_pays() {
     let script = Script::default();
     let shop = shop(&script.clone().serve().await, |builder| builder).await;
-    let channel = Channel {
-        payer: PAYER,
-        signer: PAYER,
-        book: book_key(),
-        page: Key([5; 32]),
-        slot: 0,
-        generation: 1,
-    };
-    let deposit = Deposit {
-        amount: Amount::new(9_000),
-        transaction: TransactionBytes::new(vec![1]).unwrap(),
-    };
-    let payload = ChannelPayload::Deposit {
-        channel,
-        voucher: voucher(500),
-        deposit,
-    };
+    let channel = Channel { payer: PAYER, signer: PAYER, book: book_key(), page: Key([5; 32]), slot: 0, generation: 1 };
+    let deposit = Deposit { amount: Amount::new(9_000), transaction: TransactionBytes::new(vec![1]).unwrap() };
+    let payload = ChannelPayload::Deposit { channel, voucher: voucher(500), deposit };
     assert_eq!(shop.pay(paying(payload), "hello").await.status(), StatusCode::OK);
     assert_eq!(script.asked(), ["settle deposit", "verify voucher", "settle voucher"]);
 }
@@ -331,27 +262,16 @@ async fn given_an_answer_that_was_lost_when_the_same_is_asked_again_then_it_come
     assert!(again.headers().get(PAYMENT_RESPONSE).is_some());
     assert_eq!((again.text().await.unwrap().as_str(), shop.runs()), ("5 bytes", 1));
     // The same voucher for something else is not looked up: the facilitator says what it is.
-    script
-        .verify
-        .lock()
-        .unwrap()
-        .push_back(Ok(invalid(Rejection::VoucherUsed, AnswerExtra::default())));
+    script.verify.lock().unwrap().push_back(Ok(invalid(Rejection::VoucherUsed, AnswerExtra::default())));
     let other = shop.call(500, "something else").await;
-    assert_eq!(
-        (other.status(), reason(&other)),
-        (StatusCode::PAYMENT_REQUIRED, Some(Rejection::VoucherUsed))
-    );
+    assert_eq!((other.status(), reason(&other)), (StatusCode::PAYMENT_REQUIRED, Some(Rejection::VoucherUsed)));
     assert_eq!(shop.runs(), 1);
 }
 
 #[tokio::test]
 async fn given_a_commit_whose_outcome_is_unknown_when_asked_again_then_the_answer_comes_once_it_is_known() {
     let script = Script::default();
-    script
-        .settle
-        .lock()
-        .unwrap()
-        .extend(std::iter::repeat_with(|| Err(StatusCode::BAD_GATEWAY)).take(3));
+    script.settle.lock().unwrap().extend(std::iter::repeat_with(|| Err(StatusCode::BAD_GATEWAY)).take(3));
     let shop = shop(&script.clone().serve().await, |builder| builder).await;
     let pending = shop.call(500, "hello").await;
     assert_eq!(pending.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -364,27 +284,16 @@ async fn given_a_commit_whose_outcome_is_unknown_when_asked_again_then_the_answe
 #[tokio::test]
 async fn given_a_reservation_that_the_facilitator_forgot_when_committed_then_it_is_reserved_once_more() {
     let script = Script::default();
-    script
-        .settle
-        .lock()
-        .unwrap()
-        .push_back(Ok(failed(Rejection::NoReservation)));
+    script.settle.lock().unwrap().push_back(Ok(failed(Rejection::NoReservation)));
     let shop = shop(&script.clone().serve().await, |builder| builder).await;
     assert_eq!(shop.call(500, "hello").await.status(), StatusCode::OK);
-    assert_eq!(
-        script.asked(),
-        ["verify voucher", "settle voucher", "verify voucher", "settle voucher"]
-    );
+    assert_eq!(script.asked(), ["verify voucher", "settle voucher", "verify voucher", "settle voucher"]);
 }
 
 #[tokio::test]
 async fn given_a_commit_that_is_refused_then_the_answer_does_not_go_out() {
     let script = Script::default();
-    script
-        .settle
-        .lock()
-        .unwrap()
-        .push_back(Ok(failed(Rejection::DepositExceeded)));
+    script.settle.lock().unwrap().push_back(Ok(failed(Rejection::DepositExceeded)));
     let shop = shop(&script.clone().serve().await, |builder| builder).await;
     let response = shop.call(500, "hello").await;
     assert_eq!(
@@ -402,10 +311,7 @@ async fn given_refusals_of_each_kind_then_each_has_its_status_and_says_where_the
         total_claimed: Amount::ZERO,
         charged_cumulative_amount: Amount::new(1_500),
     };
-    let extra = AnswerExtra {
-        channel_state: Some(state),
-        ..AnswerExtra::default()
-    };
+    let extra = AnswerExtra { channel_state: Some(state), ..AnswerExtra::default() };
     for (rejection, status) in [
         (Rejection::WrongCumulative, StatusCode::PAYMENT_REQUIRED),
         (Rejection::ChannelClosing, StatusCode::PAYMENT_REQUIRED),
@@ -415,11 +321,7 @@ async fn given_refusals_of_each_kind_then_each_has_its_status_and_says_where_the
         (Rejection::ChainUnavailable, StatusCode::SERVICE_UNAVAILABLE),
     ] {
         let script = Script::default();
-        script
-            .verify
-            .lock()
-            .unwrap()
-            .push_back(Ok(invalid(rejection, extra.clone())));
+        script.verify.lock().unwrap().push_back(Ok(invalid(rejection, extra.clone())));
         let shop = shop(&script.clone().serve().await, |builder| builder).await;
         let response = shop.call(500, "hello").await;
         assert_eq!((response.status(), reason(&response)), (status, Some(rejection)));
@@ -445,11 +347,7 @@ async fn given_bad_headers_when_called_then_each_is_named_and_the_facilitator_is
     for (value, status, rejection) in [
         ("not base64".parse().unwrap(), 400, "malformed_payload"),
         ("e30=".parse().unwrap(), 400, "malformed_payload"),
-        (
-            "A".repeat(MAX_HEADER_BYTES + 4).parse().unwrap(),
-            400,
-            "request_too_large",
-        ),
+        ("A".repeat(MAX_HEADER_BYTES + 4).parse().unwrap(), 400, "request_too_large"),
         (wrong_price, 402, "wrong_price"),
         (wrong_payee, 402, "requirements_mismatch"),
     ] {
@@ -473,11 +371,7 @@ async fn given_a_facilitator_that_is_down_or_lies_then_503_and_nothing_runs() {
     let elsewhere = Paywall::builder(url, Key(other).to_string()).build().unwrap();
     let routes = Router::new().route("/", get(async || "free").route_layer(elsewhere.charge("$1").unwrap()));
     let response = reqwest::get(listen(routes).await).await.unwrap();
-    assert_eq!(
-        response.status(),
-        StatusCode::SERVICE_UNAVAILABLE,
-        "an offer for another payee's book is passed on"
-    );
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "an offer for another payee's book is passed on");
 }
 
 #[tokio::test]
