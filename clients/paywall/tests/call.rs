@@ -1,6 +1,13 @@
 //! One paid call, with a facilitator that does as it is told: what a real one cannot be made to do when it is wanted.
 
-#![allow(missing_docs, clippy::arithmetic_side_effects, reason = "a test")]
+#![allow(
+    missing_docs,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test"
+)]
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
