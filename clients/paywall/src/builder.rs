@@ -3,6 +3,7 @@ use crate::facilitator::Facilitator;
 use crate::layer::Charge;
 use crate::vouchers::Vouchers;
 use core::num::NonZeroU32;
+use http::HeaderValue;
 use solana_keypair::Keypair;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,6 +42,9 @@ pub enum PaywallError {
         /// Why.
         source: std::io::Error,
     },
+    /// The access token is not made of visible characters.
+    #[error("the facilitator's access token may hold visible ASCII characters only")]
+    AccessToken,
     /// The HTTP client could not be made.
     #[error("no HTTP client: {0}")]
     Http(#[from] reqwest::Error),
@@ -71,11 +75,11 @@ impl core::fmt::Debug for Shared {
 }
 
 /// Settings of a [`Paywall`].
-#[derive(Debug)]
 #[must_use]
 pub struct PaywallBuilder {
     facilitator: String,
     book: String,
+    access_token: Option<String>,
     operator: Option<Keypair>,
     vouchers: Option<PathBuf>,
     decimals: u8,
@@ -91,6 +95,7 @@ impl Paywall {
         PaywallBuilder {
             facilitator: facilitator.into(),
             book: book.into(),
+            access_token: None,
             operator: None,
             vouchers: None,
             decimals: 6,
@@ -120,7 +125,20 @@ impl Paywall {
     }
 }
 
+/// Without secrets.
+impl core::fmt::Debug for PaywallBuilder {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("PaywallBuilder").field("book", &self.book).finish_non_exhaustive()
+    }
+}
+
 impl PaywallBuilder {
+    /// What the facilitator asks of resource servers: sent to it as a bearer token.
+    pub fn access_token(mut self, token: impl Into<String>) -> Self {
+        self.access_token = Some(token.into());
+        self
+    }
+
     /// The book's operator key: with it, clients can close their channels at once. Without it they wait for the grace
     /// period. It is used to sign refunds that were asked for by the payer, and nothing else.
     pub fn operator(mut self, operator: Keypair) -> Self {
@@ -181,9 +199,13 @@ impl PaywallBuilder {
             }
             None => None,
         };
+        let authorization = match self.access_token {
+            Some(token) => Some(bearer(&token).ok_or(PaywallError::AccessToken)?),
+            None => None,
+        };
         let (count, max_bytes) = self.answers;
         let shared = Shared {
-            facilitator: Facilitator::new(url, book, self.decimals, self.patience)?,
+            facilitator: Facilitator::new(url, book, self.decimals, self.patience, authorization)?,
             answers: Answers::new(count, max_bytes),
             vouchers,
             operator: self.operator,
@@ -193,4 +215,11 @@ impl PaywallBuilder {
         };
         Ok(Paywall { shared: Arc::new(shared) })
     }
+}
+
+/// The header of a bearer token, marked as not to be shown.
+fn bearer(token: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }

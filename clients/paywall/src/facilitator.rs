@@ -1,6 +1,8 @@
 //! The facilitator, as a resource server sees it over HTTP.
 
 use core::fmt;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
 use reqwest::{Client, RequestBuilder};
 use serde::de::DeserializeOwned;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -54,8 +56,16 @@ impl Failure {
 }
 
 impl Facilitator {
-    pub(crate) fn new(url: Url, book: Key, decimals: u8, patience: Duration) -> Result<Self, reqwest::Error> {
-        let http = Client::builder().connect_timeout(patience).redirect(reqwest::redirect::Policy::none()).build()?;
+    pub(crate) fn new(
+        url: Url,
+        book: Key,
+        decimals: u8,
+        patience: Duration,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Self, reqwest::Error> {
+        let headers: HeaderMap = authorization.map(|value| (AUTHORIZATION, value)).into_iter().collect();
+        let http = Client::builder().default_headers(headers).connect_timeout(patience);
+        let http = http.redirect(reqwest::redirect::Policy::none()).build()?;
         Ok(Self { http, url, book, decimals, patience, offer: RwLock::new(None) })
     }
 
@@ -126,7 +136,7 @@ impl Facilitator {
         patience: Duration,
     ) -> Result<T, Failure> {
         let json = body(request).map_err(|rejection| Failure::Refused(rejection.into()))?;
-        let request = self.http.post(self.at(&[path])).header(http::header::CONTENT_TYPE, "application/json");
+        let request = self.http.post(self.at(&[path])).header(CONTENT_TYPE, "application/json");
         self.answer(request.timeout(patience).body(json)).await
     }
 
