@@ -34,17 +34,13 @@ pub struct Agent<C = RpcEndpoint> {
 
 impl<C> Clone for Agent<C> {
     fn clone(&self) -> Self {
-        Self {
-            shared: Arc::clone(&self.shared),
-        }
+        Self { shared: Arc::clone(&self.shared) }
     }
 }
 
 impl<C> fmt::Debug for Agent<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Agent")
-            .field("wallet", &self.shared.wallet.pubkey())
-            .finish_non_exhaustive()
+        f.debug_struct("Agent").field("wallet", &self.shared.wallet.pubkey()).finish_non_exhaustive()
     }
 }
 
@@ -75,9 +71,7 @@ pub struct AgentBuilder<C = RpcEndpoint> {
 
 impl<C> fmt::Debug for AgentBuilder<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AgentBuilder")
-            .field("wallet", &self.wallet.pubkey())
-            .finish_non_exhaustive()
+        f.debug_struct("AgentBuilder").field("wallet", &self.wallet.pubkey()).finish_non_exhaustive()
     }
 }
 
@@ -152,9 +146,7 @@ impl<C: Chain> AgentBuilder<C> {
             let pool = state.pool(&pool_key(&channel));
             pool.add(state.register(channel));
         }
-        Ok(Agent {
-            shared: Arc::new(state),
-        })
+        Ok(Agent { shared: Arc::new(state) })
     }
 }
 
@@ -188,10 +180,7 @@ impl<C: Chain> Agent<C> {
     /// The channels, ended ones too.
     pub fn channels(&self) -> Vec<ChannelReport> {
         let channels = lock(&self.shared.channels);
-        channels
-            .values()
-            .map(|channel| ChannelReport::of(&lock(channel)))
-            .collect()
+        channels.values().map(|channel| ChannelReport::of(&lock(channel))).collect()
     }
 
     /// What calls cost in all, in base units, as far as it is known.
@@ -282,11 +271,7 @@ impl<C: Chain> AgentState<C> {
         let check = async || {
             let found = Key(self.chain.genesis_hash().await?);
             let pinned = self.policy.cluster.genesis_hash;
-            if found == pinned {
-                Ok(())
-            } else {
-                Err(AgentError::WrongCluster { pinned, found })
-            }
+            if found == pinned { Ok(()) } else { Err(AgentError::WrongCluster { pinned, found }) }
         };
         self.cluster_checked.get_or_try_init(check).await.map(|_| ())
     }
@@ -303,8 +288,8 @@ impl<C: Chain> AgentState<C> {
         lock(&self.pools).values().cloned().collect()
     }
 
-    /// Makes a channel known by its id; a new attempt at the same channel replaces the old one.
-    pub(crate) fn register(&self, channel: OwnChannel) -> Shared {
+    /// Makes a channel of the journal known by its id.
+    fn register(&self, channel: OwnChannel) -> Shared {
         let id = channel.id;
         let shared = Arc::new(Mutex::new(channel));
         lock(&self.channels).insert(id, Arc::clone(&shared));
@@ -338,10 +323,7 @@ impl<C: Chain> AgentState<C> {
 }
 
 pub(crate) fn pool_key(channel: &OwnChannel) -> PoolKey {
-    PoolKey {
-        authority: channel.authority.clone(),
-        book: channel.parts.book,
-    }
+    PoolKey { authority: channel.authority.clone(), book: channel.parts.book }
 }
 
 fn signing_key(keypair: &Keypair) -> SigningKey {

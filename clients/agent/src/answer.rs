@@ -33,11 +33,15 @@ pub(crate) enum Outcome {
     PayAgain,
 }
 
+/// How long the server asks to wait, if it does so in seconds.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// What the head of an answer says.
 pub(crate) fn outcome(status: StatusCode, headers: &HeaderMap) -> Outcome {
-    let retry_after = headers
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok()?.parse().ok());
-    let retry_after = retry_after.map(Duration::from_secs);
+    let retry_after = retry_after(headers);
     match receipt(headers) {
         _ if status == StatusCode::PAYMENT_REQUIRED => Outcome::PayAgain,
         Some(SettleResponse::Settled { extra, .. }) => Outcome::Charged(extra),
@@ -89,25 +93,9 @@ pub(crate) fn remedy(reason: &Reason) -> Remedy {
         (Remedy::Adopt, &[R::WrongCumulative, R::VoucherUsed]),
         (
             Remedy::AnotherChannel,
-            &[
-                R::UnknownChannel,
-                R::UnknownPage,
-                R::ChannelClosing,
-                R::DepositExceeded,
-                R::SlotFree,
-                R::SlotNotOpen,
-            ],
+            &[R::UnknownChannel, R::UnknownPage, R::ChannelClosing, R::DepositExceeded, R::SlotFree, R::SlotNotOpen],
         ),
-        (
-            Remedy::OpenAgain,
-            &[
-                R::SlotTaken,
-                R::WrongGeneration,
-                R::NoSuchSlot,
-                R::SimulationFailed,
-                R::DepositExpired,
-            ],
-        ),
+        (Remedy::OpenAgain, &[R::SlotTaken, R::WrongGeneration, R::NoSuchSlot, R::SimulationFailed, R::DepositExpired]),
         (
             Remedy::Wait,
             &[

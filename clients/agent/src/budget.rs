@@ -15,17 +15,11 @@ impl Budget {
     /// Commits a deposit at a host if the policy leaves room for it.
     pub(crate) fn commit(&mut self, policy: &Policy, host: &str, deposit: Amount) -> Result<(), Breach> {
         let at_host = self.by_host.get(host).copied().unwrap_or_default();
-        for (scope, committed, limit) in [
-            (format!("at {host}"), at_host, policy.budget_per_host),
-            ("in all".to_owned(), self.total, policy.budget),
-        ] {
+        for (scope, committed, limit) in
+            [(format!("at {host}"), at_host, policy.budget_per_host), ("in all".to_owned(), self.total, policy.budget)]
+        {
             if committed.plus(deposit).map_or(true, |sum| sum > limit) {
-                return Err(Breach::BudgetExceeded {
-                    scope,
-                    deposit,
-                    committed,
-                    limit,
-                });
+                return Err(Breach::BudgetExceeded { scope, deposit, committed, limit });
             }
         }
         self.count(host, deposit);
@@ -63,11 +57,7 @@ mod tests {
 
     #[test]
     fn neither_budget_is_exceeded_and_what_comes_back_is_free_again() {
-        let cluster = Cluster {
-            network: Network::devnet(),
-            genesis_hash: Key([0; 32]),
-            mint: Key([1; 32]),
-        };
+        let cluster = Cluster { network: Network::devnet(), genesis_hash: Key([0; 32]), mint: Key([1; 32]) };
         let policy =
             Policy::new(cluster, Amount::new(1), Amount::new(10), Amount::new(30)).budget_per_host(Amount::new(20));
         let mut budget = Budget::default();

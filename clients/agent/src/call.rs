@@ -1,25 +1,22 @@
 //! One paid call: pay, look at the answer, correct, pay again, within bounds.
 
 use crate::agent::AgentState;
-use crate::answer::{self, Outcome, Remedy};
-use crate::channel::{OwnChannel, Phase};
+use crate::answer;
+use crate::channel::Phase;
 use crate::error::AgentError;
 use crate::opening::Landing;
 use crate::pool::{Lease, PoolKey, Shared, lock};
 use crate::route::Route;
 use crate::rpc::Chain;
+use crate::terms::Confirmed;
 use http::StatusCode;
 use reqwest::{Request, Response};
 use std::sync::Arc;
 use std::time::Duration;
-use tallybook_rules::{Amount, Rejection};
+use tallybook_rules::Amount;
 use tallybook_wire::{
-    ChannelPayload, ChannelState, Deposit, Extra, Key, PaymentPayload, PaymentRequired, PaymentRequirements, Reason,
-    header,
+    ChannelPayload, Deposit, Key, PaymentPayload, PaymentRequired, PaymentRequirements, Reason, Voucher, header,
 };
-
-/// So many channels may turn out to be of no use in one call.
-const MAX_GIVEN_UP: u32 = 2;
 
 /// A call that is paid for.
 pub(crate) struct Call<'a, C> {
@@ -30,31 +27,38 @@ pub(crate) struct Call<'a, C> {
     pub(crate) lease: Lease,
     /// The deposit that this call sent, to be sent again as it is.
     pub(crate) deposit: Option<(Key, Deposit)>,
-    given_up: u32,
+    /// How many channels turned out to be of no use.
+    pub(crate) given_up: u32,
+    /// The price was asked for again because the page that was remembered is full.
     asked_afresh: bool,
-    attempts: u32,
-    /// The voucher that is on its way: its channel, its cumulative, and the channel's charge before it.
-    sent: Option<Sent>,
+    /// How often the request was sent with a payment.
+    pub(crate) attempts: u32,
+    /// The voucher that is on its way.
+    pub(crate) sent: Option<Sent>,
     /// A voucher of this call whose outcome was not seen.
-    unseen: Option<(Key, Amount)>,
+    pub(crate) unseen: Option<(Key, Amount)>,
     /// Why the last attempt failed.
-    last: Option<Last>,
+    pub(crate) last: Option<Last>,
 }
 
+/// A voucher that was sent.
 #[derive(Clone)]
-struct Sent {
-    channel: Shared,
-    id: Key,
-    cumulative: Amount,
+pub(crate) struct Sent {
+    pub(crate) channel: Shared,
+    pub(crate) id: Key,
+    pub(crate) cumulative: Amount,
+    /// What the server could have charged before this voucher was signed.
+    pub(crate) before: Amount,
 }
 
-enum Last {
+/// Why an attempt failed.
+pub(crate) enum Last {
     Refused(StatusCode, Reason),
     Error(AgentError),
 }
 
 /// What comes after an answer.
-enum Next {
+pub(crate) enum Next {
     Return(Response),
     Again(Duration),
 }
@@ -129,7 +133,7 @@ impl<'a, C: Chain> Call<'a, C> {
     }
 
     /// Takes up what a 402 offers, if the policy allows it.
-    async fn take_offer(&mut self, required: &PaymentRequired) -> Result<(), AgentError> {
+    pub(crate) async fn take_offer(&mut self, required: &PaymentRequired) -> Result<(), AgentError> {
         let book = self.offer.extra.book;
         self.offer = self.agent.learn(&self.route, required)?;
         self.agent.policy.check_offer(&self.offer)?;
@@ -144,7 +148,7 @@ impl<'a, C: Chain> Call<'a, C> {
     }
 
     /// A call that may have been charged is not paid on another channel.
-    fn refuse_to_pay_twice(&mut self) -> Result<(), AgentError> {
+    pub(crate) fn refuse_to_pay_twice(&mut self) -> Result<(), AgentError> {
         match self.unseen {
             Some(_) => Err(self.exhausted()),
             None => Ok(()),
@@ -176,11 +180,7 @@ impl<'a, C: Chain> Call<'a, C> {
     }
 
     /// The same slot and generation once more: at most one of the two transactions can land.
-    async fn open_again(
-        &mut self,
-        channel: &Shared,
-        confirmed: &crate::terms::Confirmed,
-    ) -> Result<ChannelPayload, AgentError> {
+    async fn open_again(&mut self, channel: &Shared, confirmed: &Confirmed) -> Result<ChannelPayload, AgentError> {
         let id = lock(channel).id;
         let deposit = match self.deposit.take() {
             Some((of, deposit)) if of == id => deposit,
@@ -196,213 +196,48 @@ impl<'a, C: Chain> Call<'a, C> {
         };
         let voucher = self.voucher(channel).await?;
         self.deposit = Some((id, deposit.clone()));
-        Ok(ChannelPayload::Deposit {
-            channel: parts,
-            voucher,
-            deposit,
-        })
+        Ok(ChannelPayload::Deposit { channel: parts, voucher, deposit })
     }
 
     /// Signs `charged + amount`, once the ceiling is durable.
-    async fn voucher(&mut self, channel: &Shared) -> Result<tallybook_wire::Voucher, AgentError> {
+    async fn voucher(&mut self, channel: &Shared) -> Result<Voucher, AgentError> {
         let price = self.offer.amount;
-        let (cumulative, must_save) = {
+        let (before, cumulative, must_save) = {
             let mut channel = lock(channel);
-            let cumulative = channel.charged.plus(price).map_err(AgentError::Amount)?;
+            let before = channel.possible();
+            let cumulative = channel.to_sign(price).map_err(AgentError::Amount)?;
             let must_save = channel.reserve(cumulative, price).map_err(AgentError::Amount)?;
-            (cumulative, must_save)
+            (before, cumulative, must_save)
         };
         if must_save {
             self.agent.save(channel).await?;
         }
         let signed = lock(channel).sign(&self.agent.signer, cumulative);
-        self.sent = Some(Sent {
-            channel: Arc::clone(channel),
-            id: signed.channel_id.into(),
-            cumulative,
-        });
+        self.sent = Some(Sent { channel: Arc::clone(channel), id: signed.channel_id.into(), cumulative, before });
         Ok(signed.into())
     }
 
-    async fn look_at(&mut self, response: Response) -> Result<Next, AgentError> {
-        let status = response.status();
-        let outcome = answer::outcome(status, response.headers());
-        if status != StatusCode::PAYMENT_REQUIRED {
-            self.opened(&outcome);
-        }
-        match outcome {
-            Outcome::Charged(extra) => {
-                self.charged(extra.channel_state.as_ref());
-                Ok(Next::Return(response))
-            }
-            Outcome::NotCharged => {
-                self.with_sent(|channel, _| channel.not_served());
-                Ok(Next::Return(response))
-            }
-            Outcome::Unclear => Ok(Next::Return(response)),
-            Outcome::Lost(wait) => {
-                self.mark_unseen();
-                Ok(Next::Again(self.wait(wait)))
-            }
-            Outcome::Refused(reason, wait) => {
-                if answer::remedy(&reason) == Remedy::GiveUp {
-                    return Err(AgentError::Refused(reason));
-                }
-                // While the channel is busy the voucher is not looked at; anything else may have got further.
-                if reason.rejection() != Some(Rejection::ChannelBusy) {
-                    self.mark_unseen();
-                }
-                self.last = Some(Last::Refused(status, reason));
-                Ok(Next::Again(self.wait(wait)))
-            }
-            Outcome::PayAgain => {
-                let wait = response.headers().get(http::header::RETRY_AFTER).and_then(seconds);
-                let required = answer::payment_required(response).await?;
-                self.correct(&required, wait).await
-            }
-        }
-    }
-
-    /// A deposit was answered by something else than a refusal: the channel is open, or the chain is asked next time.
-    fn opened(&self, outcome: &Outcome) {
-        if let Outcome::Charged(_) | Outcome::NotCharged = outcome {
-            self.with_sent(|channel, _| {
-                if let Phase::Opening { .. } = channel.phase {
-                    channel.phase = Phase::Open;
-                }
-            });
-        }
-    }
-
-    fn charged(&self, state: Option<&ChannelState>) {
-        self.with_sent(|channel, cumulative| {
-            let said = state.filter(|state| state.channel_id == channel.id);
-            let charged = said.map_or(cumulative, |state| state.charged_cumulative_amount);
-            channel.served(charged, cumulative);
-        });
-    }
-
-    /// A 402 to a payment: says why, and where the channel stands.
-    async fn correct(&mut self, required: &PaymentRequired, wait: Option<Duration>) -> Result<Next, AgentError> {
-        let told = required.channel_offers().find(|offer| self.agent.policy.can_pay(offer));
-        let told = told.map(|offer| offer.extra.clone());
-        self.take_offer(required).await?;
-        let Some(reason) = &required.error else {
-            return Ok(Next::Again(self.backoff()));
-        };
-        self.last = Some(Last::Refused(StatusCode::PAYMENT_REQUIRED, reason.clone()));
-        match answer::remedy(reason) {
-            Remedy::NewOffer => {}
-            Remedy::Adopt => self.adopt(told.as_ref()).await?,
-            Remedy::AnotherChannel => self.give_up_channel(reason).await?,
-            Remedy::OpenAgain => self.deposit = None,
-            Remedy::Wait => return Ok(Next::Again(self.wait(wait))),
-            Remedy::GiveUp => return Err(AgentError::Refused(reason.clone())),
-        }
-        // The first correction is done at once; if it does not help, take more time each time.
-        let hurry = self.attempts <= 2;
-        Ok(Next::Again(if hurry { Duration::ZERO } else { self.backoff() }))
-    }
-
-    async fn adopt(&mut self, told: Option<&Extra>) -> Result<(), AgentError> {
-        let (Some(sent), Some(state)) = (self.sent.clone(), told.and_then(|extra| extra.channel_state)) else {
-            return Err(AgentError::Refused(Rejection::WrongCumulative.into()));
-        };
-        let signer = self.agent.signer_key().0;
-        let voucher = told.and_then(|extra| extra.voucher_state);
-        let adopted = {
-            let mut channel = lock(&sent.channel);
-            if let Phase::Opening { .. } = channel.phase {
-                channel.phase = Phase::Open;
-            }
-            let adopted = channel.adopt(&state, voucher.as_ref(), &signer);
-            if adopted.is_err() {
-                channel.phase = Phase::GivenUp;
-            }
-            adopted
-        };
-        self.agent.save(&sent.channel).await?;
-        if let Err(possible) = adopted {
-            return Err(AgentError::Dishonest {
-                channel: sent.id,
-                claimed: state.charged_cumulative_amount,
-                possible,
-            });
-        }
-        let charged = state.charged_cumulative_amount;
-        match self.unseen {
-            // Never pay twice for one call without being told to.
-            Some((id, cumulative)) if id == sent.id && charged >= cumulative => Err(AgentError::ChargedWithoutAnswer {
-                charged: self.offer.amount,
-            }),
-            _ => Ok(()),
-        }
-    }
-
-    async fn give_up_channel(&mut self, reason: &Reason) -> Result<(), AgentError> {
-        self.deposit = None;
-        self.given_up = self.given_up.saturating_add(1);
-        let Some(sent) = self.sent.take() else { return Ok(()) };
-        // A deposit that was refused is not open: the chain says what became of it.
-        let opening = matches!(lock(&sent.channel).phase, Phase::Opening { .. });
-        if !opening {
-            lock(&sent.channel).phase = Phase::GivenUp;
-            self.agent.save(&sent.channel).await?;
-        }
-        self.refuse_to_pay_twice()?;
-        if self.given_up > MAX_GIVEN_UP {
-            return Err(AgentError::Refused(reason.clone()));
-        }
-        Ok(())
-    }
-
-    fn with_sent(&self, change: impl FnOnce(&mut OwnChannel, Amount)) {
-        if let Some(sent) = &self.sent {
-            change(&mut lock(&sent.channel), sent.cumulative);
-        }
-    }
-
-    fn mark_unseen(&mut self) {
-        self.unseen = self.sent.as_ref().map(|sent| (sent.id, sent.cumulative));
-    }
-
-    fn wait(&self, asked: Option<Duration>) -> Duration {
+    pub(crate) fn wait(&self, asked: Option<Duration>) -> Duration {
         asked.map_or_else(|| self.backoff(), |asked| asked.min(self.agent.policy.max_wait))
     }
 
     /// 50 ms, and twice as long with each attempt.
-    fn backoff(&self) -> Duration {
+    pub(crate) fn backoff(&self) -> Duration {
         let doubled = 2u32.saturating_pow(self.attempts.saturating_sub(1));
-        Duration::from_millis(50)
-            .saturating_mul(doubled)
-            .min(self.agent.policy.max_wait)
+        Duration::from_millis(50).saturating_mul(doubled).min(self.agent.policy.max_wait)
     }
 
     fn exhausted(&mut self) -> AgentError {
         let attempts = self.attempts;
         match self.last.take() {
-            _ if self.unseen.is_some() => AgentError::AnswerLost {
-                attempts,
-                at_risk: self.offer.amount,
-            },
+            _ if self.unseen.is_some() => AgentError::AnswerLost { attempts, at_risk: self.offer.amount },
             Some(Last::Error(error)) => error,
-            Some(Last::Refused(status, reason)) => AgentError::Unavailable {
-                attempts,
-                status,
-                reason: Some(reason),
-            },
+            Some(Last::Refused(status, reason)) => AgentError::Unavailable { attempts, status, reason: Some(reason) },
             None => AgentError::NoFreeSlot,
         }
     }
 }
 
-fn seconds(value: &http::HeaderValue) -> Option<Duration> {
-    value.to_str().ok()?.parse().ok().map(Duration::from_secs)
-}
-
 fn pool_key(route: &Route, offer: &PaymentRequirements) -> PoolKey {
-    PoolKey {
-        authority: route.authority().to_owned(),
-        book: offer.extra.book,
-    }
+    PoolKey { authority: route.authority().to_owned(), book: offer.extra.book }
 }

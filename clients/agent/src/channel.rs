@@ -57,6 +57,9 @@ pub(crate) struct OwnChannel {
     /// The highest cumulative whose outcome is unknown; `charged` when all are known. After a restart: `reserved`.
     #[serde(skip)]
     pub(crate) ceiling: Amount,
+    /// After a restart: how much of the reserve was used is not known, so the server is asked before it is paid.
+    #[serde(skip)]
+    pub(crate) unsure: bool,
     /// What it is up to.
     #[serde(flatten)]
     pub(crate) phase: Phase,
@@ -67,6 +70,12 @@ impl OwnChannel {
     pub(crate) fn next_cumulative(&self, price: Amount) -> Option<Amount> {
         let next = self.charged.plus(price).ok()?;
         (self.phase == Phase::Open && next <= self.deposit).then_some(next)
+    }
+
+    /// The cumulative to sign next for a call at `price`. A channel that is not sure where it stands signs for nothing:
+    /// that pays no call, not even one that was answered before, and the correction tells.
+    pub(crate) fn to_sign(&self, price: Amount) -> Result<Amount, Rejection> {
+        if self.unsure { Ok(Amount::ZERO) } else { self.charged.plus(price) }
     }
 
     /// Takes note that a voucher over `cumulative` is about to leave. True when the file must be written first.
@@ -82,10 +91,7 @@ impl OwnChannel {
 
     /// Signs for `cumulative` in all, which was reserved.
     pub(crate) fn sign(&self, key: &SigningKey, cumulative: Amount) -> SignedVoucher {
-        debug_assert!(
-            cumulative <= self.reserved,
-            "a voucher leaves only after its ceiling is durable"
-        );
+        debug_assert!(cumulative <= self.reserved, "a voucher leaves only after its ceiling is durable");
         SignedVoucher::sign(key, self.id.0, cumulative)
     }
 
@@ -101,12 +107,18 @@ impl OwnChannel {
         let cost = charged.less(self.charged);
         self.charged = charged;
         self.ceiling = charged;
+        self.unsure = false;
         cost
     }
 
     /// A call's outcome was seen: it was not charged.
     pub(crate) fn not_served(&mut self) {
         self.ceiling = self.charged;
+    }
+
+    /// The last voucher was refused, so it pays for nothing: what was possible `before` it is possible still.
+    pub(crate) fn refused(&mut self, before: Amount) {
+        self.ceiling = before;
     }
 
     /// Adopts what a corrective answer says, or refuses it with the most that can be due.
@@ -133,12 +145,9 @@ impl OwnChannel {
             return Err(possible);
         }
         // A server that forgot may remember again: what was due before stays possible.
-        self.ceiling = if charged < self.charged {
-            self.possible()
-        } else {
-            charged
-        };
+        self.ceiling = if charged < self.charged { self.possible() } else { charged };
         self.charged = charged;
+        self.unsure = false;
         Ok(())
     }
 }
@@ -176,6 +185,7 @@ pub(crate) mod tests {
             charged: Amount::ZERO,
             reserved: Amount::ZERO,
             ceiling: Amount::ZERO,
+            unsure: false,
             phase: Phase::Open,
         }
     }
@@ -188,10 +198,7 @@ pub(crate) mod tests {
             total_claimed: Amount::ZERO,
             charged_cumulative_amount: Amount::new(charged),
         };
-        let voucher = VoucherState {
-            signed_max_claimable: voucher.cumulative,
-            signature: voucher.signature.into(),
-        };
+        let voucher = VoucherState { signed_max_claimable: voucher.cumulative, signature: voucher.signature.into() };
         (state, voucher)
     }
 
@@ -290,10 +297,6 @@ pub(crate) mod tests {
         assert_eq!(channel.served(Amount::new(120), PRICE), Amount::new(120));
         assert_eq!(channel.next_cumulative(PRICE), Some(Amount::new(620)));
         channel.reserve(Amount::new(620), PRICE).unwrap();
-        assert_eq!(
-            channel.served(Amount::new(9_999), Amount::new(620)),
-            PRICE,
-            "never more than signed"
-        );
+        assert_eq!(channel.served(Amount::new(9_999), Amount::new(620)), PRICE, "never more than signed");
     }
 }

@@ -19,6 +19,9 @@ use tallybook_rules::signing::SignedVoucher;
 use tallybook_rules::{Amount, Slot, Status};
 use tallybook_wire::{AnswerExtra, ChannelPayload, Key, PaymentPayload, PaymentRequired, Reason, header};
 
+/// The first wait for server or chain; each further one is twice as long.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+
 /// A channel that is over. Amounts in base units.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Closed {
@@ -94,11 +97,7 @@ impl<C: Chain> AgentState<C> {
             (channel.id, channel.phase)
         };
         let not_now = |why| AgentError::NotNow { channel: id, why };
-        let never = Closed {
-            id,
-            charged: Amount::ZERO,
-            returned: Amount::ZERO,
-        };
+        let never = Closed { id, charged: Amount::ZERO, returned: Amount::ZERO };
         match phase {
             Phase::Open | Phase::GivenUp => return Ok(None),
             Phase::Closing { .. } => return Err(not_now("it is closing on chain already: withdraw it in time")),
@@ -122,7 +121,7 @@ impl<C: Chain> AgentState<C> {
 
     /// Asks the server until it says that the rest was refunded.
     async fn ask_refund(&self, channel: &Shared) -> Result<(), AgentError> {
-        let mut wait = Duration::from_millis(100);
+        let mut wait = FIRST_WAIT;
         let mut last = None;
         for _ in 0..self.policy.attempts {
             let response = self.send_refund(channel).await?;
@@ -132,17 +131,10 @@ impl<C: Chain> AgentState<C> {
                 Outcome::Refused(reason, _) => (reason, None),
                 Outcome::PayAgain => self.refusal_of(response).await?,
                 Outcome::NotCharged | Outcome::Unclear | Outcome::Lost(_) => {
-                    return Err(AgentError::Unavailable {
-                        attempts: 1,
-                        status: response.status(),
-                        reason: None,
-                    });
+                    return Err(AgentError::Unavailable { attempts: 1, status: response.status(), reason: None });
                 }
             };
-            match (
-                answer::remedy(&reason),
-                extra.and_then(|extra| Some((extra.channel_state?, extra.voucher_state))),
-            ) {
+            match (answer::remedy(&reason), extra.and_then(|extra| Some((extra.channel_state?, extra.voucher_state)))) {
                 (Remedy::Adopt, Some((state, voucher))) => {
                     let mut channel = lock(channel);
                     let adopted = channel.adopt(&state, voucher.as_ref(), &self.signer_key().0);
@@ -171,18 +163,12 @@ impl<C: Chain> AgentState<C> {
             let channel = lock(channel);
             let method = Method::from_bytes(channel.method.as_bytes()).unwrap_or(Method::GET);
             let voucher = SignedVoucher::sign(&self.signer, channel.id.0, channel.charged);
-            let payload = ChannelPayload::Refund {
-                voucher: voucher.into(),
-                transaction: None,
-            };
+            let payload = ChannelPayload::Refund { voucher: voucher.into(), transaction: None };
             let url = channel.url.parse().map_err(|_| AgentError::NotNow {
                 channel: channel.id,
                 why: "its journal names no URL to ask: force its close",
             })?;
-            (
-                Request::new(method, url),
-                PaymentPayload::new(channel.terms.clone(), payload),
-            )
+            (Request::new(method, url), PaymentPayload::new(channel.terms.clone(), payload))
         };
         let value = header(&payment).map_err(AgentError::Unreadable)?;
         self.send(&request, Some(value)).await
@@ -202,24 +188,20 @@ impl<C: Chain> AgentState<C> {
 
     /// The server says that it refunded: the chain must say so too.
     async fn see_refund(&self, channel: &Shared) -> Result<Closed, AgentError> {
-        const LOOKS: u32 = 20;
-        const WAIT: Duration = Duration::from_millis(250);
+        let mut wait = FIRST_WAIT;
         let (id, parts, deposit, charged) = {
             let channel = lock(channel);
             (channel.id, channel.parts, channel.deposit, channel.charged)
         };
-        for _ in 0..LOOKS {
+        for _ in 0..self.policy.attempts {
             let (_, slot) = self.slot_of(channel).await?;
             let gone = slot.generation != parts.generation || slot.status() == Ok(Status::Free);
             if gone || slot.deposit <= charged {
                 self.end(channel, charged).await?;
-                return Ok(Closed {
-                    id,
-                    charged,
-                    returned: deposit.less(charged),
-                });
+                return Ok(Closed { id, charged, returned: deposit.less(charged) });
             }
-            tokio::time::sleep(WAIT).await;
+            tokio::time::sleep(wait).await;
+            wait = wait.saturating_mul(2).min(self.policy.max_wait);
         }
         lock(channel).phase = Phase::GivenUp;
         self.save(channel).await?;
@@ -275,11 +257,7 @@ impl<C: Chain> AgentState<C> {
             return Err(AgentError::NotNow { channel: id, why });
         }
         self.end(channel, slot.settled).await?;
-        Ok(Closed {
-            id,
-            charged: slot.settled,
-            returned: slot.deposit.less(slot.settled),
-        })
+        Ok(Closed { id, charged: slot.settled, returned: slot.deposit.less(slot.settled) })
     }
 
     /// Book and slot as the chain has them.
@@ -291,10 +269,7 @@ impl<C: Chain> AgentState<C> {
             let account = account.filter(|account| account.owner == PROGRAM_ID);
             account.ok_or(AgentError::Terms("an account of the channel is gone"))
         });
-        let mut next = || {
-            ours.next()
-                .unwrap_or(Err(AgentError::Terms("an account of the channel is gone")))
-        };
+        let mut next = || ours.next().unwrap_or(Err(AgentError::Terms("an account of the channel is gone")));
         let (book, page) = (next()?, next()?);
         let book = BookView::parse(parts.book.0.into(), &book.data).map_err(AgentError::Unreadable)?;
         let page = PageView::parse(parts.page.0.into(), &page.data).map_err(AgentError::Unreadable)?;

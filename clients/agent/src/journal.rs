@@ -33,9 +33,7 @@ impl Journal {
         };
         create_private_directory(directory).map_err(failed(directory))?;
         let lock_path = directory.join("lock");
-        let lock = private(OpenOptions::new().create(true).write(true))
-            .open(&lock_path)
-            .map_err(failed(&lock_path))?;
+        let lock = private(OpenOptions::new().create(true).write(true)).open(&lock_path).map_err(failed(&lock_path))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(AgentError::Locked(directory.to_owned())),
@@ -48,10 +46,7 @@ impl Journal {
                 channels.push(read(&path).map_err(failed(&path))?);
             }
         }
-        let journal = Self {
-            directory: directory.into(),
-            _lock: lock,
-        };
+        let journal = Self { directory: directory.into(), _lock: lock };
         Ok((journal, channels))
     }
 
@@ -90,10 +85,9 @@ fn read(path: &Path) -> io::Result<OwnChannel> {
     }
     let mut channel: OwnChannel = serde_json::from_slice(&std::fs::read(path)?)?;
     // What was signed of the reserve before the last stop is not known any more.
-    channel.ceiling = match channel.phase {
-        Phase::Ended => channel.charged,
-        Phase::Opening { .. } | Phase::Open | Phase::GivenUp | Phase::Closing { .. } => channel.reserved,
-    };
+    let ended = channel.phase == Phase::Ended;
+    channel.ceiling = if ended { channel.charged } else { channel.reserved };
+    channel.unsure = channel.ceiling > channel.charged;
     Ok(channel)
 }
 
@@ -132,7 +126,7 @@ mod tests {
         // When the process stops half way through the next write
         std::fs::write(directory.path().join("x.tmp"), b"{ half").unwrap();
         let (_journal, channels) = Journal::open(directory.path()).unwrap();
-        saved.ceiling = saved.reserved;
+        (saved.ceiling, saved.unsure) = (saved.reserved, true);
         assert_eq!(channels, [saved]);
     }
 
@@ -156,9 +150,6 @@ mod tests {
     async fn a_spoiled_file_stops_the_agent_instead_of_being_forgotten() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("spoiled.json"), b"{}").unwrap();
-        assert!(matches!(
-            Journal::open(directory.path()),
-            Err(AgentError::Journal { .. })
-        ));
+        assert!(matches!(Journal::open(directory.path()), Err(AgentError::Journal { .. })));
     }
 }

@@ -18,7 +18,7 @@
 //! one call without being told to; deposit beyond its budgets; take program, cluster or mint from the wire; or let a
 //! voucher leave before its ceiling is durable.
 //!
-//! Reading path: [`Agent::execute`] → `call` (one paid call) → `channel` (the decisions) → `opening`, `closing` →
+//! Reading path: [`Agent::execute`] → `call` and `correction` (one paid call) → `channel` (the decisions) → `opening`, `closing` →
 //! `journal` (what survives a crash, and why that is enough).
 #![forbid(unsafe_code)]
 
@@ -28,6 +28,7 @@ mod budget;
 mod call;
 mod channel;
 mod closing;
+mod correction;
 mod error;
 mod journal;
 mod opening;

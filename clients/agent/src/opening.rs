@@ -10,6 +10,8 @@ use crate::terms::{self, Confirmed};
 use crate::transact;
 use reqwest::Request;
 use solana_signer::Signer;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
 use tallybook_rules::{Amount, Status};
 use tallybook_wire::{Deposit, Key, PaymentRequirements};
 
@@ -35,22 +37,16 @@ impl<C: Chain> AgentState<C> {
         self.check_cluster().await?;
         let wallet = self.wallet.pubkey();
         let confirmed = terms::confirm(&self.chain, &self.policy, offer, offer.extra.page, &wallet).await?;
-        let place = choose_slot(&confirmed, offer, &wallet.to_bytes()).ok_or(AgentError::NoFreeSlot)?;
         let amount = self.deposit_amount(&confirmed, offer)?;
         let blockhash = self.chain.latest_blockhash().await?;
-        let signer = self.signer_key();
-        let fee_payer = offer.extra.fee_payer;
-        let opening = transact::open(
-            &self.wallet,
-            signer,
-            &confirmed,
-            place,
-            amount,
-            fee_payer,
-            blockhash.hash,
-        )?;
+        // Two calls of ours must not open the same slot: chosen and registered under one lock.
+        let mut channels = lock(&self.channels);
+        let ours = being_opened(&channels, offer.extra.page);
+        let place = choose_slot(&confirmed, offer, &wallet.to_bytes(), &ours).ok_or(AgentError::NoFreeSlot)?;
+        let (signer, fee_payer) = (self.signer_key(), offer.extra.fee_payer);
+        let opening = transact::open(&self.wallet, signer, &confirmed, place, amount, fee_payer, blockhash.hash)?;
         lock(&self.budget).commit(&self.policy, route.authority(), amount)?;
-        let channel = self.register(OwnChannel {
+        let channel = Arc::new(Mutex::new(OwnChannel {
             id: opening.id,
             parts: opening.parts,
             authority: route.authority().to_owned(),
@@ -61,10 +57,10 @@ impl<C: Chain> AgentState<C> {
             charged: Amount::ZERO,
             reserved: Amount::ZERO,
             ceiling: Amount::ZERO,
-            phase: Phase::Opening {
-                last_valid_height: blockhash.last_valid_height,
-            },
-        });
+            unsure: false,
+            phase: Phase::Opening { last_valid_height: blockhash.last_valid_height },
+        }));
+        channels.insert(opening.id, Arc::clone(&channel));
         // Saved together with its first voucher's ceiling, before either leaves.
         let transaction = opening.transaction;
         Ok((channel, Deposit { amount, transaction }))
@@ -79,18 +75,8 @@ impl<C: Chain> AgentState<C> {
             (channel.parts, channel.deposit, channel.terms.extra.fee_payer)
         };
         let place = (parts.slot, parts.generation);
-        let opening = transact::open(
-            &self.wallet,
-            parts.signer,
-            confirmed,
-            place,
-            amount,
-            fee_payer,
-            blockhash.hash,
-        )?;
-        lock(channel).phase = Phase::Opening {
-            last_valid_height: blockhash.last_valid_height,
-        };
+        let opening = transact::open(&self.wallet, parts.signer, confirmed, place, amount, fee_payer, blockhash.hash)?;
+        lock(channel).phase = Phase::Opening { last_valid_height: blockhash.last_valid_height };
         self.save(channel).await?;
         let transaction = opening.transaction;
         Ok(Deposit { amount, transaction })
@@ -135,14 +121,28 @@ impl<C: Chain> AgentState<C> {
     }
 }
 
+/// Slots and generations of a page that channels of ours stand in, or may.
+fn being_opened(channels: &HashMap<Key, Shared>, page: Key) -> HashSet<(u8, u32)> {
+    let place = |channel: &Shared| {
+        let channel = lock(channel);
+        let counts = channel.parts.page == page && channel.phase != Phase::Ended;
+        counts.then_some((channel.parts.slot, channel.parts.generation))
+    };
+    channels.values().filter_map(place).collect()
+}
+
 /// The slot that was offered if it is still free, else another free one of the page: a different one for each payer, so
 /// that those who were offered the same do not meet again.
-fn choose_slot(confirmed: &Confirmed, offer: &PaymentRequirements, payer: &[u8; 32]) -> Option<(u8, u32)> {
-    let free: Vec<(u8, u32)> = confirmed.page.free_slots().collect();
+fn choose_slot(
+    confirmed: &Confirmed,
+    offer: &PaymentRequirements,
+    payer: &[u8; 32],
+    ours: &HashSet<(u8, u32)>,
+) -> Option<(u8, u32)> {
+    let free = confirmed.page.free_slots().filter(|place| !ours.contains(place));
+    let free: Vec<(u8, u32)> = free.collect();
     let offered = free.iter().find(|(slot, _)| *slot == offer.extra.slot);
-    let spread = payer.iter().fold(0usize, |sum, byte| {
-        sum.wrapping_mul(31).wrapping_add(usize::from(*byte))
-    });
-    let other = spread.checked_rem(free.len()).and_then(|at| free.get(at));
-    offered.or(other).copied()
+    let spread = |sum: usize, byte: &u8| sum.wrapping_mul(31).wrapping_add(usize::from(*byte));
+    let other = payer.iter().fold(0, spread).checked_rem(free.len());
+    offered.or(other.and_then(|at| free.get(at))).copied()
 }

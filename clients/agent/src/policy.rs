@@ -150,17 +150,11 @@ impl Policy {
     /// The deposit for a channel under `terms` that is to pay `price` at least, or why not.
     pub(crate) fn deposit_for(&self, terms: &Terms, price: Amount) -> Result<Amount, Breach> {
         if terms.grace_seconds > self.max_grace_seconds {
-            return Err(Breach::GraceTooLong {
-                seconds: terms.grace_seconds,
-                limit: self.max_grace_seconds,
-            });
+            return Err(Breach::GraceTooLong { seconds: terms.grace_seconds, limit: self.max_grace_seconds });
         }
         let deposit = self.deposit.max(terms.min_deposit).max(price);
         if deposit > self.max_deposit.max(self.deposit) {
-            return Err(Breach::DepositTooHigh {
-                deposit,
-                limit: self.max_deposit.max(self.deposit),
-            });
+            return Err(Breach::DepositTooHigh { deposit, limit: self.max_deposit.max(self.deposit) });
         }
         Ok(deposit)
     }

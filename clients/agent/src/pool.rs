@@ -104,9 +104,8 @@ impl Lease {
         if self.channel.is_none() {
             // The last ones first: that keeps few channels in use, and their ceilings warm.
             let ranked = idle.iter().enumerate().rev();
-            let best = ranked
-                .filter_map(|(at, channel)| rank(channel).map(|rank| (rank, at)))
-                .min_by_key(|(rank, _)| *rank);
+            let best =
+                ranked.filter_map(|(at, channel)| rank(channel).map(|rank| (rank, at))).min_by_key(|(rank, _)| *rank);
             self.channel = best.map(|(_, at)| idle.swap_remove(at));
         }
         self.channel.clone()

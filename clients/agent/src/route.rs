@@ -21,10 +21,7 @@ impl Route {
     /// The route of a request, or [`AgentError::NoHost`].
     pub(crate) fn of(request: &Request) -> Result<Self, AgentError> {
         let url = request.url();
-        let host = url
-            .host_str()
-            .ok_or_else(|| AgentError::NoHost(url.clone()))?
-            .to_owned();
+        let host = url.host_str().ok_or_else(|| AgentError::NoHost(url.clone()))?.to_owned();
         let authority = match url.port() {
             Some(port) => format!("{host}:{port}"),
             None => host.clone(),

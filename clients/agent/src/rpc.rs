@@ -121,13 +121,10 @@ impl RpcEndpoint {
         }
         let answer: RpcAnswer = serde_json::from_slice(&bytes).map_err(|_| ChainError::Unreadable { method })?;
         match answer {
-            RpcAnswer { error: Some(error), .. } => Err(ChainError::Refused {
-                method,
-                message: error.to_string().chars().take(500).collect(),
-            }),
-            RpcAnswer {
-                result: Some(result), ..
-            } => Ok(result),
+            RpcAnswer { error: Some(error), .. } => {
+                Err(ChainError::Refused { method, message: error.to_string().chars().take(500).collect() })
+            }
+            RpcAnswer { result: Some(result), .. } => Ok(result),
             RpcAnswer { .. } => Err(ChainError::Unreadable { method }),
         }
     }
@@ -166,10 +163,9 @@ impl Chain for RpcEndpoint {
         let height = result.pointer("/value/lastValidBlockHeight").and_then(Value::as_u64);
         let hash = text.and_then(|text| Key::from_str(text).ok());
         match (hash, height) {
-            (Some(hash), Some(last_valid_height)) => Ok(Blockhash {
-                hash: Hash::new_from_array(hash.0),
-                last_valid_height,
-            }),
+            (Some(hash), Some(last_valid_height)) => {
+                Ok(Blockhash { hash: Hash::new_from_array(hash.0), last_valid_height })
+            }
             _ => Err(ChainError::Unreadable { method }),
         }
     }
@@ -202,8 +198,5 @@ fn account(value: &Value) -> Option<Option<Account>> {
     }
     let owner: Key = value.get("owner")?.as_str()?.parse().ok()?;
     let data = STANDARD.decode(value.pointer("/data/0")?.as_str()?).ok()?;
-    Some(Some(Account {
-        owner: owner.0.into(),
-        data,
-    }))
+    Some(Some(Account { owner: owner.0.into(), data }))
 }

@@ -44,18 +44,11 @@ pub(crate) async fn confirm<C: Chain>(
         .and_then(|account| TokenAccountView::parse(&account.data))
         .filter(|account| account.mint == book.mint() && account.owner == *wallet && !account.frozen)
         .map_or(Amount::ZERO, |account| account.amount);
-    Ok(Confirmed {
-        page: check_page(policy, &book, page.0.into(), page_account)?,
-        book,
-        source,
-        held,
-    })
+    Ok(Confirmed { page: check_page(policy, &book, page.0.into(), page_account)?, book, source, held })
 }
 
 fn ours(account: Option<Account>) -> Option<Vec<u8>> {
-    account
-        .filter(|account| account.owner == PROGRAM_ID)
-        .map(|account| account.data)
+    account.filter(|account| account.owner == PROGRAM_ID).map(|account| account.data)
 }
 
 fn check_book(policy: &Policy, offer: &PaymentRequirements, account: Option<Account>) -> Result<BookView, AgentError> {
@@ -65,29 +58,14 @@ fn check_book(policy: &Policy, offer: &PaymentRequirements, account: Option<Acco
     let book = BookView::parse(address, &data).map_err(|_| AgentError::Terms("book is no book of this version"))?;
     let state = &book.state;
     let checks = [
-        (
-            address.to_bytes() == offer.extra.book.0,
-            "book is not the one of payTo, asset and bookId",
-        ),
+        (address.to_bytes() == offer.extra.book.0, "book is not the one of payTo, asset and bookId"),
         (state.payee == offer.pay_to.0, "payTo is not the book's payee"),
         (state.mint == policy.cluster.mint.0, "the book is of another mint"),
-        (
-            state.genesis_hash == policy.cluster.genesis_hash.0,
-            "the book is of another cluster",
-        ),
-        (
-            state.token_program == offer.extra.token_program.0,
-            "tokenProgram is not the book's",
-        ),
+        (state.genesis_hash == policy.cluster.genesis_hash.0, "the book is of another cluster"),
+        (state.token_program == offer.extra.token_program.0, "tokenProgram is not the book's"),
         (state.decimals == offer.extra.decimals, "decimals are not the book's"),
-        (
-            state.grace_seconds == offer.extra.withdraw_delay,
-            "withdrawDelay is not the book's grace period",
-        ),
-        (
-            state.min_deposit == offer.extra.min_deposit,
-            "minDeposit is not the book's",
-        ),
+        (state.grace_seconds == offer.extra.withdraw_delay, "withdrawDelay is not the book's grace period"),
+        (state.min_deposit == offer.extra.min_deposit, "minDeposit is not the book's"),
         (
             OpenPolicy::from_byte(state.open_policy) == Ok(OpenPolicy::Anyone),
             "the book opens channels only with its operator's signature",
@@ -108,18 +86,12 @@ fn check_page(
     let data = ours(account).ok_or(AgentError::Terms("page is no account of the program"))?;
     let page = PageView::parse(address, &data).map_err(|_| AgentError::Terms("page is no page of this version"))?;
     let (derived, _) = address::page(&PROGRAM_ID, &book.address, page.header.index);
-    let domain = page_domain(
-        &PROGRAM_ID.to_bytes(),
-        &policy.cluster.genesis_hash.0,
-        &address.to_bytes(),
-    );
+    let domain = page_domain(&PROGRAM_ID.to_bytes(), &policy.cluster.genesis_hash.0, &address.to_bytes());
     if page.book() != book.address || derived != address {
         return Err(AgentError::Terms("page is not a page of the book"));
     }
     if page.header.page_domain != domain {
-        return Err(AgentError::Terms(
-            "the page's vouchers are of another program or cluster",
-        ));
+        return Err(AgentError::Terms("the page's vouchers are of another program or cluster"));
     }
     Ok(page)
 }

@@ -58,28 +58,19 @@ pub(crate) fn open(
         slot,
         generation,
     };
-    Ok(Opening {
-        id: id.into(),
-        parts,
-        transaction,
-    })
+    Ok(Opening { id: id.into(), parts, transaction })
 }
 
 /// Puts the wallet's signature at its place; the places of others stay empty.
 fn sign(wallet: &Keypair, message: VersionedMessage) -> Result<(Signature, Vec<u8>), AgentError> {
     let signature = wallet.sign_message(&message.serialize());
     let signers = usize::from(message.header().num_required_signatures);
-    let signatures = message.static_account_keys().iter().take(signers).map(|key| {
-        if *key == wallet.pubkey() {
-            signature
-        } else {
-            SolanaSignature::default()
-        }
-    });
-    let transaction = VersionedTransaction {
-        signatures: signatures.collect(),
-        message,
-    };
+    let signatures = message
+        .static_account_keys()
+        .iter()
+        .take(signers)
+        .map(|key| if *key == wallet.pubkey() { signature } else { SolanaSignature::default() });
+    let transaction = VersionedTransaction { signatures: signatures.collect(), message };
     let bytes = to_bytes(&transaction).map_err(AgentError::Unreadable)?;
     Ok((Signature(*signature.as_array()), bytes))
 }
@@ -99,10 +90,7 @@ pub(crate) async fn run<C: Chain>(
     let (signature, bytes) = sign(wallet, VersionedMessage::Legacy(message))?;
     chain.send(&bytes).await?;
     for poll in 1..=POLLS {
-        let refused = |message| ChainError::Refused {
-            method: "the transaction",
-            message,
-        };
+        let refused = |message| ChainError::Refused { method: "the transaction", message };
         // Asked in this order: what has not landed once it is too late never will.
         let too_late = chain.latest_blockhash().await?.is_past(blockhash.last_valid_height);
         match chain.status(&signature).await? {
