@@ -90,21 +90,14 @@ impl Init {
             mint: self.mint,
             token_program,
             book_id: self.book_id,
-            genesis_hash: rpc
-                .get_genesis_hash()
-                .await
-                .context("the chain does not answer")?
-                .to_bytes(),
+            genesis_hash: rpc.get_genesis_hash().await.context("the chain does not answer")?.to_bytes(),
             terms,
             operator: self.operator.unwrap_or_else(|| payee.pubkey()),
             splits: self.split,
         };
         let (address, _) = tallybook_chain::address::book(&PROGRAM_ID, &new.payee, &new.mint, new.book_id);
         ensure!(
-            rpc.get_account_with_commitment(&address, rpc.commitment())
-                .await?
-                .value
-                .is_none(),
+            rpc.get_account_with_commitment(&address, rpc.commitment()).await?.value.is_none(),
             "the book {address} exists already: show it with `tallybook book show {address}`, or choose another --book-id"
         );
         let instructions = [
@@ -134,34 +127,17 @@ fn print_book(book: &BookView) -> Result<()> {
     print(format_args!("book        {}", book.address))?;
     print(format_args!("payee       {}", book.payee()))?;
     print(format_args!("operator    {}", book.operator()))?;
-    print(format_args!(
-        "mint        {}  ({} decimals)",
-        book.mint(),
-        state.decimals
-    ))?;
+    print(format_args!("mint        {}  ({} decimals)", book.mint(), state.decimals))?;
     print(format_args!("grace       {} seconds", state.grace_seconds))?;
     match state.max_idle_seconds {
         0 => print(format_args!("idle limit  none"))?,
         seconds => print(format_args!("idle limit  {seconds} seconds"))?,
     }
-    print(format_args!(
-        "min deposit {}",
-        state.min_deposit.decimal(state.decimals)
-    ))?;
-    print(format_args!(
-        "who opens   {}",
-        if state.open_policy == 0 {
-            "anyone"
-        } else {
-            "the operator co-signs"
-        }
-    ))?;
+    print(format_args!("min deposit {}", state.min_deposit.decimal(state.decimals)))?;
+    print(format_args!("who opens   {}", if state.open_policy == 0 { "anyone" } else { "the operator co-signs" }))?;
     for leg in state.legs() {
         let recipient = Address::from(leg.recipient);
-        print(format_args!(
-            "pays        {recipient}  {} basis points",
-            leg.basis_points
-        ))?;
+        print(format_args!("pays        {recipient}  {} basis points", leg.basis_points))?;
     }
     print(format_args!("pages       {}", state.next_page))
 }

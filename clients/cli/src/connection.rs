@@ -56,9 +56,7 @@ pub async fn send(rpc: &RpcClient, instructions: &[Instruction], key: &Keypair) 
 
 /// The book at `address`.
 pub async fn book(rpc: &RpcClient, address: &Address) -> Result<BookView> {
-    let data = owned_by_program(rpc, address)
-        .await
-        .with_context(|| format!("no book at {address}"))?;
+    let data = owned_by_program(rpc, address).await.with_context(|| format!("no book at {address}"))?;
     BookView::parse(*address, &data).with_context(|| format!("{address} is no book"))
 }
 
@@ -67,9 +65,7 @@ pub async fn pages(rpc: &RpcClient, book: &BookView) -> Result<Vec<PageView>> {
     let mut pages = Vec::new();
     for index in 0..book.state.next_page {
         let (address, _) = tallybook_chain::address::page(&PROGRAM_ID, &book.address, index);
-        let data = owned_by_program(rpc, &address)
-            .await
-            .with_context(|| format!("page {index}"))?;
+        let data = owned_by_program(rpc, &address).await.with_context(|| format!("page {index}"))?;
         pages.push(PageView::parse(address, &data).with_context(|| format!("{address} is no page"))?);
     }
     Ok(pages)
@@ -77,26 +73,17 @@ pub async fn pages(rpc: &RpcClient, book: &BookView) -> Result<Vec<PageView>> {
 
 async fn owned_by_program(rpc: &RpcClient, address: &Address) -> Result<Vec<u8>> {
     let account = rpc.get_account(address).await?;
-    ensure!(
-        account.owner == PROGRAM_ID,
-        "{address} belongs to another program than {PROGRAM_ID}"
-    );
+    ensure!(account.owner == PROGRAM_ID, "{address} belongs to another program than {PROGRAM_ID}");
     Ok(account.data)
 }
 
 /// The token program and the decimals of a mint.
 pub async fn mint(rpc: &RpcClient, address: &Address) -> Result<(Address, u8)> {
-    let account = rpc
-        .get_account(address)
-        .await
-        .with_context(|| format!("no mint at {address}"))?;
+    let account = rpc.get_account(address).await.with_context(|| format!("no mint at {address}"))?;
     ensure!(
         account.owner == TOKEN_PROGRAM || account.owner == TOKEN_2022_PROGRAM,
         "{address} is no mint of SPL Token or Token-2022"
     );
-    let decimals = account
-        .data
-        .get(DECIMALS_OFFSET)
-        .with_context(|| format!("{address} is no mint"))?;
+    let decimals = account.data.get(DECIMALS_OFFSET).with_context(|| format!("{address} is no mint"))?;
     Ok((account.owner, *decimals))
 }

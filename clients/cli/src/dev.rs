@@ -48,13 +48,7 @@ impl Dev {
         }
         let owners: Vec<Address> = addresses.iter().map(|(_, address)| *address).collect();
         let lamports = LAMPORTS_PER_SOL.checked_mul(100).context("too much SOL")?;
-        mint.fund(
-            &chain,
-            &owners,
-            lamports,
-            Amount::parse_decimal("1000", DevMint::DECIMALS)?,
-        )
-        .await?;
+        mint.fund(&chain, &owners, lamports, Amount::parse_decimal("1000", DevMint::DECIMALS)?).await?;
         self.report(&chain, &mint, &addresses)?;
         tokio::signal::ctrl_c().await?;
         Ok(())
@@ -74,18 +68,12 @@ impl Dev {
             "network    {}  (a local chain has no CAIP-2 id of its own: it borrows devnet's)",
             Network::devnet()
         ))?;
-        print(format_args!(
-            "genesis    {}",
-            bs58::encode(chain.genesis_hash()).into_string()
-        ))?;
+        print(format_args!("genesis    {}", bs58::encode(chain.genesis_hash()).into_string()))?;
         print(format_args!("program    {}", tallybook_chain::PROGRAM_ID))?;
         print(format_args!("mint       {}  (6 decimals)", mint.address()))?;
         for (role, address) in addresses {
             let file = self.keys.join(format!("{role}.json"));
-            print(format_args!(
-                "{role:<10} {address}  100 SOL, 1,000 tokens  {}",
-                file.display()
-            ))?;
+            print(format_args!("{role:<10} {address}  100 SOL, 1,000 tokens  {}", file.display()))?;
         }
         Ok(())
     }

@@ -5,6 +5,8 @@ pub mod book;
 pub mod channel;
 pub mod connection;
 #[cfg(feature = "dev-chain")]
+pub mod demo;
+#[cfg(feature = "dev-chain")]
 pub mod dev;
 #[cfg(feature = "dev-chain")]
 pub mod dev_chain;
@@ -24,6 +26,9 @@ use std::io::Write;
 #[derive(Parser, Debug)]
 #[command(name = "tallybook", version, propagate_version = true)]
 pub enum Command {
+    /// See the main job: agents pay an API on a local chain, with trouble on the way, to the last base unit.
+    #[cfg(feature = "dev-chain")]
+    Demo(demo::Demo),
     /// Run a local chain with the program, a USDC-like mint and funded keys.
     #[cfg(feature = "dev-chain")]
     Dev(dev::Dev),
@@ -45,6 +50,8 @@ pub fn run(command: Command) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match command {
+            #[cfg(feature = "dev-chain")]
+            Command::Demo(demo) => demo.run().await,
             #[cfg(feature = "dev-chain")]
             Command::Dev(dev) => dev.run().await,
             Command::Pay(pay) => pay.run().await,

@@ -76,9 +76,7 @@ impl OpenWallet {
         match receipt {
             SettleResponse::Failed { reason, .. } => format!("not paid: {reason}"),
             SettleResponse::Settled { extra, .. } => {
-                let paid = extra
-                    .charged_amount
-                    .map_or_else(|| "an unknown amount".to_owned(), show);
+                let paid = extra.charged_amount.map_or_else(|| "an unknown amount".to_owned(), show);
                 let channel = extra.channel_state.map(|state| {
                     let (used, of) = (show(state.charged_cumulative_amount), show(state.balance));
                     format!("; channel {} has used {used} of {of}", state.channel_id)

@@ -29,11 +29,7 @@ impl Progress {
 
     /// A bar over bytes.
     pub fn bytes(self, message: &'static str) -> ProgressBar {
-        self.styled(
-            ProgressBar::new(0),
-            "  {spinner} {msg} [{bar:30}] {bytes} of {total_bytes}",
-            message,
-        )
+        self.styled(ProgressBar::new(0), "  {spinner} {msg} [{bar:30}] {bytes} of {total_bytes}", message)
     }
 
     /// Something of unknown length.

@@ -40,19 +40,14 @@ pub async fn send(
         preflight_commitment: Some(rpc.commitment().commitment),
         ..RpcSendTransactionConfig::default()
     };
-    let signature = rpc
-        .send_transaction_with_config(&transaction, config)
-        .await
-        .map_err(refusal)?;
+    let signature = rpc.send_transaction_with_config(&transaction, config).await.map_err(refusal)?;
     confirm(rpc, &signature, Some(blockhash)).await?;
     Ok(signature)
 }
 
 /// Waits until the chain says that a transaction is confirmed, or that it can land no more.
 pub async fn confirm(rpc: &RpcClient, signature: &Signature, blockhash: Option<Hash>) -> Result<()> {
-    let deadline = tokio::time::Instant::now()
-        .checked_add(CONFIRM_TIMEOUT)
-        .context("a time out of range")?;
+    let deadline = tokio::time::Instant::now().checked_add(CONFIRM_TIMEOUT).context("a time out of range")?;
     loop {
         let expired = match &blockhash {
             Some(blockhash) => !rpc.is_blockhash_valid(blockhash, CommitmentConfig::processed()).await?,
@@ -62,10 +57,7 @@ pub async fn confirm(rpc: &RpcClient, signature: &Signature, blockhash: Option<H
         match statuses.into_iter().next().flatten() {
             Some(status) if status.satisfies_commitment(rpc.commitment()) => {
                 return status.err.map_or(Ok(()), |error| {
-                    Err(anyhow!(
-                        "the transaction {signature} failed: {}",
-                        in_words(&format!("{error:?}"))
-                    ))
+                    Err(anyhow!("the transaction {signature} failed: {}", in_words(&format!("{error:?}"))))
                 });
             }
             Some(_) => {}
@@ -101,10 +93,7 @@ fn refusal(error: ClientError) -> anyhow::Error {
             RpcResponseErrorData::SendTransactionPreflightFailure(simulated) => simulated.logs.clone(),
             RpcResponseErrorData::Empty | RpcResponseErrorData::NodeUnhealthy { .. } => None,
         };
-        let last = logs
-            .unwrap_or_default()
-            .into_iter()
-            .rfind(|line| line.starts_with("Program log: "));
+        let last = logs.unwrap_or_default().into_iter().rfind(|line| line.starts_with("Program log: "));
         let more = match (rejection_in(message), last) {
             (None, Some(line)) => format!(" ({line})"),
             (Some(_), _) | (_, None) => String::new(),

@@ -14,14 +14,8 @@ use url::{Host, Url};
 
 /// Clusters by their CAIP-2 id, and USDC there.
 const USDC: [(&str, &str); 2] = [
-    (
-        "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp",
-        "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v",
-    ),
-    (
-        "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1",
-        "4zMMC9srt5Ri5X14GAgXhaHii3GnPAEERYPJgZJDncDU",
-    ),
+    ("solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp", "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"),
+    ("solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1", "4zMMC9srt5Ri5X14GAgXhaHii3GnPAEERYPJgZJDncDU"),
 ];
 
 /// The options that name a wallet.
@@ -86,11 +80,7 @@ impl Wallet {
         };
         // One journal per wallet: an agent does not share its channels.
         let state = state.join(wallet.pubkey().to_string());
-        let url = self
-            .rpc
-            .rpc
-            .parse()
-            .with_context(|| format!("--rpc {} is no URL", self.rpc.rpc))?;
+        let url = self.rpc.rpc.parse().with_context(|| format!("--rpc {} is no URL", self.rpc.rpc))?;
         let agent = Agent::builder(wallet, policy, url, state).build()?;
         Ok(OpenWallet { agent, decimals })
     }
@@ -109,22 +99,14 @@ impl Wallet {
             (None, _) => bail!("name the token with --mint: only mainnet and devnet have a USDC that is known here"),
         };
         let (_, decimals) = connection::mint(rpc, &mint).await?;
-        let cluster = Cluster {
-            network,
-            genesis_hash: Key(genesis_hash),
-            mint: Key(mint.to_bytes()),
-        };
+        let cluster = Cluster { network, genesis_hash: Key(genesis_hash), mint: Key(mint.to_bytes()) };
         Ok((cluster, decimals))
     }
 }
 
 /// The cluster's id; a local chain announces devnet's, having none of its own.
 fn network(rpc_url: &str, genesis_hash: &[u8; 32]) -> Network {
-    if is_local(rpc_url) {
-        Network::devnet()
-    } else {
-        Network::of_genesis(genesis_hash)
-    }
+    if is_local(rpc_url) { Network::devnet() } else { Network::of_genesis(genesis_hash) }
 }
 
 fn is_local(rpc_url: &str) -> bool {
@@ -138,9 +120,7 @@ fn is_local(rpc_url: &str) -> bool {
 }
 
 fn home() -> Result<PathBuf> {
-    std::env::var_os("HOME")
-        .map(PathBuf::from)
-        .context("HOME is not set: name a --state-dir")
+    std::env::var_os("HOME").map(PathBuf::from).context("HOME is not set: name a --state-dir")
 }
 
 #[cfg(test)]
@@ -152,11 +132,7 @@ mod tests {
         for url in ["http://127.0.0.1:8899", "http://localhost:1", "http://[::1]:8899"] {
             assert!(is_local(url), "{url}");
         }
-        for url in [
-            "https://api.devnet.solana.com",
-            "http://127.0.0.1.example.com",
-            "nonsense",
-        ] {
+        for url in ["https://api.devnet.solana.com", "http://127.0.0.1.example.com", "nonsense"] {
             assert!(!is_local(url), "{url}");
         }
         assert_eq!(USDC[0].0, Network::mainnet().as_str());

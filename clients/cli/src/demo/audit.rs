@@ -1,6 +1,6 @@
 //! What the chain itself says about the demo: who holds what, and what the sponsor's transactions were and cost.
 
-use super::stage::Stage;
+use super::ground::Ground;
 use crate::dev_chain::DevChain;
 use anyhow::{Context, Result};
 use solana_address::Address;
@@ -55,10 +55,7 @@ pub async fn transactions_of(chain: &DevChain, sponsor: &Address) -> Result<Vec<
             commitment: Some(chain.rpc().commitment()),
             ..GetConfirmedSignaturesForAddress2Config::default()
         };
-        let listed = chain
-            .rpc()
-            .get_signatures_for_address_with_config(sponsor, config)
-            .await?;
+        let listed = chain.rpc().get_signatures_for_address_with_config(sponsor, config).await?;
         for status in &listed {
             let signature: Signature = status.signature.parse()?;
             sent.extend(transaction(chain, sponsor, &signature).await.context(signature)?);
@@ -77,11 +74,7 @@ async fn transaction(chain: &DevChain, sponsor: &Address, signature: &Signature)
         commitment: Some(chain.rpc().commitment()),
         max_supported_transaction_version: Some(0),
     };
-    let recorded = chain
-        .rpc()
-        .get_transaction_with_config(signature, config)
-        .await?
-        .transaction;
+    let recorded = chain.rpc().get_transaction_with_config(signature, config).await?.transaction;
     let meta = recorded.meta.context("the chain kept no record of its effects")?;
     let transaction = recorded.transaction.decode().context("it cannot be decoded")?;
     if transaction.message.static_account_keys().first() != Some(sponsor) {
@@ -131,35 +124,24 @@ pub struct Holdings {
     pub payee: Amount,
     /// Each agent, in order.
     pub agents: Vec<Amount>,
-    /// The vaults of all pages.
+    /// The page's vault.
     pub vaults: Amount,
 }
 
 impl Holdings {
     /// Reads them from the chain.
-    pub async fn read(stage: &Stage, agents: &[Address]) -> Result<Self> {
-        let held_by = async |owner: &Address| stage.mint.held_by(&stage.chain, owner).await;
+    pub async fn read(ground: &Ground, agents: &[Address]) -> Result<Self> {
+        let held_by = async |owner: &Address| ground.mint.held_by(&ground.chain, owner).await;
         let mut held = Vec::with_capacity(agents.len());
         for agent in agents {
             held.push(held_by(agent).await?);
         }
-        let mut vaults = Amount::ZERO;
-        for page in &stage.pages {
-            vaults = vaults.plus(held_by(page).await?)?;
-        }
-        Ok(Self {
-            payee: held_by(&stage.payee).await?,
-            agents: held,
-            vaults,
-        })
+        Ok(Self { payee: held_by(&ground.payee).await?, agents: held, vaults: held_by(&ground.page).await? })
     }
 
     /// What all agents hold together.
     pub fn agents_in_all(&self) -> Result<Amount> {
-        Ok(self
-            .agents
-            .iter()
-            .try_fold(Amount::ZERO, |sum, amount| sum.plus(*amount))?)
+        Ok(self.agents.iter().try_fold(Amount::ZERO, |sum, amount| sum.plus(*amount))?)
     }
 
     /// What everybody holds together.

@@ -1,7 +1,8 @@
 //! The agents: most are honest, three make trouble.
 
+use super::ground::{GRACE_SECONDS, Ground};
 use super::mischief;
-use super::stage::{GRACE_SECONDS, Stage};
+use super::stage::Stage;
 use super::traffic::{self, Tally};
 use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
@@ -88,14 +89,7 @@ pub fn cast(agents: u64, calls: u64, price: Amount) -> Result<Vec<Actor>> {
             Role::Overspends => calls,
             Role::Honest | Role::Leaves | Role::Replays => calls.saturating_add(SPARE_CALLS),
         };
-        actors.push(Actor {
-            role,
-            calls,
-            deposit: price.times(affordable)?,
-            price,
-            wallet: Keypair::new(),
-            number,
-        });
+        actors.push(Actor { role, calls, deposit: price.times(affordable)?, price, wallet: Keypair::new(), number });
     }
     Ok(actors)
 }
@@ -108,7 +102,10 @@ pub async fn play(
 ) -> Result<(Tally, Vec<(Actor, Agent)>, Vec<Act>)> {
     let mut playing = JoinSet::new();
     for actor in actors {
-        let agent = stage.agent(actor.wallet.insecure_clone(), actor.price, actor.deposit)?;
+        let agent = stage.ground.agent(
+            actor.wallet.insecure_clone(),
+            stage.ground.policy(&stage.shop.host(), actor.price, actor.deposit),
+        )?;
         let (url, bar) = (stage.shop.paid(), bar.clone());
         playing.spawn(async move {
             let act = act(&actor, &agent, &url, &bar).await;
@@ -137,14 +134,8 @@ async fn act(actor: &Actor, agent: &Agent, url: &str, bar: &ProgressBar) -> Resu
     let [channel] = channels.as_slice() else {
         anyhow::bail!("it has {} channels instead of one", channels.len());
     };
-    let mut act = Act {
-        role: actor.role,
-        channel: channel.id,
-        deposit: channel.deposit,
-        tally,
-        refused: None,
-        closing_at: None,
-    };
+    let mut act =
+        Act { role: actor.role, channel: channel.id, deposit: channel.deposit, tally, refused: None, closing_at: None };
     match actor.role {
         Role::Honest => {}
         Role::Leaves => act.closing_at = Some(agent.force_close(channel.id).await?),
@@ -161,16 +152,16 @@ async fn act(actor: &Actor, agent: &Agent, url: &str, bar: &ProgressBar) -> Resu
 }
 
 /// Everybody leaves: the one that asked the chain withdraws after its grace period, the others ask the server.
-pub async fn leave(stage: &Stage, actors: &[(Actor, Agent)], acts: &[Act]) -> Result<()> {
+pub async fn leave(ground: &Ground, actors: &[(Actor, Agent)], acts: &[Act]) -> Result<()> {
     let mut leaving = JoinSet::new();
     for ((actor, agent), act) in actors.iter().zip(acts) {
         let (agent, id, closing_at) = (agent.clone(), act.channel, act.closing_at);
         if let Some(closing_at) = closing_at {
             ensure!(
-                closing_at >= stage.chain.now().await?,
+                closing_at >= ground.chain.now().await?,
                 "the grace period of {GRACE_SECONDS} seconds is over already"
             );
-            stage.chain.travel_to(closing_at.saturating_add(1)).await?;
+            ground.chain.travel_to(closing_at.saturating_add(1)).await?;
         }
         let (number, deposit, charged) = (actor.number, act.deposit, act.tally.charged);
         leaving.spawn(async move {
@@ -184,10 +175,7 @@ pub async fn leave(stage: &Stage, actors: &[(Actor, Agent)], acts: &[Act]) -> Re
     }
     while let Some(left) = leaving.join_next().await {
         let (number, Closed { returned, .. }, unspent) = left??;
-        ensure!(
-            returned == unspent,
-            "agent {number} got {returned} base units back instead of {unspent}"
-        );
+        ensure!(returned == unspent, "agent {number} got {returned} base units back instead of {unspent}");
     }
     Ok(())
 }

@@ -16,9 +16,7 @@ pub async fn present(client: &Client, url: &str, wallet: &Keypair, channel: Key,
     let key = SigningKey::from_bytes(wallet.secret_bytes());
     let voucher = SignedVoucher::sign(&key, channel.0, cumulative);
     let offer = offer(client, url).await?;
-    let payload = ChannelPayload::Voucher {
-        voucher: voucher.into(),
-    };
+    let payload = ChannelPayload::Voucher { voucher: voucher.into() };
     let response = client
         .post(url)
         .header(PAYMENT_SIGNATURE, header(&PaymentPayload::new(offer, payload))?)

@@ -5,6 +5,7 @@
 
 mod audit;
 mod cast;
+mod ground;
 mod mischief;
 mod report;
 mod shop;
@@ -14,10 +15,11 @@ mod traffic;
 mod words;
 
 pub use cast::{Act, Role};
+pub use ground::{GRACE_SECONDS, Ground, Pace};
 pub use mischief::{offer, present};
 pub use report::Check;
 pub use shop::{FAILS_EVERY, Shop};
-pub use stage::{GRACE_SECONDS, Setting, Stage};
+pub use stage::Stage;
 pub use traffic::Tally;
 
 use crate::dev_chain::{DevMint, LAMPORTS_PER_SOL};
@@ -89,9 +91,7 @@ impl Demo {
     /// Performs, prints what happened, and fails unless everything holds.
     pub async fn run(self) -> Result<()> {
         let (agents, calls) = (self.agents, table::grouped(self.calls));
-        say(format_args!(
-            "Tallybook: {agents} agents make {calls} paid calls at {PRICE}, on a local Solana chain\n"
-        ));
+        say(format_args!("Tallybook: {agents} agents make {calls} paid calls at {PRICE}, on a local Solana chain\n"));
         let story = perform(&self, Progress::Shown).await?;
         let checks = story.checks()?;
         print(format_args!("{}", story.table()?))?;
@@ -107,40 +107,29 @@ impl Demo {
 /// Everything, from an empty chain to the last withdrawal.
 pub async fn perform(demo: &Demo, progress: Progress) -> Result<Story> {
     let price = Amount::parse_decimal(PRICE, DevMint::DECIMALS)?;
-    let setting = Setting {
-        slot: Duration::from_millis(demo.slot_milliseconds),
-        settle_after_seconds: demo.settle_after_seconds,
-    };
-    let stage = Stage::set(setting, PRICE, progress).await?;
-    let actors = hire(&stage, demo, price).await?;
+    let pace =
+        Pace { slot: Duration::from_millis(demo.slot_milliseconds), settle_after_seconds: demo.settle_after_seconds };
+    let stage = Stage::set(pace, PRICE, progress).await?;
+    let ground = &stage.ground;
+    let actors = hire(ground, demo, price).await?;
     let addresses: Vec<Address> = actors.iter().map(Actor::address).collect();
     progress.done(format_args!("{} agents with wallets of their own", addresses.len()));
-    let before = Holdings::read(&stage, &addresses).await?;
-    let lamports_before = stage.chain.rpc().get_balance(&stage.sponsor).await?;
+    let before = Holdings::read(ground, &addresses).await?;
+    let lamports_before = ground.chain.rpc().get_balance(&ground.sponsor).await?;
 
     let bar = progress.bar(demo.calls / PAID_FOR_EACH_UNPAID, "unpaid calls");
-    let unpaid = traffic::unpaid(
-        &stage.shop.unpaid(),
-        demo.agents,
-        demo.calls / PAID_FOR_EACH_UNPAID,
-        &bar,
-    )
-    .await?;
+    let unpaid = traffic::unpaid(&stage.shop.unpaid(), demo.agents, demo.calls / PAID_FOR_EACH_UNPAID, &bar).await?;
     bar.finish_and_clear();
     let bar = progress.bar(demo.calls, "paid calls");
     let (paid, actors, acts) = cast::play(&stage, actors, &bar).await?;
     bar.finish_and_clear();
-    progress.done(format_args!(
-        "{} paid calls in {}",
-        table::grouped(paid.served),
-        table::seconds(paid.time)
-    ));
+    progress.done(format_args!("{} paid calls in {}", table::grouped(paid.served), table::seconds(paid.time)));
 
     let channels = settled(&stage, &acts, progress).await?;
-    cast::leave(&stage, &actors, &acts).await?;
+    cast::leave(ground, &actors, &acts).await?;
     progress.done(format_args!("every channel closed, every deposit's rest returned"));
-    let after = Holdings::read(&stage, &addresses).await?;
-    let lamports_after = stage.chain.rpc().get_balance(&stage.sponsor).await?;
+    let after = Holdings::read(ground, &addresses).await?;
+    let lamports_after = ground.chain.rpc().get_balance(&ground.sponsor).await?;
     let story = Story {
         calls: demo.calls,
         price,
@@ -148,8 +137,8 @@ pub async fn perform(demo: &Demo, progress: Progress) -> Result<Story> {
         paid,
         acts,
         channels,
-        sent: audit::transactions_of(&stage.chain, &stage.sponsor).await?,
-        minted: stage.mint.minted(),
+        sent: audit::transactions_of(&ground.chain, &ground.sponsor).await?,
+        minted: ground.mint.minted(),
         before,
         after,
         sponsor_lamports: lamports_before.saturating_sub(lamports_after),
@@ -159,7 +148,7 @@ pub async fn perform(demo: &Demo, progress: Progress) -> Result<Story> {
 }
 
 /// Makes the agents and funds their wallets.
-async fn hire(stage: &Stage, demo: &Demo, price: Amount) -> Result<Vec<Actor>> {
+async fn hire(ground: &Ground, demo: &Demo, price: Amount) -> Result<Vec<Actor>> {
     let actors = cast::cast(demo.agents, demo.calls, price)?;
     let mut largest = Amount::ZERO;
     for actor in &actors {
@@ -168,10 +157,7 @@ async fn hire(stage: &Stage, demo: &Demo, price: Amount) -> Result<Vec<Actor>> {
     let addresses: Vec<Address> = actors.iter().map(Actor::address).collect();
     // Only the agent that leaves without help pays fees itself, but who knows beforehand which one that is?
     let lamports = LAMPORTS_PER_SOL / 100;
-    stage
-        .mint
-        .fund(&stage.chain, &addresses, lamports, largest.plus(SPARE)?)
-        .await?;
+    ground.mint.fund(&ground.chain, &addresses, lamports, largest.plus(SPARE)?).await?;
     Ok(actors)
 }
 
@@ -184,16 +170,10 @@ async fn settled(stage: &Stage, acts: &[Act], progress: Progress) -> Result<Vec<
         for act in acts {
             channels.push(stage.channel(&act.channel).await?);
         }
-        let open = channels
-            .iter()
-            .filter(|channel| channel.settled != channel.charged)
-            .count();
+        let open = channels.iter().filter(|channel| channel.settled != channel.charged).count();
         if open == 0 {
             spinner.finish_and_clear();
-            progress.done(format_args!(
-                "everything settled, {} after the last call",
-                table::seconds(began.elapsed())
-            ));
+            progress.done(format_args!("everything settled, {} after the last call", table::seconds(began.elapsed())));
             return Ok(channels);
         }
         ensure!(

@@ -58,11 +58,7 @@ impl Story {
     }
 
     fn write_calls(&self, text: &mut String) -> Result<()> {
-        writeln!(
-            text,
-            "\nCALLS {:>38} {:>10} {:>11} {:>11}",
-            "number", "a second", "p50", "p99"
-        )?;
+        writeln!(text, "\nCALLS {:>38} {:>10} {:>11} {:>11}", "number", "a second", "p50", "p99")?;
         write_tally(text, "unpaid", &self.unpaid)?;
         write_tally(text, &format!("paid, {PRICE} each"), &self.paid)?;
         let ((p50, p99), (base_p50, base_p99)) = (self.paid.p50_p99(), self.unpaid.p50_p99());
@@ -73,13 +69,7 @@ impl Story {
             format!("+{}", milliseconds(p50.saturating_sub(base_p50))),
             format!("+{}", milliseconds(p99.saturating_sub(base_p99)))
         )?;
-        writeln!(
-            text,
-            "  {:<31} {:>10} {}",
-            "handler failed",
-            grouped(self.paid.failed),
-            " not charged"
-        )?;
+        writeln!(text, "  {:<31} {:>10} {}", "handler failed", grouped(self.paid.failed), " not charged")?;
         writeln!(
             text,
             "  {:<31} {:>10}  up to {} each, once per agent",
@@ -91,11 +81,7 @@ impl Story {
     }
 
     fn write_chain(&self, text: &mut String) -> Result<()> {
-        writeln!(
-            text,
-            "\nON CHAIN {:>35} {:>10} {:>23}",
-            "transactions", "claims", "lamports in fees"
-        )?;
+        writeln!(text, "\nON CHAIN {:>35} {:>10} {:>23}", "transactions", "claims", "lamports in fees")?;
         for (kind, name) in [
             (Kind::Open, "open"),
             (Kind::Claim, "claim + payout"),
@@ -114,21 +100,11 @@ impl Story {
         let claims = fees(&self.sent, Kind::Claim);
         let per_claim = quotient(claims.fee_lamports, claims.rows);
         writeln!(text, "  {:<31} {:>10}", "vouchers accepted", grouped(self.paid.served))?;
-        writeln!(
-            text,
-            "  {:<31} {:>10}",
-            "claims per transaction",
-            quotient(claims.rows, claims.transactions)
-        )?;
+        writeln!(text, "  {:<31} {:>10}", "claims per transaction", quotient(claims.rows, claims.transactions))?;
         writeln!(text, "  {:<31} {:>10}", "lamports per claim", per_claim)?;
         let rent = fees(&self.sent, Kind::Other);
         let rent = rent.spent_lamports.saturating_sub(rent.fee_lamports);
-        writeln!(
-            text,
-            "  {:<31} {:>10}  lamports, once per page",
-            "rent of the lookup table",
-            grouped(rent)
-        )?;
+        writeln!(text, "  {:<31} {:>10}  lamports, once per page", "rent of the lookup table", grouped(rent))?;
         Ok(())
     }
 
@@ -137,11 +113,7 @@ impl Story {
         writeln!(text, "\nUSDC {:>39} {:>16} {:>17}", "before", "after", "difference")?;
         let parties = [
             ("payee".to_owned(), before.payee, after.payee),
-            (
-                format!("{} agents", self.acts.len()),
-                before.agents_in_all()?,
-                after.agents_in_all()?,
-            ),
+            (format!("{} agents", self.acts.len()), before.agents_in_all()?, after.agents_in_all()?),
             ("vaults".to_owned(), before.vaults, after.vaults),
             ("everybody".to_owned(), before.in_all()?, after.in_all()?),
         ];
@@ -186,10 +158,7 @@ impl Story {
         Ok(vec![
             Check {
                 holds: served == self.calls,
-                what: format!(
-                    "All {} paid calls were answered, and every answer is right.",
-                    grouped(self.calls)
-                ),
+                what: format!("All {} paid calls were answered, and every answer is right.", grouped(self.calls)),
             },
             Check {
                 holds: self.paid.charged == due,
@@ -219,19 +188,13 @@ impl Story {
         Ok(vec![
             Check {
                 holds: gained == due,
-                what: format!(
-                    "The payee's account gained {} USDC, calls times price.",
-                    gained.decimal(DECIMALS)
-                ),
+                what: format!("The payee's account gained {} USDC, calls times price.", gained.decimal(DECIMALS)),
             },
             Check {
                 holds: exact,
                 what: "Every agent's account lost its own calls times price, to the last base unit.".to_owned(),
             },
-            Check {
-                holds: within,
-                what: "On every channel: settled = charged ≤ signed ≤ deposit.".to_owned(),
-            },
+            Check { holds: within, what: "On every channel: settled = charged ≤ signed ≤ deposit.".to_owned() },
             Check {
                 holds: self.after.vaults.is_zero(),
                 what: "The vaults are empty: all was claimed and paid out, or returned.".to_owned(),
@@ -251,10 +214,7 @@ impl Story {
             let mut acts = self.acts.iter().filter(|act| act.role == role);
             acts.any(|act| act.refused.as_ref().and_then(|reason| reason.rejection()) == Some(rejection))
         };
-        let left = self
-            .acts
-            .iter()
-            .any(|act| act.role == Role::Leaves && act.closing_at.is_some());
+        let left = self.acts.iter().any(|act| act.role == Role::Leaves && act.closing_at.is_some());
         vec![
             Check {
                 holds: refused(Role::Replays, Rejection::VoucherUsed),
@@ -264,18 +224,12 @@ impl Story {
                 holds: refused(Role::Overspends, Rejection::DepositExceeded),
                 what: "The voucher above the deposit was refused (deposit_exceeded) and charged nothing.".to_owned(),
             },
-            Check {
-                holds: left,
-                what: "The agent that left paid for all its calls and got the rest back.".to_owned(),
-            },
+            Check { holds: left, what: "The agent that left paid for all its calls and got the rest back.".to_owned() },
         ]
     }
 
     fn sponsor_check(&self) -> Check {
-        let spent = self
-            .sent
-            .iter()
-            .fold(0u64, |sum, one| sum.saturating_add(one.spent_lamports));
+        let spent = self.sent.iter().fold(0u64, |sum, one| sum.saturating_add(one.spent_lamports));
         let failed = self.sent.iter().filter(|one| !one.succeeded).count();
         Check {
             holds: spent == self.sponsor_lamports && failed == 0,

@@ -27,10 +27,8 @@ impl Shop {
     /// Listens on loopback and charges `price`, such as `"$0.0005"`.
     pub async fn open(paywall: &Paywall, price: &str) -> Result<Self> {
         let facts = || post(facts).with_state(Arc::new(AtomicU64::new(0)));
-        let app = Router::new()
-            .route("/facts", facts())
-            .route_layer(paywall.charge(price)?)
-            .route("/unpaid/facts", facts());
+        let app =
+            Router::new().route("/facts", facts().route_layer(paywall.charge(price)?)).route("/unpaid/facts", facts());
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let served = tokio::spawn(async move {

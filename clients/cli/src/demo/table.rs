@@ -36,10 +36,9 @@ pub fn rate(count: u64, time: Duration) -> String {
 
 /// `a / b` with one place, or a dash when there is nothing to divide by.
 pub fn quotient(a: u64, b: u64) -> String {
-    a.saturating_mul(10).checked_div(b).map_or_else(
-        || "-".to_owned(),
-        |tenths| format!("{}.{}", grouped(tenths / 10), tenths % 10),
-    )
+    a.saturating_mul(10)
+        .checked_div(b)
+        .map_or_else(|| "-".to_owned(), |tenths| format!("{}.{}", grouped(tenths / 10), tenths % 10))
 }
 
 /// `after − before` in whole tokens, with its sign.
@@ -57,10 +56,7 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        assert_eq!(
-            [0, 999, 1_000, 1_234_567].map(grouped),
-            ["0", "999", "1,000", "1,234,567"]
-        );
+        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(milliseconds(3_079), "3.07 ms");
         assert_eq!(seconds(Duration::from_millis(12_345)), "12.3 s");
         assert_eq!(rate(10_000, Duration::from_millis(12_500)), "800/s");

@@ -60,10 +60,7 @@ impl Tally {
 
     /// Microseconds below which half of the calls were, and 99 in 100.
     pub fn p50_p99(&self) -> (u64, u64) {
-        (
-            self.latency.value_at_quantile(0.5),
-            self.latency.value_at_quantile(0.99),
-        )
+        (self.latency.value_at_quantile(0.5), self.latency.value_at_quantile(0.99))
     }
 
     fn record(&mut self, took: Duration) {
@@ -87,9 +84,7 @@ pub async fn pay(agent: &Agent, client: &Client, url: &str, calls: u64, seed: u6
         let took = sent.elapsed();
         match (status, charge) {
             (StatusCode::OK, Some(SettleResponse::Settled { extra, .. })) => {
-                let charged = extra
-                    .charged_amount
-                    .context("a receipt does not say what was charged")?;
+                let charged = extra.charged_amount.context("a receipt does not say what was charged")?;
                 check(&body, &text)?;
                 tally.served = tally.served.saturating_add(1);
                 tally.charged = tally.charged.plus(charged)?;

@@ -25,10 +25,7 @@ impl Facts {
     pub fn about(text: &str) -> Self {
         let mut counts: HashMap<String, usize> = HashMap::new();
         let mut words = 0usize;
-        for word in text
-            .split(|c: char| !c.is_alphanumeric())
-            .filter(|word| !word.is_empty())
-        {
+        for word in text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
             words = words.saturating_add(1);
             let count = counts.entry(word.to_lowercase()).or_default();
             *count = count.saturating_add(1);
@@ -38,12 +35,7 @@ impl Facts {
         top.sort_by(|(a, count_a), (b, count_b)| count_b.cmp(count_a).then_with(|| a.cmp(b)));
         top.truncate(TOP);
         let sha256 = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
-        Self {
-            words,
-            distinct,
-            top,
-            sha256,
-        }
+        Self { words, distinct, top, sha256 }
     }
 }
 
@@ -57,9 +49,7 @@ pub fn text(seed: u64) -> String {
     let mut text = String::with_capacity(900);
     for _ in 0..120 {
         // A linear congruential generator: the high bits choose.
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let at = usize::try_from(state >> 60).unwrap_or_default();
         text.push_str(VOCABULARY.get(at).copied().unwrap_or_default());
         text.push(' ');
@@ -76,14 +66,8 @@ mod tests {
     fn facts_are_right() {
         let facts = Facts::about("Page, slot; page. A slot? PAGE!");
         assert_eq!((facts.words, facts.distinct), (6, 3));
-        assert_eq!(
-            facts.top,
-            [("page".to_owned(), 3), ("slot".to_owned(), 2), ("a".to_owned(), 1)]
-        );
-        assert_eq!(
-            Facts::about("").sha256,
-            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-        );
+        assert_eq!(facts.top, [("page".to_owned(), 3), ("slot".to_owned(), 2), ("a".to_owned(), 1)]);
+        assert_eq!(Facts::about("").sha256, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     }
 
     #[test]

@@ -20,18 +20,12 @@ pub struct Artifact {
 impl Artifact {
     /// The released program, at its local address.
     pub fn released() -> Result<Self> {
-        Ok(Self {
-            elf: Cow::Borrowed(RELEASED),
-            program: keys::parse(LOCALNET_KEY)?,
-        })
+        Ok(Self { elf: Cow::Borrowed(RELEASED), program: keys::parse(LOCALNET_KEY)? })
     }
 
     /// Another build of the program, for the same address.
     pub fn built(elf: &Path) -> Result<Self> {
         let elf = std::fs::read(elf).with_context(|| format!("cannot read {}", elf.display()))?;
-        Ok(Self {
-            elf: Cow::Owned(elf),
-            program: keys::parse(LOCALNET_KEY)?,
-        })
+        Ok(Self { elf: Cow::Owned(elf), program: keys::parse(LOCALNET_KEY)? })
     }
 }
