@@ -53,6 +53,10 @@ pub(crate) struct State {
     pub(crate) faults: VecDeque<Fault>,
     /// Slots whose rows the program refuses, though the page shows nothing wrong.
     pub(crate) poisoned: Vec<u8>,
+    /// Somebody beside sends what is being simulated, so that the simulation meets what it itself does.
+    pub(crate) lands_meanwhile: bool,
+    /// Every slot is taken, says the program.
+    pub(crate) refuses_opens: bool,
     /// The payout fails.
     pub(crate) payout_fails: bool,
     pub(crate) landed: BTreeMap<Signature, Landing>,
@@ -115,27 +119,17 @@ impl State {
         }
         self.slot += 1;
         self.height += 1;
-        let failure = fails.then_some(Failure(TransactionError::InstructionError(
-            2,
-            InstructionError::Custom(6042),
-        )));
+        let failure = fails.then_some(Failure(TransactionError::InstructionError(2, InstructionError::Custom(6042))));
         if let (false, Some(page)) = (fails, &mut self.page) {
             let (rows, payout) = Self::read(transaction);
-            let mut writing = Page {
-                header: &mut page.header,
-                slots: &mut page.slots,
-            };
+            let mut writing = Page { header: &mut page.header, slots: &mut page.slots };
             for row in &rows {
                 writing.claim(row.slot, row.cumulative, 0).unwrap();
             }
             self.claimed.push(rows.iter().map(|row| row.slot).collect());
             self.paid_out += usize::from(payout.is_some());
         }
-        let landing = Landing {
-            slot: self.slot,
-            commitment: Commitment::Confirmed,
-            failure,
-        };
+        let landing = Landing { slot: self.slot, commitment: Commitment::Confirmed, failure };
         self.landed.insert(signature, landing);
     }
 }
@@ -165,18 +159,12 @@ impl Chain for MemoryChain {
         self.answer(|state| {
             state.height += state.blocks_a_question;
             state.slot += state.blocks_a_question;
-            Height {
-                slot: state.slot,
-                block: state.height,
-            }
+            Height { slot: state.slot, block: state.height }
         })
     }
 
     async fn simulate(&self, transaction: &VersionedTransaction) -> Result<Simulation, ChainError> {
-        self.answer(|state| Simulation {
-            failure: state.refuses(transaction),
-            compute_units: 100_000,
-        })
+        self.answer(|state| Simulation { failure: state.refuses(transaction), compute_units: 100_000 })
     }
 
     async fn send(&self, transaction: &VersionedTransaction) -> Result<(), ChainError> {
@@ -201,12 +189,7 @@ impl Chain for MemoryChain {
     }
 
     async fn spent(&self, _: &Signature) -> Result<Option<Spent>, ChainError> {
-        self.answer(|_| {
-            Some(Spent {
-                lamports: 5_000,
-                compute_units: 100_000,
-            })
-        })
+        self.answer(|_| Some(Spent { lamports: 5_000, compute_units: 100_000 }))
     }
 
     async fn genesis_hash(&self) -> Result<[u8; 32], ChainError> {
@@ -246,15 +229,8 @@ impl House {
             version: Book::VERSION,
             ..Book::default()
         };
-        state.legs[0] = Leg {
-            recipient: payee.to_bytes(),
-            account: account.to_bytes(),
-            basis_points: 10_000,
-        };
-        let book = BookView {
-            address: book_address,
-            state,
-        };
+        state.legs[0] = Leg { recipient: payee.to_bytes(), account: account.to_bytes(), basis_points: 10_000 };
+        let book = BookView { address: book_address, state };
         let header = PageHeader {
             book: book_address.to_bytes(),
             page_domain: page_domain(&PROGRAM_ID.to_bytes(), &GENESIS_HASH, &page_address.to_bytes()),
@@ -267,11 +243,8 @@ impl House {
         {
             let mut state = chain.state();
             (state.slot, state.height) = (1_000, 900);
-            state.page = Some(PageView {
-                address: page_address,
-                header,
-                slots: vec![Slot::default(); usize::from(capacity)],
-            });
+            state.page =
+                Some(PageView { address: page_address, header, slots: vec![Slot::default(); usize::from(capacity)] });
             state.accounts.insert(account, token_account(&mint, &payee, false));
             state.accounts.insert(book_address, book_account(&book));
         }
@@ -305,10 +278,7 @@ impl House {
             generation: page.slots[usize::from(slot)].generation + 1,
             deposit: Amount::new(deposit),
         };
-        let mut writing = Page {
-            header: &mut page.header,
-            slots: &mut page.slots,
-        };
+        let mut writing = Page { header: &mut page.header, slots: &mut page.slots };
         writing.open(slot, &opening, Amount::new(1), 0).unwrap();
         let id = page.channel_id(slot).unwrap();
         let voucher = SignedVoucher::sign(&key, id, Amount::new(cumulative));
@@ -324,10 +294,7 @@ impl House {
     pub(crate) fn on_page<T>(&self, change: impl FnOnce(&mut Page<'_>) -> T) -> T {
         let mut state = self.chain.state();
         let page = state.page.as_mut().unwrap();
-        change(&mut Page {
-            header: &mut page.header,
-            slots: &mut page.slots,
-        })
+        change(&mut Page { header: &mut page.header, slots: &mut page.slots })
     }
 
     pub(crate) fn page_view(&self) -> PageView {
@@ -336,18 +303,12 @@ impl House {
 }
 
 fn book_account(book: &BookView) -> Account {
-    Account {
-        owner: PROGRAM_ID,
-        data: [&BOOK_DISCRIMINATOR[..], bytemuck::bytes_of(&book.state)].concat(),
-    }
+    Account { owner: PROGRAM_ID, data: [&BOOK_DISCRIMINATOR[..], bytemuck::bytes_of(&book.state)].concat() }
 }
 
 fn page_account(page: &PageView) -> Account {
     let header = bytemuck::bytes_of(&page.header);
-    Account {
-        owner: PROGRAM_ID,
-        data: [&PAGE_DISCRIMINATOR[..], header, bytemuck::cast_slice(&page.slots)].concat(),
-    }
+    Account { owner: PROGRAM_ID, data: [&PAGE_DISCRIMINATOR[..], header, bytemuck::cast_slice(&page.slots)].concat() }
 }
 
 pub(crate) fn token_account(mint: &Address, owner: &Address, frozen: bool) -> Account {
@@ -355,10 +316,7 @@ pub(crate) fn token_account(mint: &Address, owner: &Address, frozen: bool) -> Ac
     data[..32].copy_from_slice(mint.as_ref());
     data[32..64].copy_from_slice(owner.as_ref());
     data[108] = if frozen { 2 } else { 1 };
-    Account {
-        owner: TOKEN_PROGRAM,
-        data,
-    }
+    Account { owner: TOKEN_PROGRAM, data }
 }
 
 /// A journal in memory.

@@ -122,11 +122,7 @@ impl<C: Chain> Settler<C> {
             .and_then(|account| TokenAccountView::parse(&account.data))
             .is_some_and(|token| token.mint == book.mint() && token.owner == payer && !token.frozen);
         // Where everything was charged nothing goes back, so no account is needed.
-        if usable || slot.deposit <= refund.keep {
-            Ok(())
-        } else {
-            Err(Rejection::WrongRecipientAccount)
-        }
+        if usable || slot.deposit <= refund.keep { Ok(()) } else { Err(Rejection::WrongRecipientAccount) }
     }
 }
 
@@ -151,9 +147,7 @@ fn instructions(refund: &Refund<'_>, compute_units: u32, compute_price: u64) -> 
     }
     let program = Instructions::new(PROGRAM_ID);
     let mut instructions = vec![compute_unit_limit(compute_units), compute_unit_price(compute_price)];
-    let newest = refund
-        .newest
-        .filter(|newest| newest.voucher().cumulative.min(slot.deposit) > slot.settled);
+    let newest = refund.newest.filter(|newest| newest.voucher().cumulative.min(slot.deposit) > slot.settled);
     if let Some(newest) = newest {
         let row = Row {
             slot: refund.slot,
@@ -162,27 +156,15 @@ fn instructions(refund: &Refund<'_>, compute_units: u32, compute_price: u64) -> 
         };
         instructions.push(program.claim(&page.address, &aggregate(&[*newest])?, &[row])?);
     }
-    let row = RefundRow {
-        slot: refund.slot,
-        generation: slot.generation,
-        keep: refund.keep.get(),
-    };
-    instructions.push(program.refund(
-        book,
-        &page.address,
-        &book.operator(),
-        &[(row, Address::from(slot.payer))],
-    ));
+    let row = RefundRow { slot: refund.slot, generation: slot.generation, keep: refund.keep.get() };
+    instructions.push(program.refund(book, &page.address, &book.operator(), &[(row, Address::from(slot.payer))]));
     Ok(instructions)
 }
 
 /// A transaction with the right number of empty signatures.
 fn unsigned(message: VersionedMessage) -> VersionedTransaction {
     let signers = usize::from(message.header().num_required_signatures);
-    VersionedTransaction {
-        signatures: vec![Signature::default(); signers],
-        message,
-    }
+    VersionedTransaction { signatures: vec![Signature::default(); signers], message }
 }
 
 #[cfg(test)]

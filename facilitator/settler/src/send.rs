@@ -60,11 +60,7 @@ pub enum Fate {
 pub fn decide(attempt: &Attempt, height: Option<Height>, statuses: &Statuses) -> Fate {
     match statuses.landings.first().cloned().flatten() {
         Some(Landing { commitment, .. }) if commitment < Commitment::Confirmed => Fate::Unknown,
-        Some(Landing {
-            slot,
-            failure: Some(failure),
-            ..
-        }) => Fate::Failed { slot, failure },
+        Some(Landing { slot, failure: Some(failure), .. }) => Fate::Failed { slot, failure },
         Some(Landing { slot, commitment, .. }) => Fate::Landed { slot, commitment },
         None => match height {
             Some(height) if height.block > attempt.last_valid_block_height && statuses.slot >= height.slot => {
@@ -132,10 +128,7 @@ pub async fn send_until_decided<C: Chain>(
 
 /// Asks for the status, at a growing pace, until it is time to send again.
 async fn watch<C: Chain>(chain: &C, attempt: &Attempt, pace: &Pace, deadline: Instant) -> Fate {
-    let until = Instant::now()
-        .checked_add(pace.resend)
-        .unwrap_or(deadline)
-        .min(deadline);
+    let until = Instant::now().checked_add(pace.resend).unwrap_or(deadline).min(deadline);
     let mut pause = pace.first;
     loop {
         match chain.statuses(&[Signature::from(attempt.signature)], false).await {

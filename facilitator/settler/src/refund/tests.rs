@@ -62,16 +62,8 @@ async fn the_operators_signature_sends_it_and_a_repeat_is_found() {
     let (house, row) = scene();
     let prepared = prepare(&house, &row).await.unwrap();
     let signed = to_bytes(&sign(&prepared.bytes, &operator())).unwrap();
-    let closed = house
-        .settler
-        .send_refund(&prepared, &signed, None, &house.notes)
-        .await
-        .unwrap();
-    let again = house
-        .settler
-        .send_refund(&prepared, &signed, Some(closed.attempt), &house.notes)
-        .await
-        .unwrap();
+    let closed = house.settler.send_refund(&prepared, &signed, None, &house.notes).await.unwrap();
+    let again = house.settler.send_refund(&prepared, &signed, Some(closed.attempt), &house.notes).await.unwrap();
     assert_eq!(again, closed);
     assert_eq!(house.chain.state().sent.len(), 1);
 }
@@ -80,13 +72,7 @@ async fn the_operators_signature_sends_it_and_a_repeat_is_found() {
 async fn another_transaction_or_signature_is_not_sent() {
     let (house, row) = scene();
     let prepared = prepare(&house, &row).await.unwrap();
-    let send = async |bytes: &[u8]| {
-        house
-            .settler
-            .send_refund(&prepared, bytes, None, &house.notes)
-            .await
-            .unwrap_err()
-    };
+    let send = async |bytes: &[u8]| house.settler.send_refund(&prepared, bytes, None, &house.notes).await.unwrap_err();
     assert_eq!(send(&prepared.bytes).await, Rejection::WrongAuthority, "not signed");
     let by_another = to_bytes(&sign(&prepared.bytes, &Keypair::new_from_array([32; 32]))).unwrap();
     assert_eq!(send(&by_another).await, Rejection::WrongAuthority);
@@ -94,9 +80,7 @@ async fn another_transaction_or_signature_is_not_sent() {
     let mut other = signed.clone();
     other.message.set_recent_blockhash([1; 32].into());
     assert_eq!(send(&to_bytes(&other).unwrap()).await, Rejection::RequirementsMismatch);
-    let VersionedMessage::V0(message) = &mut other.message else {
-        panic!("refunds are v0")
-    };
+    let VersionedMessage::V0(message) = &mut other.message else { panic!("refunds are v0") };
     message.instructions.pop();
     message.instructions[0].data = memo("x").data;
     assert_eq!(send(&to_bytes(&other).unwrap()).await, Rejection::RequirementsMismatch);
@@ -116,10 +100,7 @@ async fn a_refund_that_would_be_skipped_is_not_offered() {
         if let Some(account) = account {
             house.chain.state().accounts.insert(address, account);
         }
-        assert_eq!(
-            prepare(&house, &row).await.unwrap_err(),
-            Rejection::WrongRecipientAccount
-        );
+        assert_eq!(prepare(&house, &row).await.unwrap_err(), Rejection::WrongRecipientAccount);
     }
     // Where all is charged nothing goes back, and no account is needed.
     let row = house.channel(0, 300, 300);

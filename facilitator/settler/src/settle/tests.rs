@@ -54,11 +54,7 @@ async fn a_row_that_fails_in_simulation_is_found_by_halving_and_the_others_are_c
         let expected: Vec<_> = bad.iter().map(|slot| (*slot, Rejection::SignatureMismatch)).collect();
         assert_eq!(refused, expected);
         for (slot, settled) in (0u8..).zip(settled(&house)) {
-            assert_eq!(
-                settled,
-                if bad.contains(&slot) { 0 } else { 100 },
-                "slot {slot}, bad {bad:?}"
-            );
+            assert_eq!(settled, if bad.contains(&slot) { 0 } else { 100 }, "slot {slot}, bad {bad:?}");
         }
         assert!(!outcome.unknown);
     }
@@ -73,10 +69,7 @@ async fn rows_of_freed_and_reopened_slots_are_named_without_a_transaction() {
     }
     house.channel(2, 10_000, 1);
     let outcome = settle(&house, rows).await;
-    assert_eq!(
-        outcome.refused,
-        [(1, Rejection::SlotFree), (2, Rejection::WrongGeneration)]
-    );
+    assert_eq!(outcome.refused, [(1, Rejection::SlotFree), (2, Rejection::WrongGeneration)]);
     assert_eq!(house.chain.state().claimed, [[0, 3]]);
 }
 
@@ -112,11 +105,7 @@ async fn what_is_not_decided_in_time_is_unknown_and_recorded() {
     house.chain.state().faults.extend([Fault::Dropped; 1_000]);
     let outcome = settle(&house, rows).await;
     assert!(outcome.unknown && outcome.landed.is_empty() && outcome.refused.is_empty());
-    assert_eq!(
-        house.notes.attempts.lock().unwrap().len(),
-        1,
-        "one transaction, however often it was sent"
-    );
+    assert_eq!(house.notes.attempts.lock().unwrap().len(), 1, "one transaction, however often it was sent");
 }
 
 #[tokio::test]
@@ -174,18 +163,10 @@ async fn a_payout_that_fails_does_not_hold_up_the_claim() {
 #[tokio::test]
 async fn what_is_owed_is_paid_without_a_claim_and_nothing_when_nothing_is() {
     let house = House::new(1);
-    let nothing = house
-        .settler
-        .pay_out(&house.book, &house.page, &house.notes)
-        .await
-        .unwrap();
+    let nothing = house.settler.pay_out(&house.book, &house.page, &house.notes).await.unwrap();
     assert_eq!(nothing, Outcome::default());
     house.on_page(|page| page.header.claimed_total = Amount::new(7));
-    let paid = house
-        .settler
-        .pay_out(&house.book, &house.page, &house.notes)
-        .await
-        .unwrap();
+    let paid = house.settler.pay_out(&house.book, &house.page, &house.notes).await.unwrap();
     assert_eq!((paid.landed.len(), paid.landed[0].rows), (1, 0));
     assert_eq!(house.chain.state().paid_out, 1);
 }
