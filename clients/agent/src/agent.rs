@@ -139,8 +139,14 @@ impl<C: Chain> AgentBuilder<C> {
             remembered: Mutex::default(),
             cluster_checked: OnceCell::new(),
         };
-        for channel in channels {
+        let ours = (state.wallet.pubkey().to_bytes().into(), state.signer_key());
+        for mut channel in channels {
             let ended = channel.phase == Phase::Ended;
+            let pays = matches!(channel.phase, Phase::Open | Phase::Opening { .. });
+            if pays && (channel.parts.payer, channel.parts.signer) != ours {
+                tracing::warn!(channel = %channel.id, "the channel is of another key: it pays no calls");
+                channel.phase = Phase::GivenUp;
+            }
             let committed = if ended { channel.charged } else { channel.deposit };
             lock(&state.budget).count(&channel.authority, committed);
             let pool = state.pool(&pool_key(&channel));

@@ -181,7 +181,11 @@ impl<'a, C: Chain> Call<'a, C> {
 
     /// The same slot and generation once more: at most one of the two transactions can land.
     async fn open_again(&mut self, channel: &Shared, confirmed: &Confirmed) -> Result<ChannelPayload, AgentError> {
-        let id = lock(channel).id;
+        let id = {
+            let mut channel = lock(channel);
+            channel.unsure = false; // it is not open, so nothing was charged
+            channel.id
+        };
         let deposit = match self.deposit.take() {
             Some((of, deposit)) if of == id => deposit,
             _ => self.agent.sign_again(channel, confirmed).await?,

@@ -17,7 +17,7 @@ use tallybook_chain::instruction::Instructions;
 use tallybook_chain::{BookView, PROGRAM_ID, PageView};
 use tallybook_rules::signing::SignedVoucher;
 use tallybook_rules::{Amount, Slot, Status};
-use tallybook_wire::{AnswerExtra, ChannelPayload, Key, PaymentPayload, PaymentRequired, Reason, header};
+use tallybook_wire::{ChannelPayload, Key, PaymentPayload, PaymentRequired, Reason, header};
 
 /// The first wait for server or chain; each further one is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -86,8 +86,15 @@ impl<C: Chain> AgentState<C> {
         if let Some(closed) = self.settle_opening(channel).await? {
             return Ok(closed);
         }
-        self.ask_refund(channel).await?;
-        self.see_refund(channel).await
+        {
+            let mut channel = lock(channel);
+            channel.unsure |= channel.possible() > channel.charged;
+        }
+        match self.ask_refund(channel).await {
+            Ok(()) => self.see_refund(channel).await,
+            // An answer may have been lost: what the chain says counts.
+            Err(error) => self.refunded(channel).await?.ok_or(error),
+        }
     }
 
     /// A channel whose opening is not decided: decides it. `Some` when there is nothing to close.
@@ -122,48 +129,42 @@ impl<C: Chain> AgentState<C> {
     /// Asks the server until it says that the rest was refunded.
     async fn ask_refund(&self, channel: &Shared) -> Result<(), AgentError> {
         let mut wait = FIRST_WAIT;
-        let mut last = None;
+        let mut last = (StatusCode::GATEWAY_TIMEOUT, None);
         for _ in 0..self.policy.attempts {
-            let response = self.send_refund(channel).await?;
-            let outcome = answer::outcome(response.status(), response.headers());
-            let (reason, extra) = match outcome {
-                Outcome::Charged(_) => return Ok(()),
-                Outcome::Refused(reason, _) => (reason, None),
-                Outcome::PayAgain => self.refusal_of(response).await?,
-                Outcome::NotCharged | Outcome::Unclear | Outcome::Lost(_) => {
-                    return Err(AgentError::Unavailable { attempts: 1, status: response.status(), reason: None });
+            if let Ok(response) = self.send_refund(channel).await? {
+                let status = response.status();
+                last = (status, None);
+                match answer::outcome(status, response.headers()) {
+                    Outcome::Charged(_) => return Ok(()),
+                    Outcome::Refused(reason, _) => {
+                        if answer::remedy(&reason) != Remedy::Wait {
+                            return Err(AgentError::Refused(reason));
+                        }
+                        last.1 = Some(reason);
+                    }
+                    Outcome::PayAgain => last.1 = Some(self.correct_refund(channel, response).await?),
+                    Outcome::NotCharged | Outcome::Unclear | Outcome::Lost(_) => {}
                 }
-            };
-            match (answer::remedy(&reason), extra.and_then(|extra| Some((extra.channel_state?, extra.voucher_state)))) {
-                (Remedy::Adopt, Some((state, voucher))) => {
-                    let mut channel = lock(channel);
-                    let adopted = channel.adopt(&state, voucher.as_ref(), &self.signer_key().0);
-                    adopted.map_err(|possible| AgentError::Dishonest {
-                        channel: channel.id,
-                        claimed: state.charged_cumulative_amount,
-                        possible,
-                    })?;
-                }
-                (Remedy::Wait, _) => {}
-                _ => return Err(AgentError::Refused(reason)),
             }
-            last = Some(reason);
             tokio::time::sleep(wait).await;
             wait = wait.saturating_mul(2).min(self.policy.max_wait);
         }
-        Err(AgentError::Unavailable {
-            attempts: self.policy.attempts,
-            status: StatusCode::PAYMENT_REQUIRED,
-            reason: last,
-        })
+        let (status, reason) = last;
+        Err(AgentError::Unavailable { attempts: self.policy.attempts, status, reason })
     }
 
-    async fn send_refund(&self, channel: &Shared) -> Result<Response, AgentError> {
+    /// Sends the refund; or, while it is not known what was charged, a voucher over nothing, which is never accepted and
+    /// always corrected. The inner error is a lost answer.
+    async fn send_refund(&self, channel: &Shared) -> Result<Result<Response, AgentError>, AgentError> {
         let (request, payment) = {
             let channel = lock(channel);
             let method = Method::from_bytes(channel.method.as_bytes()).unwrap_or(Method::GET);
-            let voucher = SignedVoucher::sign(&self.signer, channel.id.0, channel.charged);
-            let payload = ChannelPayload::Refund { voucher: voucher.into(), transaction: None };
+            let sign = |cumulative| SignedVoucher::sign(&self.signer, channel.id.0, cumulative).into();
+            let payload = if channel.unsure {
+                ChannelPayload::Voucher { voucher: sign(Amount::ZERO) }
+            } else {
+                ChannelPayload::Refund { voucher: sign(channel.charged), transaction: None }
+            };
             let url = channel.url.parse().map_err(|_| AgentError::NotNow {
                 channel: channel.id,
                 why: "its journal names no URL to ask: force its close",
@@ -171,44 +172,63 @@ impl<C: Chain> AgentState<C> {
             (Request::new(method, url), PaymentPayload::new(channel.terms.clone(), payload))
         };
         let value = header(&payment).map_err(AgentError::Unreadable)?;
-        self.send(&request, Some(value)).await
+        Ok(self.send(&request, Some(value)).await)
     }
 
-    async fn refusal_of(&self, response: Response) -> Result<(Reason, Option<AnswerExtra>), AgentError> {
+    /// Takes over what a 402 says about the channel or the terms; an error when there is nothing to correct.
+    async fn correct_refund(&self, channel: &Shared, response: Response) -> Result<Reason, AgentError> {
         let required: PaymentRequired = answer::payment_required(response).await?;
-        let offer = required.channel_offers().find(|offer| self.policy.can_pay(offer));
-        let extra = offer.map(|offer| AnswerExtra {
-            channel_state: offer.extra.channel_state,
-            voucher_state: offer.extra.voucher_state,
-            ..AnswerExtra::default()
-        });
-        let unnamed = || Reason::from("payment_required".to_owned());
-        Ok((required.error.unwrap_or_else(unnamed), extra))
+        let reason = required.error.clone().unwrap_or_else(|| Reason::from("payment_required".to_owned()));
+        let told = required.channel_offers().find(|offer| self.policy.can_pay(offer));
+        let state = told.and_then(|offer| offer.extra.channel_state);
+        let mut channel = lock(channel);
+        match (answer::remedy(&reason), told, state) {
+            (Remedy::Adopt, Some(offer), Some(state)) => {
+                let voucher = offer.extra.voucher_state;
+                let adopted = channel.adopt(&state, voucher.as_ref(), &self.signer_key().0);
+                adopted.map_err(|possible| AgentError::Dishonest {
+                    channel: channel.id,
+                    claimed: state.charged_cumulative_amount,
+                    possible,
+                })?;
+            }
+            (Remedy::NewOffer, Some(offer), _) => channel.terms = offer.clone(),
+            (Remedy::Wait, _, _) => {}
+            _ => return Err(AgentError::Refused(reason)),
+        }
+        Ok(reason)
     }
 
     /// The server says that it refunded: the chain must say so too.
     async fn see_refund(&self, channel: &Shared) -> Result<Closed, AgentError> {
         let mut wait = FIRST_WAIT;
-        let (id, parts, deposit, charged) = {
-            let channel = lock(channel);
-            (channel.id, channel.parts, channel.deposit, channel.charged)
-        };
         for _ in 0..self.policy.attempts {
-            let (_, slot) = self.slot_of(channel).await?;
-            let gone = slot.generation != parts.generation || slot.status() == Ok(Status::Free);
-            if gone || slot.deposit <= charged {
-                self.end(channel, charged).await?;
-                return Ok(Closed { id, charged, returned: deposit.less(charged) });
+            if let Some(closed) = self.refunded(channel).await? {
+                return Ok(closed);
             }
             tokio::time::sleep(wait).await;
             wait = wait.saturating_mul(2).min(self.policy.max_wait);
         }
         lock(channel).phase = Phase::GivenUp;
         self.save(channel).await?;
-        Err(AgentError::NotNow {
-            channel: id,
-            why: "the server says that it refunded the rest, but the chain does not: force its close",
-        })
+        let id = lock(channel).id;
+        let why = "the server says that it refunded the rest, but the chain does not: force its close";
+        Err(AgentError::NotNow { channel: id, why })
+    }
+
+    /// The channel's end, if the chain shows that nothing of it is left to give back.
+    async fn refunded(&self, channel: &Shared) -> Result<Option<Closed>, AgentError> {
+        let (id, parts, deposit, charged) = {
+            let channel = lock(channel);
+            (channel.id, channel.parts, channel.deposit, channel.charged)
+        };
+        let (_, slot) = self.slot_of(channel).await?;
+        let gone = slot.generation != parts.generation || slot.status() == Ok(Status::Free);
+        if !gone && slot.deposit > charged {
+            return Ok(None);
+        }
+        self.end(channel, charged).await?;
+        Ok(Some(Closed { id, charged, returned: deposit.less(charged) }))
     }
 
     async fn force_close(&self, channel: &Shared) -> Result<i64, AgentError> {

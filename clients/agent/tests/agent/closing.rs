@@ -32,6 +32,36 @@ async fn a_close_finds_out_what_was_charged_unseen() {
 }
 
 #[tokio::test]
+async fn a_close_whose_answer_is_lost_is_seen_on_chain() {
+    let scene = Scene::usual().await;
+    scene.served().await;
+    let id = scene.agent.channels()[0].id;
+    scene.seller.faults([Fault::Drop]);
+    let closed = scene.agent.close(id).await.unwrap();
+    assert_eq!((closed.charged, closed.returned), (Amount::new(500), Amount::new(9_500)));
+    assert_eq!(scene.agent.channels()[0].phase, Phase::Ended);
+}
+
+#[tokio::test]
+async fn a_close_at_another_price_than_the_channels_is_a_close_all_the_same() {
+    let scene = Scene::usual().await;
+    scene.served().await;
+    scene.seller.books().price = 700;
+    let closed = scene.agent.close_all().await.pop().unwrap().1.unwrap();
+    assert_eq!(closed.charged, Amount::new(500));
+}
+
+#[tokio::test]
+async fn a_close_that_is_answered_with_a_lie_is_refused() {
+    let scene = Scene::usual().await;
+    scene.served().await;
+    let id = scene.agent.channels()[0].id;
+    scene.seller.faults([Fault::ClaimUnderOldVoucher(10_000)]);
+    let error = scene.agent.close(id).await.unwrap_err();
+    assert!(matches!(error, AgentError::Dishonest { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn a_refund_that_is_only_said_is_not_believed() {
     let scene = Scene::usual().await;
     scene.served().await;

@@ -173,6 +173,18 @@ async fn an_opening_that_landed_unseen_is_found_after_a_restart() {
 }
 
 #[tokio::test]
+async fn an_opening_that_never_left_is_made_again_after_a_restart() {
+    let scene = Scene::with(crate::policy().attempts(1)).await;
+    scene.seller.faults([Fault::Down]);
+    assert!(scene.get("/x").await.is_err());
+    let scene = scene.restart();
+    scene.served().await;
+    assert_eq!((scene.seller.world.lock().deposits, scene.seller.charged()), (1, 500));
+    assert_eq!(scene.agent.channels().len(), 1);
+    assert_eq!(scene.agent.committed(), Amount::new(10_000));
+}
+
+#[tokio::test]
 async fn a_deposit_that_expired_is_signed_again_for_the_same_slot() {
     for reason in [Rejection::DepositExpired, Rejection::SettlementPending, Rejection::SimulationFailed] {
         let scene = Scene::usual().await;

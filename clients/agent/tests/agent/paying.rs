@@ -144,3 +144,24 @@ async fn keys_are_in_nobodys_debug_output() {
         assert!(!String::from_utf8_lossy(&content).contains(&secret));
     }
 }
+
+#[tokio::test]
+async fn a_channel_of_another_key_is_not_signed_for() {
+    let scene = Scene::usual().await;
+    scene.served().await;
+    // Given a restart with a session key that the open channel does not know
+    let Scene { agent, seller, directory, wallet } = scene;
+    drop(agent);
+    let nowhere = "http://127.0.0.1:9".parse().unwrap();
+    let wallet_key = solana_keypair::Keypair::try_from(wallet.as_slice()).unwrap();
+    let builder = tallybook_agent::Agent::builder(wallet_key, policy(), nowhere, directory.path());
+    let session = solana_keypair::Keypair::new();
+    let agent = builder.chain(seller.world.clone()).session_key(session).build().unwrap();
+    let scene = Scene { agent, seller, directory, wallet };
+    // Then it opens another one, signed for by the session key
+    scene.served().await;
+    let channels = scene.agent.channels();
+    let signers: Vec<bool> = channels.iter().map(|channel| channel.parts.signer == channel.parts.payer).collect();
+    assert!(signers.contains(&true) && signers.contains(&false));
+    assert_eq!(scene.seller.world.lock().deposits, 2);
+}

@@ -236,9 +236,12 @@ impl Seller {
 
     fn refund(&self, voucher: &Voucher) -> Answer {
         let id = voucher.channel_id;
-        let charged = self.books().channels[&id].charged;
+        let Some(charged) = self.books().channels.get(&id).map(|entry| entry.charged) else {
+            return self.required(Some(Rejection::UnknownChannel), None);
+        };
         if voucher.max_claimable_amount != charged {
-            return self.required(Some(Rejection::WrongCumulative), Some(self.state(id)));
+            // Where the channel stands is told to calls; not everybody tells it to a refund.
+            return self.required(Some(Rejection::WrongCumulative), None);
         }
         let mut world = self.world.lock();
         let view = world.page_view();
@@ -248,7 +251,9 @@ impl Seller {
         let returned = world.page().refund(slot, generation, charged).unwrap();
         world.held += returned.amount.get();
         drop(world);
-        self.settled(id, charged)
+        let settled = self.settled(id, charged);
+        self.books().channels.remove(&id);
+        settled
     }
 
     async fn pay(&self, payment: PaymentPayload, place: String) -> Answer {
@@ -288,7 +293,9 @@ impl Seller {
             if fault == Some(Fault::PretendRefund) {
                 return self.settled(voucher.channel_id, voucher.max_claimable_amount);
             }
-            return self.refund(voucher);
+            let closed = self.refund(voucher);
+            assert!(fault != Some(Fault::Drop), "the connection breaks here");
+            return closed;
         }
         if let ChannelPayload::Deposit { channel, deposit, .. } = &payment.payload {
             match self.open(channel, deposit) {
