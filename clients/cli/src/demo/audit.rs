@@ -45,7 +45,7 @@ pub struct Sent {
 }
 
 /// All transactions that `sponsor` paid for.
-pub async fn transactions_of(chain: &DevChain, sponsor: &Address) -> Result<Vec<Sent>> {
+pub(super) async fn transactions_of(chain: &DevChain, sponsor: &Address) -> Result<Vec<Sent>> {
     let mut sent = Vec::new();
     let mut before = None;
     loop {

@@ -32,13 +32,13 @@ pub enum Role {
 }
 
 /// An agent before the first call.
-pub struct Actor {
+pub(super) struct Actor {
     /// What it is up to.
-    pub role: Role,
+    pub(super) role: Role,
     /// Paid calls that it makes.
-    pub calls: u64,
+    pub(super) calls: u64,
     /// What it puts into its channel.
-    pub deposit: Amount,
+    pub(super) deposit: Amount,
     price: Amount,
     wallet: Keypair,
     number: u64,
@@ -63,13 +63,13 @@ pub struct Act {
 
 impl Actor {
     /// Its wallet's address.
-    pub fn address(&self) -> Address {
+    pub(super) fn address(&self) -> Address {
         self.wallet.pubkey()
     }
 }
 
 /// The agents, with `calls` shared among them; who leaves half way leaves its other half to the rest.
-pub fn cast(agents: u64, calls: u64, price: Amount) -> Result<Vec<Actor>> {
+pub(super) fn cast(agents: u64, calls: u64, price: Amount) -> Result<Vec<Actor>> {
     let leaving = traffic::share(calls, agents, 0) / 2;
     let (others, rest) = (agents.saturating_sub(1), calls.saturating_sub(leaving));
     let mut actors = Vec::new();
@@ -95,7 +95,7 @@ pub fn cast(agents: u64, calls: u64, price: Amount) -> Result<Vec<Actor>> {
 }
 
 /// All agents make their calls and their trouble, at the same time. They come back in their order.
-pub async fn play(
+pub(super) async fn play(
     stage: &Stage,
     actors: Vec<Actor>,
     bar: &ProgressBar,
@@ -152,7 +152,7 @@ async fn act(actor: &Actor, agent: &Agent, url: &str, bar: &ProgressBar) -> Resu
 }
 
 /// Everybody leaves: the one that asked the chain withdraws after its grace period, the others ask the server.
-pub async fn leave(ground: &Ground, actors: &[(Actor, Agent)], acts: &[Act]) -> Result<()> {
+pub(super) async fn leave(ground: &Ground, actors: &[(Actor, Agent)], acts: &[Act]) -> Result<()> {
     let mut leaving = JoinSet::new();
     for ((actor, agent), act) in actors.iter().zip(acts) {
         let (agent, id, closing_at) = (agent.clone(), act.channel, act.closing_at);

@@ -7,7 +7,7 @@ use super::{PRICE, Story, Tally};
 use crate::dev_chain::DevMint;
 use anyhow::Result;
 use std::fmt::{self, Write};
-use tallybook_rules::{Amount, Rejection};
+use tallybook_rules::Rejection;
 
 const DECIMALS: u8 = DevMint::DECIMALS;
 

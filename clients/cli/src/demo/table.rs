@@ -4,7 +4,7 @@ use std::time::Duration;
 use tallybook_rules::Amount;
 
 /// A number with separators: `10,000`.
-pub fn grouped(number: u64) -> String {
+pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -17,32 +17,32 @@ pub fn grouped(number: u64) -> String {
 }
 
 /// Milliseconds with two places: `3.07 ms`.
-pub fn milliseconds(microseconds: u64) -> String {
+pub(super) fn milliseconds(microseconds: u64) -> String {
     let hundredths = microseconds / 10;
     format!("{}.{:02} ms", grouped(hundredths / 100), hundredths % 100)
 }
 
 /// Seconds with one place: `12.3 s`.
-pub fn seconds(time: Duration) -> String {
+pub(super) fn seconds(time: Duration) -> String {
     format!("{}.{} s", time.as_secs(), time.subsec_millis() / 100)
 }
 
 /// How many a second: `812/s`.
-pub fn rate(count: u64, time: Duration) -> String {
+pub(super) fn rate(count: u64, time: Duration) -> String {
     let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let a_second = count.saturating_mul(1_000).checked_div(milliseconds).unwrap_or(count);
     format!("{}/s", grouped(a_second))
 }
 
 /// `a / b` with one place, or a dash when there is nothing to divide by.
-pub fn quotient(a: u64, b: u64) -> String {
+pub(super) fn quotient(a: u64, b: u64) -> String {
     a.saturating_mul(10)
         .checked_div(b)
         .map_or_else(|| "-".to_owned(), |tenths| format!("{}.{}", grouped(tenths / 10), tenths % 10))
 }
 
 /// `after − before` in whole tokens, with its sign.
-pub fn difference(before: Amount, after: Amount, decimals: u8) -> String {
+pub(super) fn difference(before: Amount, after: Amount, decimals: u8) -> String {
     if after >= before {
         format!("+{}", after.less(before).decimal(decimals))
     } else {

@@ -70,7 +70,7 @@ impl Tally {
 }
 
 /// Makes `calls` paid calls of `url` one after another, with texts that differ by `seed`.
-pub async fn pay(agent: &Agent, client: &Client, url: &str, calls: u64, seed: u64, bar: &ProgressBar) -> Result<Tally> {
+pub(super) async fn pay(agent: &Agent, client: &Client, url: &str, calls: u64, seed: u64, bar: &ProgressBar) -> Result<Tally> {
     let mut tally = Tally::new()?;
     let mut failures = 0u32;
     let began = Instant::now();
@@ -112,7 +112,7 @@ pub async fn pay(agent: &Agent, client: &Client, url: &str, calls: u64, seed: u6
 }
 
 /// Makes `calls` calls of the unpaid route in `lanes` at a time.
-pub async fn unpaid(url: &str, lanes: u64, calls: u64, bar: &ProgressBar) -> Result<Tally> {
+pub(super) async fn unpaid(url: &str, lanes: u64, calls: u64, bar: &ProgressBar) -> Result<Tally> {
     let mut running = JoinSet::new();
     for lane in 0..lanes {
         let (url, bar) = (url.to_owned(), bar.clone());
@@ -156,7 +156,7 @@ async fn unpaid_lane(url: &str, calls: u64, seed: u64, bar: &ProgressBar) -> Res
 }
 
 /// What lane `at` of `lanes` gets of `calls`.
-pub fn share(calls: u64, lanes: u64, at: u64) -> u64 {
+pub(super) fn share(calls: u64, lanes: u64, at: u64) -> u64 {
     let rest = calls.checked_rem(lanes).unwrap_or_default();
     let even = calls.checked_div(lanes).unwrap_or_default();
     even.saturating_add(u64::from(at < rest))

@@ -40,7 +40,7 @@ impl Facts {
 }
 
 /// A text of some 120 words, different for every `seed`: what the demo's agents want to know about.
-pub fn text(seed: u64) -> String {
+pub(super) fn text(seed: u64) -> String {
     const VOCABULARY: [&str; 16] = [
         "voucher", "page", "slot", "claim", "agent", "ledger", "payee", "deposit", "grace", "batch", "row", "scalar",
         "nonce", "vault", "leg", "the",
