@@ -115,7 +115,7 @@ fn given_the_idl_when_compared_with_the_library_then_discriminators_and_accounts
     }
 }
 
-/// Bytes of an argument without a length of its own.
+/// Bytes of a plain argument.
 fn fixed_size(kind: &Value) -> Option<usize> {
     match kind.as_str()? {
         "u8" => Some(1),
@@ -123,6 +123,7 @@ fn fixed_size(kind: &Value) -> Option<usize> {
         "u32" => Some(4),
         "u64" => Some(8),
         "pubkey" => Some(32),
+        "bytes" => Some(4 + 1), // the slots of a withdrawal, of which one was built
         other => panic!("{other}"),
     }
 }
@@ -138,7 +139,7 @@ fn given_the_idl_when_its_arguments_are_measured_then_the_library_writes_as_many
             let kind = &argument["type"];
             fixed_size(kind).unwrap_or_else(|| match (kind.get("array"), kind.get("vec"), kind.get("defined")) {
                 (Some(array), _, _) => usize::try_from(array[1].as_u64().unwrap()).unwrap(),
-                (_, Some(_), _) if name == "init_book" => 4, // no split was built, but one row of the others
+                (_, Some(_), _) if name == "init_book" => 4, // no split was built, but one row of a refund
                 (_, Some(item), _) => {
                     4 + fixed_size(item).unwrap_or_else(|| {
                         let fields = types[item["defined"]["name"].as_str().unwrap()]["fields"].as_array().unwrap();

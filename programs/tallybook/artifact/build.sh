@@ -33,6 +33,7 @@ fi
 
 [ -s "$built" ] || { echo "nothing was built" >&2; exit 1; }
 cp "$built" "$here/tallybook.so"
-# With the workspace's features, so that nothing is built twice.
-(cd "$root" && CARGO_TARGET_DIR=$target cargo run --quiet --locked --workspace --bin artifact-hash) >"$here/SOURCE_HASH"
+# Built with the workspace's features, so that nothing is built twice.
+(cd "$root" && CARGO_TARGET_DIR=$target cargo build --quiet --locked --workspace --bin artifact-hash)
+"$target/debug/artifact-hash" >"$here/SOURCE_HASH"
 echo "$(wc -c <"$here/tallybook.so") bytes, of sources $(cat "$here/SOURCE_HASH")"

@@ -9,10 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("run idl/check.sh: not under `cargo run`, which sets RUSTUP_TOOLCHAIN".into());
     }
     let cargo_args = std::env::args().skip(1).collect();
-    let idl = IdlBuilder::new()
-        .program_path(env!("CARGO_MANIFEST_DIR").into())
-        .cargo_args(cargo_args)
-        .build()?;
+    let idl = IdlBuilder::new().program_path(env!("CARGO_MANIFEST_DIR").into()).cargo_args(cargo_args).build()?;
     println!("{}", anchor_lang::idl::serde_json::to_string_pretty(&idl)?);
     Ok(())
 }

@@ -111,6 +111,7 @@ pub struct Page {
 /// Asserts that two structs have the same size and each named field at the same place, with the same size.
 macro_rules! same_layout {
     ($ours:ty, $rules:ty, $($field:ident)+) => {
+        #[expect(clippy::arithmetic_side_effects, reason = "at compile time, where it fails the build")]
         const _: () = {
             assert!(size_of::<$ours>() == size_of::<$rules>() && align_of::<$ours>() == align_of::<$rules>());
             let mut end = 0;
@@ -127,7 +128,6 @@ macro_rules! same_layout {
 }
 
 /// The size of the field that `_get` gets.
-#[expect(clippy::extra_unused_type_parameters, reason = "the type parameters are the point")]
 const fn field_size<S, T>(_get: fn(&S) -> &T) -> usize {
     size_of::<T>()
 }
@@ -147,11 +147,7 @@ impl Book {
     /// The book as the rules see it; [`Rejection::WrongAccount`] if it has another layout version.
     pub(crate) fn rules(&self) -> core::result::Result<&rules::Book, Failure> {
         let book: &rules::Book = cast_ref(self);
-        if book.version == rules::Book::VERSION {
-            Ok(book)
-        } else {
-            Err(Rejection::WrongAccount.into())
-        }
+        if book.version == rules::Book::VERSION { Ok(book) } else { Err(Rejection::WrongAccount.into()) }
     }
 }
 
@@ -175,9 +171,7 @@ pub(crate) fn change<T>(
     transition: impl FnOnce(&mut rules::Page<'_>) -> core::result::Result<T, Failure>,
 ) -> core::result::Result<T, Failure> {
     let mut data = page.as_ref().try_borrow_mut_data()?;
-    let (_, bytes) = data
-        .split_at_mut_checked(DISCRIMINATOR_BYTES)
-        .ok_or(Rejection::WrongAccount)?;
+    let (_, bytes) = data.split_at_mut_checked(DISCRIMINATOR_BYTES).ok_or(Rejection::WrongAccount)?;
     let mut page = rules::Page::from_bytes(bytes)?;
     let outcome = transition(&mut page)?;
     page.check()?;

@@ -72,9 +72,7 @@ impl<'info> Vault<'_, 'info> {
         Ok(state.base.mint == *self.mint.key
             && state.base.state == AccountState::Initialized
             && owner.is_none_or(|owner| state.base.owner.as_array() == owner)
-            && !state
-                .get_extension::<MemoTransfer>()
-                .is_ok_and(|memo| memo.require_incoming_transfer_memos.into()))
+            && !state.get_extension::<MemoTransfer>().is_ok_and(|memo| memo.require_incoming_transfer_memos.into()))
     }
 
     /// The associated token account of `owner` for the book's mint.
@@ -96,10 +94,7 @@ impl<'info> Vault<'_, 'info> {
         authority: &AccountInfo<'info>,
         seeds: &[&[&[u8]]],
     ) -> Outcome<()> {
-        let data = TokenInstruction::TransferChecked {
-            amount: amount.get(),
-            decimals: self.decimals,
-        };
+        let data = TokenInstruction::TransferChecked { amount: amount.get(), decimals: self.decimals };
         let instruction = Instruction {
             program_id: *self.token_program.key,
             accounts: vec![
@@ -153,19 +148,13 @@ impl NewVault<'_, '_> {
             },
         ))?;
         let data = self.vault.try_borrow_data()?;
-        let state = StateWithExtensions::<TokenAccount>::unpack(&data)
-            .map_err(|_| Rejection::WrongVault)?
-            .base;
+        let state = StateWithExtensions::<TokenAccount>::unpack(&data).map_err(|_| Rejection::WrongVault)?.base;
         let is_ours = self.vault.owner == self.token_program.key
             && state.owner == *self.page.key
             && state.mint == *self.mint.key
             && state.delegate.is_none()
             && state.close_authority.is_none();
-        if is_ours {
-            Ok(())
-        } else {
-            Err(Rejection::WrongVault.into())
-        }
+        if is_ours { Ok(()) } else { Err(Rejection::WrongVault.into()) }
     }
 }
 

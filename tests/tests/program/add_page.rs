@@ -37,10 +37,7 @@ fn given_a_book_when_its_operator_adds_a_page_then_page_and_vault_are_there() {
         assert_eq!(view.header, expected);
         assert!(view.slots.iter().all(|slot| *slot == Slot::default()));
         let held = TokenAccountView::parse(&world.data(&vault)).unwrap();
-        assert_eq!(
-            (held.owner, held.mint, held.amount),
-            (world.page, world.mint, Amount::ZERO)
-        );
+        assert_eq!((held.owner, held.mint, held.amount), (world.page, world.mint, Amount::ZERO));
         assert_eq!(world.book_view().state.next_page, 1);
     }
 }
@@ -76,11 +73,7 @@ fn given_a_stranger_when_it_adds_a_page_then_it_is_refused() {
 
     let mut unsigned = world.add_page_instruction(0, 8);
     unsigned.accounts[0].is_signer = false;
-    assert_eq!(
-        custom_error(world.send(&[unsigned], &[])),
-        3010,
-        "Anchor: AccountNotSigner"
-    );
+    assert_eq!(custom_error(world.send(&[unsigned], &[])), 3010, "Anchor: AccountNotSigner");
 }
 
 #[test]
@@ -101,11 +94,7 @@ fn given_other_accounts_when_a_page_is_added_then_each_is_refused() {
     ] {
         let mut instruction = good.clone();
         instruction.accounts[at].pubkey = address;
-        assert_eq!(
-            custom_error(world.send(&[instruction], &[&operator])),
-            number,
-            "account {at}"
-        );
+        assert_eq!(custom_error(world.send(&[instruction], &[&operator])), number, "account {at}");
     }
 }
 
@@ -114,13 +103,9 @@ fn given_a_vault_or_lamports_of_a_stranger_when_a_page_is_added_then_it_is_added
     let mut world = world_with_book();
     let (sponsor, page, mint, token_program) = (world.sponsor.pubkey(), world.page, world.mint, world.token_program);
     world.svm.airdrop(&page, 1_000_000).unwrap();
-    world
-        .send(&[create_token_account(&sponsor, &page, &mint, &token_program)], &[])
-        .unwrap();
+    world.send(&[create_token_account(&sponsor, &page, &mint, &token_program)], &[]).unwrap();
 
-    world
-        .send_add_page(0, 8)
-        .expect("a vault that was there before does no harm");
+    world.send_add_page(0, 8).expect("a vault that was there before does no harm");
 
     assert_eq!(world.page_view().header.vault, world.vault().to_bytes());
 }

@@ -13,11 +13,7 @@ fn settled(world: &World) -> Vec<u64> {
 fn claimed_total(world: &World) -> u64 {
     let header = world.page_view().header;
     let deposits: u64 = world.page_view().slots.iter().map(|slot| slot.deposit.get()).sum();
-    assert_eq!(
-        header.outstanding.get() + header.claimed_total.get(),
-        deposits,
-        "a claim keeps the sum"
-    );
+    assert_eq!(header.outstanding.get() + header.claimed_total.get(), deposits, "a claim keeps the sum");
     header.claimed_total.get()
 }
 
@@ -26,13 +22,7 @@ fn given_channels_when_their_vouchers_are_claimed_then_each_is_settled_and_nothi
     let (mut world, channels) = World::with_channels(4, DEPOSIT);
     world.pass(5);
 
-    world
-        .claim(&Batch::of(&[
-            (&channels[2], 30),
-            (&channels[0], 10),
-            (&channels[3], 40),
-        ]))
-        .unwrap();
+    world.claim(&Batch::of(&[(&channels[2], 30), (&channels[0], 10), (&channels[3], 40)])).unwrap();
 
     assert_eq!(settled(&world)[..4], [10, 0, 30, 40]);
     assert_eq!(claimed_total(&world), 80);
@@ -51,19 +41,14 @@ fn given_a_claim_when_sent_again_or_older_then_nothing_is_added_and_a_newer_one_
         world.claim(&Batch::of(&vouchers)).unwrap();
         assert_eq!(claimed_total(&world), expected, "after {cumulative}");
         let touched = world.page_view().slots[0].last_activity != before;
-        assert_eq!(
-            touched,
-            cumulative == 701 || before == BEGIN && cumulative == 700 && touched
-        );
+        assert_eq!(touched, cumulative == 701 || before == BEGIN && cumulative == 700 && touched);
     }
 }
 
 #[test]
 fn given_a_voucher_above_the_deposit_when_claimed_then_the_deposit_is_settled() {
     let (mut world, channels) = World::with_channels(2, DEPOSIT);
-    world
-        .claim(&Batch::of(&[(&channels[0], DEPOSIT), (&channels[1], (1 << 48) - 1)]))
-        .unwrap();
+    world.claim(&Batch::of(&[(&channels[0], DEPOSIT), (&channels[1], (1 << 48) - 1)])).unwrap();
     assert_eq!(settled(&world)[..2], [DEPOSIT, DEPOSIT]);
     assert_eq!(world.page_view().header.outstanding, Amount::ZERO);
 }
@@ -73,13 +58,7 @@ fn given_two_vouchers_of_one_channel_in_a_batch_when_claimed_then_the_higher_cou
     for order in [[500, 900], [900, 500], [900, 900]] {
         let (mut world, channels) = World::with_channels(2, DEPOSIT);
         let [first, second] = order;
-        world
-            .claim(&Batch::of(&[
-                (&channels[0], first),
-                (&channels[1], 7),
-                (&channels[0], second),
-            ]))
-            .unwrap();
+        world.claim(&Batch::of(&[(&channels[0], first), (&channels[1], 7), (&channels[0], second)])).unwrap();
         assert_eq!((settled(&world)[0], claimed_total(&world)), (900, 907), "{order:?}");
     }
 }
@@ -91,9 +70,7 @@ fn given_a_closing_channel_when_claimed_then_it_counts_until_the_slot_is_withdra
     world.request_close(channel).unwrap();
     world.claim(&Batch::of(&[(channel, 100)])).unwrap();
     world.pass(GRACE_SECONDS + 1);
-    world
-        .claim(&Batch::of(&[(channel, 300)]))
-        .expect("also after closing_at");
+    world.claim(&Batch::of(&[(channel, 300)])).expect("also after closing_at");
     assert_eq!(claimed_total(&world), 300);
 
     let withdraw = TALLYBOOK.withdraw(&world.book_view(), &world.page, &[(0, channel.payer.pubkey())]);
@@ -114,19 +91,14 @@ fn given_a_reopened_slot_when_an_old_voucher_is_claimed_then_its_whole_batch_is_
 
     let batch = Batch::of(&[(&channels[1], 50), (&old, 60)]);
     assert_rejected(world.claim(&batch), Rejection::SignatureMismatch);
-    world
-        .claim(&Batch::of(&[(&channels[1], 50), (&channels[0], 60)]))
-        .unwrap();
+    world.claim(&Batch::of(&[(&channels[1], 50), (&channels[0], 60)])).unwrap();
 }
 
 #[test]
 fn given_the_last_slot_of_a_full_page_when_all_are_claimed_in_parts_then_all_are_settled() {
     let (mut world, channels) = World::with_channels(24, DEPOSIT);
     for part in channels.chunks(12) {
-        let signed: Vec<_> = part
-            .iter()
-            .map(|channel| voucher(channel, 5 + u64::from(channel.slot)))
-            .collect();
+        let signed: Vec<_> = part.iter().map(|channel| voucher(channel, 5 + u64::from(channel.slot))).collect();
         world.claim(&Batch::from_signed(signed)).unwrap();
     }
     assert_eq!(settled(&world), (0..24).map(|slot| 5 + slot).collect::<Vec<_>>());
@@ -143,9 +115,5 @@ fn given_another_account_when_claimed_then_it_is_refused() {
     }
     let mut read_only = good;
     read_only.accounts[0].is_writable = false;
-    assert_eq!(
-        custom_error(world.send(&[read_only], &[])),
-        2000,
-        "Anchor: ConstraintMut"
-    );
+    assert_eq!(custom_error(world.send(&[read_only], &[])), 2000, "Anchor: ConstraintMut");
 }

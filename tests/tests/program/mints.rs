@@ -51,9 +51,7 @@ fn given_extensions_that_only_describe_when_a_book_is_made_then_it_is() {
     for extension in DESCRIBING {
         let mut world = World::bare(&token_2022(&[extension]));
         let new = world.new_book();
-        world
-            .send_new_book(&new)
-            .unwrap_or_else(|failed| panic!("{extension:?}: {failed:?}"));
+        world.send_new_book(&new).unwrap_or_else(|failed| panic!("{extension:?}: {failed:?}"));
     }
     let mut world = World::bare(&token_2022(&DESCRIBING));
     let new = world.new_book();

@@ -19,9 +19,7 @@ fn ready() -> (World, NewChannel, Keypair) {
 fn given_a_free_slot_when_a_payer_opens_it_then_the_deposit_is_in_the_vault_and_the_slot_says_so() {
     let (mut world, new, payer) = ready();
 
-    world
-        .send(&[TALLYBOOK.open(&world.book_view(), &new)], &[&payer])
-        .unwrap();
+    world.send(&[TALLYBOOK.open(&world.book_view(), &new)], &[&payer]).unwrap();
 
     let page = world.page_view();
     let slot = page.slots[2];
@@ -73,35 +71,16 @@ fn given_a_taken_slot_when_opened_then_it_is_refused_and_a_freed_one_opens_with_
     let mut world = World::new();
     let first = world.open(2, 5_000);
     let (new, payer, _) = world.opening(2, 5_000);
-    world.refuses(
-        TALLYBOOK.open(&world.book_view(), &new),
-        &[&payer],
-        Rejection::SlotTaken,
-    );
+    world.refuses(TALLYBOOK.open(&world.book_view(), &new), &[&payer], Rejection::SlotTaken);
 
-    let row = RefundRow {
-        slot: 2,
-        generation: 1,
-        keep: 0,
-    };
+    let row = RefundRow { slot: 2, generation: 1, keep: 0 };
     let operator = key("operator");
-    let refund = TALLYBOOK.refund(
-        &world.book_view(),
-        &world.page,
-        &operator.pubkey(),
-        &[(row, first.payer.pubkey())],
-    );
+    let refund = TALLYBOOK.refund(&world.book_view(), &world.page, &operator.pubkey(), &[(row, first.payer.pubkey())]);
     world.send(&[refund], &[&operator]).unwrap();
 
     let stale = NewChannel { generation: 1, ..new };
-    world.refuses(
-        TALLYBOOK.open(&world.book_view(), &stale),
-        &[&payer],
-        Rejection::WrongGeneration,
-    );
-    world
-        .send(&[TALLYBOOK.open(&world.book_view(), &new)], &[&payer])
-        .unwrap();
+    world.refuses(TALLYBOOK.open(&world.book_view(), &stale), &[&payer], Rejection::WrongGeneration);
+    world.send(&[TALLYBOOK.open(&world.book_view(), &new)], &[&payer]).unwrap();
     assert_eq!(world.page_view().slots[2].generation, 2);
 }
 
@@ -117,9 +96,7 @@ fn given_a_key_of_small_order_or_none_when_opened_then_it_is_refused_in_every_en
             _ => 0xff,
         }));
     }
-    weak.push(std::array::from_fn(|at| {
-        [1, 0, 0x80][usize::from(at > 0) + usize::from(at == 31)]
-    }));
+    weak.push(std::array::from_fn(|at| [1, 0, 0x80][usize::from(at > 0) + usize::from(at == 31)]));
     weak.push([0x02; 32]); // no point of the curve
     for signer in weak {
         let new = NewChannel { signer, ..good };
@@ -130,38 +107,19 @@ fn given_a_key_of_small_order_or_none_when_opened_then_it_is_refused_in_every_en
 
 #[test]
 fn given_a_book_whose_operator_co_signs_when_opened_then_only_with_that_signature() {
-    let mut world = World::with(Setup {
-        open_policy: 1,
-        ..Setup::default()
-    });
+    let mut world = World::with(Setup { open_policy: 1, ..Setup::default() });
     let (good, payer, _) = world.opening(2, 9_000);
     let (operator, stranger) = (key("operator"), key("stranger"));
     let book = world.book_view();
     world.refuses(TALLYBOOK.open(&book, &good), &[&payer], Rejection::OperatorMustSign);
-    let other = NewChannel {
-        operator: Some(stranger.pubkey()),
-        ..good
-    };
-    world.refuses(
-        TALLYBOOK.open(&book, &other),
-        &[&payer, &stranger],
-        Rejection::OperatorMustSign,
-    );
-    let signed = NewChannel {
-        operator: Some(operator.pubkey()),
-        ..good
-    };
+    let other = NewChannel { operator: Some(stranger.pubkey()), ..good };
+    world.refuses(TALLYBOOK.open(&book, &other), &[&payer, &stranger], Rejection::OperatorMustSign);
+    let signed = NewChannel { operator: Some(operator.pubkey()), ..good };
     let mut unsigned = TALLYBOOK.open(&book, &signed);
     unsigned.accounts[1].is_signer = false;
-    assert_eq!(
-        custom_error(world.send(&[unsigned], &[&payer])),
-        3010,
-        "Anchor: AccountNotSigner"
-    );
+    assert_eq!(custom_error(world.send(&[unsigned], &[&payer])), 3010, "Anchor: AccountNotSigner");
 
-    world
-        .send(&[TALLYBOOK.open(&book, &signed)], &[&payer, &operator])
-        .unwrap();
+    world.send(&[TALLYBOOK.open(&book, &signed)], &[&payer, &operator]).unwrap();
 }
 
 #[test]
@@ -184,19 +142,11 @@ fn given_other_accounts_when_opened_then_each_is_refused() {
     ] {
         let mut instruction = good.clone();
         instruction.accounts[at].pubkey = address;
-        assert_eq!(
-            custom_error(world.send(&[instruction], &[&payer])),
-            number,
-            "account {at}"
-        );
+        assert_eq!(custom_error(world.send(&[instruction], &[&payer])), number, "account {at}");
     }
     let mut unsigned = good.clone();
     unsigned.accounts[0].is_signer = false;
-    assert_eq!(
-        custom_error(world.send(&[unsigned], &[])),
-        3010,
-        "Anchor: AccountNotSigner"
-    );
+    assert_eq!(custom_error(world.send(&[unsigned], &[])), 3010, "Anchor: AccountNotSigner");
     let short = NewChannel { deposit: 9_001, ..new };
     let sent = world.send(&[TALLYBOOK.open(&world.book_view(), &short)], &[&payer]);
     assert_eq!(custom_error(sent), 1, "the token program: InsufficientFunds");
@@ -205,10 +155,7 @@ fn given_other_accounts_when_opened_then_each_is_refused() {
 #[test]
 fn given_a_page_of_another_book_when_opened_then_it_is_refused() {
     let (mut world, new, payer) = ready();
-    let second = tallybook_chain::instruction::NewBook {
-        book_id: 1,
-        ..world.new_book()
-    };
+    let second = tallybook_chain::instruction::NewBook { book_id: 1, ..world.new_book() };
     world.send_new_book(&second).unwrap();
     let mut instruction = TALLYBOOK.open(&world.book_view(), &new);
     instruction.accounts[2].pubkey =

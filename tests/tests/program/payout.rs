@@ -11,14 +11,8 @@ const RECIPIENTS: [&str; 3] = ["payee", "partner", "tax"];
 
 /// A world of three legs (66.67 %, 33.32 %, 0.01 %), each with an account, and one channel.
 fn with_splits() -> (World, crate::world::Channel) {
-    let split = |name: &str, basis_points| Split {
-        recipient: key(name).pubkey().to_bytes(),
-        basis_points,
-    };
-    let mut world = World::with(Setup {
-        splits: vec![split("partner", 3_332), split("tax", 1)],
-        ..Setup::default()
-    });
+    let split = |name: &str, basis_points| Split { recipient: key(name).pubkey().to_bytes(), basis_points };
+    let mut world = World::with(Setup { splits: vec![split("partner", 3_332), split("tax", 1)], ..Setup::default() });
     let channel = world.open(0, 1_000_000);
     for name in RECIPIENTS {
         world.fund(&key(name).pubkey(), 0);
@@ -121,9 +115,7 @@ fn given_another_account_of_a_leg_when_paid_out_then_only_with_its_recipients_si
     let with = |world: &World, to: Address, signer: Option<(Address, bool)>| {
         let mut instruction = TALLYBOOK.payout(&world.book_view(), &world.page, 0b010);
         instruction.accounts[5].pubkey = to;
-        instruction
-            .accounts
-            .extend(signer.map(|(address, signs)| AccountMeta::new_readonly(address, signs)));
+        instruction.accounts.extend(signer.map(|(address, signs)| AccountMeta::new_readonly(address, signs)));
         instruction
     };
     let wrong = Rejection::WrongRecipientAccount;
@@ -135,13 +127,9 @@ fn given_another_account_of_a_leg_when_paid_out_then_only_with_its_recipients_si
     let payees = world.token_account(&world.payee.pubkey());
     world.refuses(with(&world, payees, None), &[], wrong);
 
-    world
-        .send(&[with(&world, thiefs, Some((partner.pubkey(), true)))], &[&partner])
-        .unwrap();
+    world.send(&[with(&world, thiefs, Some((partner.pubkey(), true)))], &[&partner]).unwrap();
     assert_eq!(world.balance(&thiefs), 0, "not the recipient's own: left out");
-    world
-        .send(&[with(&world, own, Some((partner.pubkey(), true)))], &[&partner])
-        .unwrap();
+    world.send(&[with(&world, own, Some((partner.pubkey(), true)))], &[&partner]).unwrap();
     assert_eq!((world.balance(&own), paid(&world)), (33_320, [0; 3]));
 }
 
@@ -152,9 +140,7 @@ fn given_the_vault_as_destination_when_a_recipient_signs_for_it_then_nothing_is_
     let payee = key("payee");
     let mut instruction = TALLYBOOK.payout(&world.book_view(), &world.page, 1);
     instruction.accounts[5].pubkey = world.vault();
-    instruction
-        .accounts
-        .push(AccountMeta::new_readonly(payee.pubkey(), true));
+    instruction.accounts.push(AccountMeta::new_readonly(payee.pubkey(), true));
     world.send(&[instruction], &[&payee]).unwrap();
     assert_eq!(world.page_view().header.paid, [tallybook_rules::Amount::ZERO; 5]);
 }
@@ -185,10 +171,7 @@ fn given_a_page_of_another_book_when_paid_out_then_its_money_does_not_go_to_that
     let (mut world, channel) = with_splits();
     claim(&mut world, &channel, 100_000);
     let thief = key("thief");
-    let book = tallybook_chain::instruction::NewBook {
-        payee: thief.pubkey(),
-        ..world.new_book()
-    };
+    let book = tallybook_chain::instruction::NewBook { payee: thief.pubkey(), ..world.new_book() };
     world.send(&[TALLYBOOK.init_book(&book)], &[&thief]).unwrap();
     let thiefs = world.fund(&thief.pubkey(), 0);
     let mut instruction = TALLYBOOK.payout(&world.book_view(), &world.page, 1);

@@ -10,57 +10,36 @@ use tallybook_rules::{Rejection, Status};
 const DEPOSIT: u64 = 10_000;
 
 fn refund(world: &World, authority: &Keypair, rows: &[(&Channel, u64)]) -> Instruction {
-    let rows: Vec<_> = rows
-        .iter()
-        .map(|(channel, keep)| (row(channel, *keep), channel.payer.pubkey()))
-        .collect();
+    let rows: Vec<_> = rows.iter().map(|(channel, keep)| (row(channel, *keep), channel.payer.pubkey())).collect();
     TALLYBOOK.refund(&world.book_view(), &world.page, &authority.pubkey(), &rows)
 }
 
 fn row(channel: &Channel, keep: u64) -> RefundRow {
-    RefundRow {
-        slot: channel.slot,
-        generation: channel.generation,
-        keep,
-    }
+    RefundRow { slot: channel.slot, generation: channel.generation, keep }
 }
 
 /// What each payer holds, and what each slot's deposit is.
 fn state(world: &World, channels: &[Channel]) -> Vec<(u64, u64)> {
     let slots = world.page_view().slots;
-    let of = |channel: &Channel| {
-        (
-            world.held_by(&channel.payer.pubkey()),
-            slots[usize::from(channel.slot)].deposit.get(),
-        )
-    };
+    let of =
+        |channel: &Channel| (world.held_by(&channel.payer.pubkey()), slots[usize::from(channel.slot)].deposit.get());
     channels.iter().map(of).collect()
 }
 
 #[test]
 fn given_channels_when_the_operator_refunds_then_deposits_fall_to_what_is_kept_or_settled_and_the_rest_goes_back() {
     let (mut world, channels) = World::with_channels(4, DEPOSIT);
-    world
-        .claim(&Batch::of(&[(&channels[0], 3_000), (&channels[1], 3_000)]))
-        .unwrap();
+    world.claim(&Batch::of(&[(&channels[0], 3_000), (&channels[1], 3_000)])).unwrap();
     world.request_close(&channels[2]).unwrap();
     let operator = key("operator");
-    let rows = [
-        (&channels[0], 3_000),
-        (&channels[1], 5_000),
-        (&channels[2], 0),
-        (&channels[3], 20_000),
-    ];
+    let rows = [(&channels[0], 3_000), (&channels[1], 5_000), (&channels[2], 0), (&channels[3], 20_000)];
 
     world.send(&[refund(&world, &operator, &rows)], &[&operator]).unwrap();
 
     let page = world.page_view();
     let statuses: Vec<_> = page.slots[..4].iter().map(|slot| slot.status().unwrap()).collect();
     assert_eq!(statuses, [Status::Free, Status::Open, Status::Free, Status::Open]);
-    assert_eq!(
-        state(&world, &channels),
-        [(7_000, 0), (5_000, 5_000), (10_000, 0), (0, 10_000)]
-    );
+    assert_eq!(state(&world, &channels), [(7_000, 0), (5_000, 5_000), (10_000, 0), (0, 10_000)]);
     assert_eq!((page.header.used, page.header.outstanding.get()), (2, 12_000));
     assert_eq!(world.balance(&world.vault()), 18_000);
 }
@@ -86,11 +65,7 @@ fn given_a_refund_when_sent_again_also_after_reopening_then_it_does_nothing() {
 fn given_a_stranger_when_it_refunds_then_it_is_refused() {
     let (mut world, channels) = World::with_channels(1, DEPOSIT);
     for stranger in [key("stranger"), channels[0].payer.insecure_clone()] {
-        world.refuses(
-            refund(&world, &stranger, &[(&channels[0], 0)]),
-            &[&stranger],
-            Rejection::WrongAuthority,
-        );
+        world.refuses(refund(&world, &stranger, &[(&channels[0], 0)]), &[&stranger], Rejection::WrongAuthority);
     }
 }
 
@@ -98,16 +73,10 @@ fn given_a_stranger_when_it_refunds_then_it_is_refused() {
 fn given_a_later_generation_or_no_slot_when_refunded_then_it_is_refused() {
     let (mut world, channels) = World::with_channels(1, DEPOSIT);
     let (operator, payer) = (key("operator"), channels[0].payer.pubkey());
-    for (slot, generation, rejection) in [
-        (0, 2, Rejection::WrongGeneration),
-        (5, 1, Rejection::WrongGeneration),
-        (8, 1, Rejection::NoSuchSlot),
-    ] {
-        let row = RefundRow {
-            slot,
-            generation,
-            keep: 0,
-        };
+    for (slot, generation, rejection) in
+        [(0, 2, Rejection::WrongGeneration), (5, 1, Rejection::WrongGeneration), (8, 1, Rejection::NoSuchSlot)]
+    {
+        let row = RefundRow { slot, generation, keep: 0 };
         let instruction = TALLYBOOK.refund(&world.book_view(), &world.page, &operator.pubkey(), &[(row, payer)]);
         world.refuses(instruction, &[&operator], rejection);
     }
@@ -148,11 +117,7 @@ fn given_other_accounts_or_another_count_when_refunded_then_each_is_refused() {
     let mut fewer = good.clone();
     fewer.accounts.pop();
     world.refuses(fewer, &[&operator], Rejection::AccountCountMismatch);
-    world.refuses(
-        refund(&world, &operator, &[]),
-        &[&operator],
-        Rejection::AccountCountMismatch,
-    );
+    world.refuses(refund(&world, &operator, &[]), &[&operator], Rejection::AccountCountMismatch);
 }
 
 #[test]

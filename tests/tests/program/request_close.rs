@@ -42,10 +42,7 @@ fn given_another_book_or_no_signature_when_asked_to_leave_then_it_is_refused() {
     let (mut world, channels) = World::with_channels(1, 5_000);
     let hasty = tallybook_chain::instruction::NewBook {
         book_id: 1,
-        terms: tallybook_rules::Terms {
-            grace_seconds: 900,
-            ..world.new_book().terms
-        },
+        terms: tallybook_rules::Terms { grace_seconds: 900, ..world.new_book().terms },
         ..world.new_book()
     };
     world.send_new_book(&hasty).unwrap();
@@ -59,11 +56,7 @@ fn given_another_book_or_no_signature_when_asked_to_leave_then_it_is_refused() {
         match stranger {
             None => {
                 instruction.accounts[0].is_signer = false;
-                assert_eq!(
-                    custom_error(world.send(&[instruction], &[])),
-                    3010,
-                    "Anchor: AccountNotSigner"
-                );
+                assert_eq!(custom_error(world.send(&[instruction], &[])), 3010, "Anchor: AccountNotSigner");
             }
             Some(payee) => {
                 instruction.accounts[0].pubkey = payee.pubkey();

@@ -44,10 +44,7 @@ fn given_the_golden_vectors_when_claimed_on_chain_then_each_batch_is_taken_and_a
     let batches = vectors["batches"].as_array().unwrap();
     assert_eq!(batches.len(), 4);
     for vector in batches {
-        let mut world = World::with(Setup {
-            capacity: 96,
-            ..Setup::default()
-        });
+        let mut world = World::with(Setup { capacity: 96, ..Setup::default() });
         write_page(&mut world, vector);
         let rows = vector["claims"].as_array().unwrap().iter().map(|claim| Row {
             slot: claim["slot"].as_u64().unwrap().try_into().unwrap(),
@@ -58,20 +55,9 @@ fn given_the_golden_vectors_when_claimed_on_chain_then_each_batch_is_taken_and_a
         let scalar = bytes(&vector["s_agg"]);
         let mut other = scalar;
         other[0] ^= 1;
-        assert_rejected(
-            world.claim(&Batch {
-                scalar: other,
-                rows: rows.clone(),
-            }),
-            Rejection::SignatureMismatch,
-        );
+        assert_rejected(world.claim(&Batch { scalar: other, rows: rows.clone() }), Rejection::SignatureMismatch);
 
-        world
-            .claim(&Batch {
-                scalar,
-                rows: rows.clone(),
-            })
-            .expect("the golden batch is taken");
+        world.claim(&Batch { scalar, rows: rows.clone() }).expect("the golden batch is taken");
 
         let expected: u64 = rows.iter().map(|row| row.cumulative.get()).sum();
         assert_eq!(world.page_view().header.claimed_total.get(), expected);

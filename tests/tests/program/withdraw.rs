@@ -11,9 +11,7 @@ const DEPOSIT: u64 = 10_000;
 /// Three channels that asked to leave, of which the first had 4,000 claimed and the last all.
 fn closing() -> (World, Vec<Channel>) {
     let (mut world, channels) = World::with_channels(3, DEPOSIT);
-    world
-        .claim(&Batch::of(&[(&channels[0], 4_000), (&channels[2], DEPOSIT)]))
-        .unwrap();
+    world.claim(&Batch::of(&[(&channels[0], 4_000), (&channels[2], DEPOSIT)])).unwrap();
     for channel in &channels {
         world.request_close(channel).unwrap();
     }
@@ -21,10 +19,7 @@ fn closing() -> (World, Vec<Channel>) {
 }
 
 fn withdraw(world: &World, channels: &[&Channel]) -> Instruction {
-    let channels: Vec<_> = channels
-        .iter()
-        .map(|channel| (channel.slot, channel.payer.pubkey()))
-        .collect();
+    let channels: Vec<_> = channels.iter().map(|channel| (channel.slot, channel.payer.pubkey())).collect();
     TALLYBOOK.withdraw(&world.book_view(), &world.page, &channels)
 }
 
@@ -37,23 +32,13 @@ fn given_the_grace_period_is_over_when_withdrawn_by_anybody_then_payers_have_the
 
     world.send(&[instruction], &[]).unwrap();
 
-    let rests: Vec<_> = channels
-        .iter()
-        .map(|channel| world.held_by(&channel.payer.pubkey()))
-        .collect();
+    let rests: Vec<_> = channels.iter().map(|channel| world.held_by(&channel.payer.pubkey())).collect();
     assert_eq!(rests, [6_000, 10_000, 0]);
     let page = world.page_view();
-    let freed = Slot {
-        generation: 1,
-        ..Slot::default()
-    };
+    let freed = Slot { generation: 1, ..Slot::default() };
     assert!(page.slots[..3].iter().all(|slot| *slot == freed));
     assert_eq!((page.header.used, page.header.outstanding.get()), (0, 0));
-    assert_eq!(
-        world.balance(&world.vault()),
-        14_000,
-        "what was claimed is not paid out yet"
-    );
+    assert_eq!(world.balance(&world.vault()), 14_000, "what was claimed is not paid out yet");
 }
 
 #[test]
@@ -73,11 +58,7 @@ fn given_an_open_free_or_missing_slot_when_withdrawn_then_the_whole_instruction_
     let open = world.open(3, DEPOSIT);
     world.pass(GRACE_SECONDS);
     world.refuses(withdraw(&world, &[&channels[0], &open]), &[], Rejection::SlotNotClosing);
-    world.refuses(
-        withdraw(&world, &[&channels[0], &channels[0]]),
-        &[],
-        Rejection::SlotNotClosing,
-    );
+    world.refuses(withdraw(&world, &[&channels[0], &channels[0]]), &[], Rejection::SlotNotClosing);
     let payer = channels[0].payer.pubkey();
     for (slot, rejection) in [(5, Rejection::SlotNotClosing), (8, Rejection::NoSuchSlot)] {
         let instruction = TALLYBOOK.withdraw(&world.book_view(), &world.page, &[(slot, payer)]);
@@ -108,23 +89,15 @@ fn given_a_payer_whose_account_is_frozen_or_missing_when_withdrawn_then_its_slot
     let kept = world.svm.get_account(&account).unwrap();
     world.freeze(&account);
 
-    world
-        .send(&[withdraw(&world, &[&channels[0], &channels[1]])], &[])
-        .unwrap();
+    world.send(&[withdraw(&world, &[&channels[0], &channels[1]])], &[]).unwrap();
     assert_eq!(world.page_view().slots[0].status(), Ok(Status::Closing));
     assert_eq!(world.page_view().slots[1].status(), Ok(Status::Free));
 
     let mut gone = kept.clone();
     (gone.lamports, gone.data, gone.owner) = (0, Vec::new(), Address::default());
     world.svm.set_account(account, gone).unwrap();
-    world
-        .send(&[withdraw(&world, &[&channels[0], &channels[2]])], &[])
-        .unwrap();
-    assert_eq!(
-        world.page_view().slots[0].unsettled().unwrap().get(),
-        6_000,
-        "untouched"
-    );
+    world.send(&[withdraw(&world, &[&channels[0], &channels[2]])], &[]).unwrap();
+    assert_eq!(world.page_view().slots[0].unsettled().unwrap().get(), 6_000, "untouched");
     assert_eq!(world.page_view().slots[2].status(), Ok(Status::Free));
 
     world.svm.set_account(account, kept).unwrap();
@@ -146,19 +119,11 @@ fn given_another_account_when_withdrawn_then_only_with_the_payers_own_signature(
     world.refuses(by_other, &[other], Rejection::WrongRecipientAccount);
     let mut optional = TALLYBOOK.withdraw_to(&world.book_view(), &world.page, 0, &payer.pubkey(), &own);
     optional.accounts[0].is_signer = false;
-    assert_eq!(
-        custom_error(world.send(&[optional], &[])),
-        3010,
-        "Anchor: AccountNotSigner"
-    );
+    assert_eq!(custom_error(world.send(&[optional], &[])), 3010, "Anchor: AccountNotSigner");
 
     let to_vault = TALLYBOOK.withdraw_to(&world.book_view(), &world.page, 0, &payer.pubkey(), &world.vault());
     world.send(&[to_vault], &[payer]).unwrap();
-    assert_eq!(
-        world.page_view().slots[0].status(),
-        Ok(Status::Closing),
-        "the vault is no way out: skipped"
-    );
+    assert_eq!(world.page_view().slots[0].status(), Ok(Status::Closing), "the vault is no way out: skipped");
 
     let to_friend = TALLYBOOK.withdraw_to(&world.book_view(), &world.page, 0, &payer.pubkey(), &friends);
     world.send(&[to_friend], &[payer]).unwrap();
@@ -183,10 +148,7 @@ fn given_other_accounts_when_withdrawn_then_each_is_refused() {
         instruction.accounts[at].pubkey = address;
         assert_eq!(custom_error(world.send(&[instruction], &[])), number, "account {at}");
     }
-    let second = tallybook_chain::instruction::NewBook {
-        book_id: 1,
-        ..world.new_book()
-    };
+    let second = tallybook_chain::instruction::NewBook { book_id: 1, ..world.new_book() };
     world.send_new_book(&second).unwrap();
     let mut instruction = good;
     instruction.accounts[1].pubkey =

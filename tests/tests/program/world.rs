@@ -15,7 +15,7 @@ use solana_clock::Clock;
 use solana_instruction::error::InstructionError;
 use solana_instruction::{AccountMeta, Instruction};
 use solana_keypair::Keypair;
-use solana_message::{AddressLookupTableAccount, Message, VersionedMessage, v0};
+use solana_message::{AddressLookupTableAccount, Message, VersionedMessage, v0, v1};
 use solana_signer::Signer;
 use solana_transaction::TransactionError;
 use solana_transaction::versioned::VersionedTransaction;
@@ -38,18 +38,18 @@ pub(crate) const MIN_DEPOSIT: u64 = 1_000;
 /// When every test begins, in Unix seconds.
 pub(crate) const BEGIN: i64 = 1_800_000_000;
 
+/// The feature gate of transactions of version 1: not on mainnet yet, and of no effect on others.
+const TRANSACTION_V1: Address = address!("txv1aq4pp281K9um3tnPgkfX8UqtFT6wcVW3hNezGLL");
 const LOADER: Address = address!("BPFLoaderUpgradeab1e11111111111111111111111");
 const LOOKUP_TABLES: Address = address!("AddressLookupTab1e1111111111111111111111111");
 const SYSTEM: Address = address!("11111111111111111111111111111111");
 const RENT: Address = address!("SysvarRent111111111111111111111111111111111");
 const CLOCK: Address = address!("SysvarC1ock11111111111111111111111111111111");
 
-/// The released program.
+/// The released program; another build of it if `TALLYBOOK_PROGRAM` names one.
 pub(crate) fn artifact() -> Vec<u8> {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../programs/tallybook/artifact/tallybook.so"
-    );
+    let released = concat!(env!("CARGO_MANIFEST_DIR"), "/../programs/tallybook/artifact/tallybook.so");
+    let path = std::env::var_os("TALLYBOOK_PROGRAM").unwrap_or_else(|| released.into());
     std::fs::read(path).expect("the released program is committed")
 }
 
@@ -120,12 +120,10 @@ pub(crate) struct World {
 impl World {
     /// A chain with the program and a mint: no book yet.
     pub(crate) fn bare(setup: &Setup) -> Self {
-        let features = LiteSVM::mainnet_feature_set();
-        let mut svm = LiteSVM::new()
-            .with_feature_set(features)
-            .with_builtins()
-            .with_precompiles()
-            .with_feature_accounts();
+        let mut features = LiteSVM::mainnet_feature_set();
+        features.activate(&TRANSACTION_V1, 0);
+        let mut svm =
+            LiteSVM::new().with_feature_set(features).with_builtins().with_precompiles().with_feature_accounts();
         let (payee, sponsor, mint) = (key("payee"), key("sponsor"), key("mint").pubkey());
         svm.airdrop(&sponsor.pubkey(), 1_000_000_000_000).unwrap();
         deploy(&mut svm, &sponsor, &artifact());
@@ -153,10 +151,7 @@ impl World {
     pub(crate) fn with(setup: Setup) -> Self {
         let mut world = Self::bare(&setup);
         let new = NewBook {
-            terms: Terms {
-                open_policy: setup.open_policy,
-                ..world.new_book().terms
-            },
+            terms: Terms { open_policy: setup.open_policy, ..world.new_book().terms },
             splits: setup.splits,
             ..world.new_book()
         };
@@ -174,10 +169,7 @@ impl World {
     /// A world with `count` open channels of `deposit` each, in slots 0 and up.
     pub(crate) fn with_channels(count: u8, deposit: u64) -> (Self, Vec<Channel>) {
         let capacity = count.max(8);
-        let mut world = Self::with(Setup {
-            capacity,
-            ..Setup::default()
-        });
+        let mut world = Self::with(Setup { capacity, ..Setup::default() });
         let channels = (0..count).map(|slot| world.open(slot, deposit)).collect();
         (world, channels)
     }
@@ -219,10 +211,7 @@ impl World {
     // --- what stands on the chain
 
     pub(crate) fn data(&self, address: &Address) -> Vec<u8> {
-        self.svm
-            .get_account(address)
-            .map(|account| account.data)
-            .unwrap_or_default()
+        self.svm.get_account(address).map(|account| account.data).unwrap_or_default()
     }
 
     pub(crate) fn book_view(&self) -> BookView {
@@ -292,9 +281,7 @@ impl World {
         data[..32].copy_from_slice(self.mint.as_ref());
         data[32..64].copy_from_slice(owner.as_ref());
         data[108] = 1;
-        self.svm
-            .set_account(address, account(data, self.token_program))
-            .unwrap();
+        self.svm.set_account(address, account(data, self.token_program)).unwrap();
         self.held.push(address);
         address
     }
@@ -308,10 +295,7 @@ impl World {
     }
 
     fn send_freezing(&mut self, number: u8, account: &Address) {
-        let accounts = vec![
-            AccountMeta::new(*account, false),
-            AccountMeta::new_readonly(self.mint, false),
-        ];
+        let accounts = vec![AccountMeta::new(*account, false), AccountMeta::new_readonly(self.mint, false)];
         let instruction = self.token_instruction(vec![number], accounts);
         self.send(&[instruction], &[]).unwrap();
     }
@@ -319,11 +303,7 @@ impl World {
     /// An instruction of the token program, by the sponsor's authority.
     pub(crate) fn token_instruction(&self, data: Vec<u8>, mut accounts: Vec<AccountMeta>) -> Instruction {
         accounts.push(AccountMeta::new_readonly(self.sponsor.pubkey(), true));
-        Instruction {
-            program_id: self.token_program,
-            accounts,
-            data,
-        }
+        Instruction { program_id: self.token_program, accounts, data }
     }
 
     // --- channels
@@ -407,6 +387,22 @@ impl World {
         (bytes, self.send_transaction(transaction))
     }
 
+    /// Sends a transaction of version 1 without other signers; says how many bytes it has.
+    pub(crate) fn send_v1(&mut self, instructions: &[Instruction]) -> (usize, Sent) {
+        let sponsor = self.sponsor.insecure_clone();
+        self.svm.expire_blockhash();
+        let config = v1::TransactionConfig::empty()
+            .with_compute_unit_limit(1_400_000)
+            .with_loaded_accounts_data_size_limit(4 << 20)
+            .with_priority_fee(1);
+        let blockhash = self.svm.latest_blockhash();
+        let payer = sponsor.pubkey();
+        let message = v1::Message::try_compile_with_config(&payer, instructions, blockhash, config).unwrap();
+        let bytes = message.size() + 64;
+        let transaction = VersionedTransaction::try_new(VersionedMessage::V1(message), &[&sponsor]).unwrap();
+        (bytes, self.send_transaction(transaction))
+    }
+
     fn send_transaction(&mut self, transaction: VersionedTransaction) -> Sent {
         let before = self.snapshot();
         let sent = self.svm.send_transaction(transaction);
@@ -423,14 +419,9 @@ impl World {
         data[0] = 1;
         data[4..12].copy_from_slice(&u64::MAX.to_le_bytes());
         data[21] = 1;
-        addresses
-            .iter()
-            .for_each(|address| data.extend_from_slice(address.as_ref()));
+        addresses.iter().for_each(|address| data.extend_from_slice(address.as_ref()));
         self.svm.set_account(address, account(data, LOOKUP_TABLES)).unwrap();
-        AddressLookupTableAccount {
-            key: address,
-            addresses,
-        }
+        AddressLookupTableAccount { key: address, addresses }
     }
 
     /// Sends what must be refused, for this reason, with nothing changed.
@@ -442,20 +433,13 @@ impl World {
 
     fn snapshot(&self) -> Vec<Vec<u8>> {
         let accounts = [self.book, self.page, self.vault()];
-        accounts
-            .iter()
-            .chain(&self.held)
-            .map(|address| self.data(address))
-            .collect()
+        accounts.iter().chain(&self.held).map(|address| self.data(address)).collect()
     }
 
     fn assert_sound(&self) {
         if !self.data(&self.page).is_empty() {
             let mut view = self.page_view();
-            let page = Page {
-                header: &mut view.header,
-                slots: &mut view.slots,
-            };
+            let page = Page { header: &mut view.header, slots: &mut view.slots };
             page.check().expect("the page's invariants hold");
             let vault = Amount::new(self.balance(&self.vault()));
             page.header.check_vault(vault).expect("the vault covers what is owed");
@@ -475,11 +459,7 @@ pub(crate) struct Batch {
 impl Batch {
     /// The newest vouchers of these channels, signed for these cumulative amounts and aggregated.
     pub(crate) fn of(vouchers: &[(&Channel, u64)]) -> Self {
-        Self::from_signed(
-            vouchers
-                .iter()
-                .map(|(channel, cumulative)| voucher(channel, *cumulative)),
-        )
+        Self::from_signed(vouchers.iter().map(|(channel, cumulative)| voucher(channel, *cumulative)))
     }
 
     /// Aggregates vouchers, each with its slot.
@@ -490,10 +470,7 @@ impl Batch {
             cumulative: verified.voucher().cumulative,
             nonce: *halves(&verified.voucher().signature).0,
         });
-        Self {
-            rows: rows.collect(),
-            scalar: aggregate(&vouchers).unwrap(),
-        }
+        Self { rows: rows.collect(), scalar: aggregate(&vouchers).unwrap() }
     }
 
     pub(crate) fn instruction(&self, page: &Address) -> Instruction {
@@ -504,10 +481,7 @@ impl Batch {
 /// A channel's voucher, with its slot.
 pub(crate) fn voucher(channel: &Channel, cumulative: u64) -> (u8, VerifiedVoucher) {
     let signed = SignedVoucher::sign(&channel.signer, channel.id, Amount::new(cumulative));
-    (
-        channel.slot,
-        signed.verify(&channel.signer.verifying_key().to_bytes()).unwrap(),
-    )
+    (channel.slot, signed.verify(&channel.signer.verifying_key().to_bytes()).unwrap())
 }
 
 /// The transaction was refused by the program, for this reason.
@@ -528,13 +502,7 @@ pub(crate) fn custom_error(sent: Sent) -> u32 {
 }
 
 fn account(data: Vec<u8>, owner: Address) -> Account {
-    Account {
-        lamports: 1_000_000_000,
-        data,
-        owner,
-        executable: false,
-        rent_epoch: u64::MAX,
-    }
+    Account { lamports: 1_000_000_000, data, owner, executable: false, rent_epoch: u64::MAX }
 }
 
 /// An initialised mint of 6 decimals that `authority` mints and freezes.
@@ -578,8 +546,7 @@ fn deploy(svm: &mut LiteSVM, authority: &Keypair, elf: &[u8]) {
     };
     let message = Message::new_with_blockhash(&[deploy], Some(&payer), &svm.latest_blockhash());
     let transaction = VersionedTransaction::try_new(VersionedMessage::Legacy(message), &[authority]).unwrap();
-    svm.send_transaction(transaction)
-        .expect("the loader takes the released program");
+    svm.send_transaction(transaction).expect("the loader takes the released program");
     let slot = svm.get_sysvar::<Clock>().slot;
     svm.warp_to_slot(slot + 1);
 }

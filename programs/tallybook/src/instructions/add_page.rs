@@ -71,13 +71,7 @@ pub(crate) fn add_page(ctx: Context<'_, AddPage<'_>>, index: u32, capacity: u8) 
     };
 
     let seeds: [&[u8]; 4] = [PAGE_SEED, &header.book, &index.to_le_bytes(), &[header.bump]];
-    create_account(
-        &accounts.page,
-        &accounts.rent_payer,
-        &accounts.system_program,
-        page_bytes,
-        &seeds,
-    )?;
+    create_account(&accounts.page, &accounts.rent_payer, &accounts.system_program, page_bytes, &seeds)?;
     write_account::<Page>(&accounts.page, bytemuck::bytes_of(&header))?;
     NewVault {
         vault: &accounts.vault,
@@ -89,11 +83,6 @@ pub(crate) fn add_page(ctx: Context<'_, AddPage<'_>>, index: u32, capacity: u8) 
         system_program: &accounts.system_program,
     }
     .create()?;
-    emit!(PageAdded {
-        book: accounts.book.key(),
-        page: accounts.page.key(),
-        index,
-        capacity,
-    });
+    emit!(PageAdded { book: accounts.book.key(), page: accounts.page.key(), index, capacity });
     Ok(())
 }

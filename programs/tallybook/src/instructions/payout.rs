@@ -43,10 +43,8 @@ pub(crate) fn payout<'info>(ctx: Context<'info, Payout<'info>>, legs: u8) -> Out
     let book = accounts.book.load()?;
     let book = book.rules()?;
     let named = named_legs(book, legs)?;
-    let (destinations, recipients) = ctx
-        .remaining_accounts
-        .split_at_checked(named.len())
-        .ok_or(Rejection::AccountCountMismatch)?;
+    let (destinations, recipients) =
+        ctx.remaining_accounts.split_at_checked(named.len()).ok_or(Rejection::AccountCountMismatch)?;
     let vault = Vault {
         page: &accounts.page,
         account: &accounts.vault,
@@ -70,11 +68,7 @@ pub(crate) fn payout<'info>(ctx: Context<'info, Payout<'info>>, legs: u8) -> Out
         Ok(())
     })?;
     vault.pay(&payments)?;
-    emit!(PaidOut {
-        page: accounts.page.key(),
-        legs: paid_legs,
-        amount: paid.get(),
-    });
+    emit!(PaidOut { page: accounts.page.key(), legs: paid_legs, amount: paid.get() });
     Ok(())
 }
 
@@ -82,10 +76,7 @@ pub(crate) fn payout<'info>(ctx: Context<'info, Payout<'info>>, legs: u8) -> Out
 /// does not have.
 fn named_legs(book: &rules::Book, mask: u8) -> Outcome<Vec<(u8, Leg)>> {
     let in_use = (0u8..).zip(book.legs());
-    let named: Vec<_> = in_use
-        .filter(|(at, _)| mask & 1 << at != 0)
-        .map(|(at, leg)| (at, *leg))
-        .collect();
+    let named: Vec<_> = in_use.filter(|(at, _)| mask & 1 << at != 0).map(|(at, leg)| (at, *leg)).collect();
     if named.is_empty() || mask.count_ones() != u32::try_from(named.len()).map_err(|_| Rejection::Overflow)? {
         return Err(Rejection::AccountCountMismatch.into());
     }

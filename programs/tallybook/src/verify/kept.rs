@@ -9,10 +9,7 @@ use core::ptr;
 pub(super) struct Kept<T, const N: usize>(pub(super) [T; N]);
 
 #[expect(unsafe_code, reason = "volatile access is what keeps a value in memory")]
-#[expect(
-    clippy::indexing_slicing,
-    reason = "a constant at every use, which the compiler sees"
-)]
+#[expect(clippy::indexing_slicing, reason = "a constant at every use, which the compiler sees")]
 impl<T: Copy, const N: usize> Kept<T, N> {
     /// The value numbered `at`.
     #[inline(always)]

@@ -20,11 +20,7 @@ struct Batch {
 
 impl Batch {
     fn of(count: u8, random: &mut StdRng) -> Self {
-        let mut batch = Self {
-            slots: Vec::new(),
-            vouchers: Vec::new(),
-            rows: Vec::new(),
-        };
+        let mut batch = Self { slots: Vec::new(), vouchers: Vec::new(), rows: Vec::new() };
         for at in 0..count {
             let key = SigningKey::from_bytes(&random.random());
             let slot = Slot {
@@ -37,15 +33,7 @@ impl Batch {
             let cumulative = Amount::new(random.next_u64() >> 16);
             let voucher = SignedVoucher::sign(&key, channel, cumulative);
             let nonce = *halves(&voucher.signature).0;
-            batch.rows.push(
-                Row {
-                    slot: at,
-                    cumulative,
-                    nonce,
-                }
-                .to_bytes()
-                .unwrap(),
-            );
+            batch.rows.push(Row { slot: at, cumulative, nonce }.to_bytes().unwrap());
             batch.vouchers.push(voucher.verify(&slot.signer).unwrap());
             batch.slots.push(slot);
         }
@@ -84,11 +72,7 @@ fn any_flipped_bit_of_scalar_or_row_is_refused() {
         assert!(honest.check(&forged).is_err(), "bit {bit} of the scalar");
     }
     for bit in 0..ROW_BYTES * 8 {
-        let mut batch = Batch {
-            slots: honest.slots.clone(),
-            vouchers: Vec::new(),
-            rows: honest.rows.clone(),
-        };
+        let mut batch = Batch { slots: honest.slots.clone(), vouchers: Vec::new(), rows: honest.rows.clone() };
         batch.rows[3][bit / 8] ^= 1 << (bit % 8);
         assert!(batch.check(&scalar).is_err(), "bit {bit} of row 3");
     }
@@ -105,24 +89,12 @@ fn a_row_of_another_slot_generation_payer_signer_or_page_is_refused() {
         change(&mut slots[1]);
         assert!(check_batch(&DOMAIN, &slots, &scalar, &batch.rows).is_err());
     }
-    assert_eq!(
-        check_batch(&[8; 32], &batch.slots, &scalar, &batch.rows),
-        Err(Rejection::SignatureMismatch)
-    );
+    assert_eq!(check_batch(&[8; 32], &batch.slots, &scalar, &batch.rows), Err(Rejection::SignatureMismatch));
     let mut swapped = batch.rows.clone();
     swapped.swap(0, 2);
-    assert_eq!(
-        check_batch(&DOMAIN, &batch.slots, &scalar, &swapped),
-        Err(Rejection::SignatureMismatch)
-    );
-    assert_eq!(
-        check_batch(&DOMAIN, &batch.slots, &scalar, &batch.rows[..2]),
-        Err(Rejection::SignatureMismatch)
-    );
-    assert_eq!(
-        check_batch(&DOMAIN, &batch.slots[..2], &scalar, &batch.rows),
-        Err(Rejection::NoSuchSlot)
-    );
+    assert_eq!(check_batch(&DOMAIN, &batch.slots, &scalar, &swapped), Err(Rejection::SignatureMismatch));
+    assert_eq!(check_batch(&DOMAIN, &batch.slots, &scalar, &batch.rows[..2]), Err(Rejection::SignatureMismatch));
+    assert_eq!(check_batch(&DOMAIN, &batch.slots[..2], &scalar, &batch.rows), Err(Rejection::NoSuchSlot));
 }
 
 #[test]
