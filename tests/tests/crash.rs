@@ -81,7 +81,6 @@ async fn twenty_kills_lose_no_voucher_that_was_answered_for() -> Result<()> {
 
 /// The facilitator's process.
 struct Process {
-    binary: PathBuf,
     config: PathBuf,
     address: SocketAddr,
     child: Child,
@@ -94,9 +93,8 @@ impl Process {
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let config = ground.folder().join("facilitator.toml");
         std::fs::write(&config, ground.facilitator_config(address))?;
-        let binary = binary()?;
-        let child = spawn(&binary, &config)?;
-        let mut process = Self { binary, config, address, child, http: Client::new() };
+        let child = spawn(&config)?;
+        let mut process = Self { config, address, child, http: Client::new() };
         process.healthy().await?;
         Ok(process)
     }
@@ -109,7 +107,7 @@ impl Process {
     async fn kill_and_restart(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
-        self.child = spawn(&self.binary, &self.config)?;
+        self.child = spawn(&self.config)?;
         self.healthy().await
     }
 
@@ -152,26 +150,10 @@ impl Drop for Process {
     }
 }
 
-fn spawn(binary: &Path, config: &Path) -> Result<Child> {
-    let mut command = Command::new(binary);
+fn spawn(config: &Path) -> Result<Child> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_facilitator-to-kill"));
     command.arg("--config").arg(config).stdin(Stdio::null()).stdout(Stdio::null());
-    command.spawn().with_context(|| format!("cannot start {}", binary.display()))
-}
-
-/// The facilitator's binary, next to this test's and of the same build. Cargo builds it only for its own package's
-/// tests, so it is asked to; when it is there and fresh, that takes a moment.
-fn binary() -> Result<PathBuf> {
-    let this = std::env::current_exe()?;
-    let folder = this.parent().and_then(Path::parent).context("no target folder")?;
-    let target = folder.parent().context("no target folder")?;
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--workspace", "--bin", "tallybook-facilitator", "--target-dir"]);
-    cargo.arg(target).current_dir(env!("CARGO_MANIFEST_DIR"));
-    if folder.file_name().is_some_and(|profile| profile == "release") {
-        cargo.arg("--release");
-    }
-    ensure!(cargo.status()?.success(), "the facilitator does not build");
-    Ok(folder.join("tallybook-facilitator"))
+    command.spawn().context("cannot start the facilitator")
 }
 
 /// Agents that make call after call until they are told to stop.
