@@ -18,7 +18,7 @@ use url::Url;
 #[non_exhaustive]
 pub enum PaywallError {
     /// The facilitator's address is none.
-    #[error("the facilitator's address {0:?} is no URL: write it like http://127.0.0.1:8402")]
+    #[error("the facilitator's address {0:?} is no URL: write it like http://127.0.0.1:4020")]
     Facilitator(String),
     /// The book's address is none.
     #[error("{0:?} is no book address: `tallybook book show` prints it in base58")]

@@ -9,7 +9,7 @@
 //! }
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! let paywall = Paywall::builder("http://127.0.0.1:8402", "4uQeVj5tqViQh7yWWGStvkEG1Zmhx6uasJtWCJziofM")
+//! let paywall = Paywall::builder("http://127.0.0.1:4020", "4uQeVj5tqViQh7yWWGStvkEG1Zmhx6uasJtWCJziofM")
 //!     .keep_vouchers_in("vouchers.jsonl")
 //!     .build()?;
 //! let app = Router::new().route("/summary", post(summary).route_layer(paywall.charge("$0.0005")?));
