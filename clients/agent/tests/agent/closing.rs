@@ -32,6 +32,18 @@ async fn a_close_finds_out_what_was_charged_unseen() {
 }
 
 #[tokio::test]
+async fn a_close_after_a_lost_answer_pays_for_what_was_lost() {
+    let scene = Scene::with(crate::policy().attempts(4)).await;
+    scene.served().await;
+    // Given a call that was charged, and whose answers are all lost
+    scene.seller.faults([Fault::Gateway; 4]);
+    assert!(matches!(scene.get("/x").await, Err(AgentError::AnswerLost { .. })));
+    assert_eq!(scene.agent.spent(), Amount::new(500));
+    let closed = scene.agent.close_all().await.pop().unwrap().1.unwrap();
+    assert_eq!(closed.charged, Amount::new(1_000));
+}
+
+#[tokio::test]
 async fn a_close_whose_answer_is_lost_is_seen_on_chain() {
     let scene = Scene::usual().await;
     scene.served().await;

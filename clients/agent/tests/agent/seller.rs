@@ -298,6 +298,9 @@ impl Seller {
             return closed;
         }
         if let ChannelPayload::Deposit { channel, deposit, .. } = &payment.payload {
+            if voucher.max_claimable_amount.get() != self.books().price {
+                return self.required(Some(Rejection::WrongCumulative), None);
+            }
             match self.open(channel, deposit) {
                 Ok(id) => assert_eq!(id, voucher.channel_id),
                 Err(reason) => return self.required(Some(reason), None),
