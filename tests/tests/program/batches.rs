@@ -1,6 +1,7 @@
 //! What a batch costs: bytes, compute units, heap, and where the money goes.
 
-use crate::world::{Batch, Channel, GRACE_SECONDS, TALLYBOOK, World, key};
+use crate::vouchers::Batch;
+use crate::world::{Channel, GRACE_SECONDS, TALLYBOOK, World, key};
 use solana_address::Address;
 use solana_signer::Signer;
 use tallybook_chain::instruction::RefundRow;

@@ -1,6 +1,7 @@
 //! Claiming: what a good batch settles.
 
-use crate::world::{BEGIN, Batch, Channel, GRACE_SECONDS, TALLYBOOK, World, assert_rejected, custom_error, voucher};
+use crate::vouchers::{Batch, voucher};
+use crate::world::{BEGIN, Channel, GRACE_SECONDS, TALLYBOOK, World, assert_rejected, custom_error};
 use solana_signer::Signer;
 use tallybook_rules::{Amount, Rejection};
 

@@ -1,6 +1,7 @@
 //! Claiming: what is refused, and the one malleability that the protocol allows.
 
-use crate::world::{Batch, Channel, World, assert_rejected, key};
+use crate::vouchers::Batch;
+use crate::world::{Channel, World, assert_rejected, key};
 use curve25519_dalek::constants::EIGHT_TORSION;
 use curve25519_dalek::edwards::EdwardsPoint;
 use curve25519_dalek::scalar::{Scalar, clamp_integer};

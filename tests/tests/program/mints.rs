@@ -1,6 +1,7 @@
 //! Which mints a book takes: SPL Token, and Token-2022 with extensions that only describe.
 
-use crate::world::{Batch, Setup, World, assert_rejected};
+use crate::vouchers::Batch;
+use crate::world::{Setup, World, assert_rejected};
 use solana_signer::Signer;
 use tallybook_chain::address::TOKEN_2022_PROGRAM;
 use tallybook_rules::Rejection;

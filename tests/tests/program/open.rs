@@ -1,6 +1,7 @@
 //! Opening channels.
 
-use crate::world::{BEGIN, Batch, MIN_DEPOSIT, Setup, TALLYBOOK, World, custom_error, key};
+use crate::vouchers::Batch;
+use crate::world::{BEGIN, MIN_DEPOSIT, Setup, TALLYBOOK, World, custom_error, key};
 use curve25519_dalek::constants::EIGHT_TORSION;
 use solana_address::Address;
 use solana_keypair::Keypair;

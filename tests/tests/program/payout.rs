@@ -1,6 +1,7 @@
 //! Paying out what was claimed.
 
-use crate::world::{Batch, Setup, TALLYBOOK, World, assert_rejected, custom_error, key};
+use crate::vouchers::Batch;
+use crate::world::{Setup, TALLYBOOK, World, assert_rejected, custom_error, key};
 use solana_address::Address;
 use solana_instruction::AccountMeta;
 use solana_signer::Signer;

@@ -1,6 +1,7 @@
 //! Giving unclaimed money back at once.
 
-use crate::world::{Batch, Channel, TALLYBOOK, World, key};
+use crate::vouchers::Batch;
+use crate::world::{Channel, TALLYBOOK, World, key};
 use solana_instruction::Instruction;
 use solana_keypair::Keypair;
 use solana_signer::Signer;

@@ -1,6 +1,7 @@
 //! The golden vectors, claimed on chain: the program hashes and weighs exactly the bytes that the reference does.
 
-use crate::world::{Batch, Setup, World, assert_rejected};
+use crate::vouchers::Batch;
+use crate::world::{Setup, World, assert_rejected};
 use serde_json::Value;
 use tallybook_rules::half_aggregation::Row;
 use tallybook_rules::{Amount, PageHeader, Rejection, Slot};

@@ -1,6 +1,7 @@
 //! Leaving after the grace period.
 
-use crate::world::{Batch, Channel, GRACE_SECONDS, TALLYBOOK, World, custom_error, key};
+use crate::vouchers::Batch;
+use crate::world::{Channel, GRACE_SECONDS, TALLYBOOK, World, custom_error, key};
 use solana_address::Address;
 use solana_instruction::Instruction;
 use solana_signer::Signer;

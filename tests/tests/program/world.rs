@@ -4,12 +4,13 @@
 //! After every transaction that went through, the world checks what must always hold: the page's own invariants, a vault
 //! that covers what is owed, and that no token was made or lost. After every one that was refused, that nothing changed.
 
+use crate::machine::{account, machine, mint_data};
+use crate::vouchers::Batch;
 use curve25519_dalek::edwards::CompressedEdwardsY;
 use ed25519_dalek::SigningKey;
 use litesvm::LiteSVM;
 use litesvm::types::{FailedTransactionMetadata, TransactionMetadata};
 use sha2::{Digest, Sha256};
-use solana_account::Account;
 use solana_address::{Address, address};
 use solana_clock::Clock;
 use solana_instruction::error::InstructionError;
@@ -23,8 +24,7 @@ use tallybook_chain::address::{TOKEN_PROGRAM, associated_token_account, book as 
 use tallybook_chain::instruction::{Instructions, NewBook, NewChannel, Split};
 use tallybook_chain::transaction::{create_token_account, to_bytes};
 use tallybook_chain::{BookView, PROGRAM_ID, PageView, TokenAccountView};
-use tallybook_rules::half_aggregation::Row;
-use tallybook_rules::signing::{SignedVoucher, VerifiedVoucher, aggregate, channel_id, halves};
+use tallybook_rules::signing::channel_id;
 use tallybook_rules::{Amount, Page, Rejection, Terms};
 
 /// Builders for the deployed program.
@@ -38,20 +38,7 @@ pub(crate) const MIN_DEPOSIT: u64 = 1_000;
 /// When every test begins, in Unix seconds.
 pub(crate) const BEGIN: i64 = 1_800_000_000;
 
-/// The feature gate of transactions of version 1: not on mainnet yet, and of no effect on others.
-const TRANSACTION_V1: Address = address!("txv1aq4pp281K9um3tnPgkfX8UqtFT6wcVW3hNezGLL");
-const LOADER: Address = address!("BPFLoaderUpgradeab1e11111111111111111111111");
 const LOOKUP_TABLES: Address = address!("AddressLookupTab1e1111111111111111111111111");
-const SYSTEM: Address = address!("11111111111111111111111111111111");
-const RENT: Address = address!("SysvarRent111111111111111111111111111111111");
-const CLOCK: Address = address!("SysvarC1ock11111111111111111111111111111111");
-
-/// The released program; another build of it if `TALLYBOOK_PROGRAM` names one.
-pub(crate) fn artifact() -> Vec<u8> {
-    let released = concat!(env!("CARGO_MANIFEST_DIR"), "/../programs/tallybook/artifact/tallybook.so");
-    let path = std::env::var_os("TALLYBOOK_PROGRAM").unwrap_or_else(|| released.into());
-    std::fs::read(path).expect("the released program is committed")
-}
 
 /// A key that is the same in every run.
 pub(crate) fn key(name: &str) -> Keypair {
@@ -98,7 +85,7 @@ pub(crate) struct Channel {
 }
 
 /// What a transaction did.
-pub(crate) type Sent = Result<TransactionMetadata, FailedTransactionMetadata>;
+pub(crate) type Sent = Result<TransactionMetadata, Box<FailedTransactionMetadata>>;
 
 pub(crate) struct World {
     pub(crate) svm: LiteSVM,
@@ -120,13 +107,8 @@ pub(crate) struct World {
 impl World {
     /// A chain with the program and a mint: no book yet.
     pub(crate) fn bare(setup: &Setup) -> Self {
-        let mut features = LiteSVM::mainnet_feature_set();
-        features.activate(&TRANSACTION_V1, 0);
-        let mut svm =
-            LiteSVM::new().with_feature_set(features).with_builtins().with_precompiles().with_feature_accounts();
         let (payee, sponsor, mint) = (key("payee"), key("sponsor"), key("mint").pubkey());
-        svm.airdrop(&sponsor.pubkey(), 1_000_000_000_000).unwrap();
-        deploy(&mut svm, &sponsor, &artifact());
+        let mut svm = machine(&sponsor);
         let mut data = mint_data(&sponsor.pubkey());
         data.extend_from_slice(&setup.mint_extensions);
         svm.set_account(mint, account(data, setup.token_program)).unwrap();
@@ -405,7 +387,7 @@ impl World {
 
     fn send_transaction(&mut self, transaction: VersionedTransaction) -> Sent {
         let before = self.snapshot();
-        let sent = self.svm.send_transaction(transaction);
+        let sent = self.svm.send_transaction(transaction).map_err(Box::new);
         match &sent {
             Ok(_) => self.assert_sound(),
             Err(_) => assert!(self.snapshot() == before, "a refused transaction changed something"),
@@ -449,41 +431,6 @@ impl World {
     }
 }
 
-/// A claim to be: its scalar and rows, free to be forged.
-#[derive(Clone)]
-pub(crate) struct Batch {
-    pub(crate) scalar: [u8; 32],
-    pub(crate) rows: Vec<Row>,
-}
-
-impl Batch {
-    /// The newest vouchers of these channels, signed for these cumulative amounts and aggregated.
-    pub(crate) fn of(vouchers: &[(&Channel, u64)]) -> Self {
-        Self::from_signed(vouchers.iter().map(|(channel, cumulative)| voucher(channel, *cumulative)))
-    }
-
-    /// Aggregates vouchers, each with its slot.
-    pub(crate) fn from_signed(vouchers: impl IntoIterator<Item = (u8, VerifiedVoucher)>) -> Self {
-        let (slots, vouchers): (Vec<_>, Vec<_>) = vouchers.into_iter().unzip();
-        let rows = slots.iter().zip(&vouchers).map(|(slot, verified)| Row {
-            slot: *slot,
-            cumulative: verified.voucher().cumulative,
-            nonce: *halves(&verified.voucher().signature).0,
-        });
-        Self { rows: rows.collect(), scalar: aggregate(&vouchers).unwrap() }
-    }
-
-    pub(crate) fn instruction(&self, page: &Address) -> Instruction {
-        TALLYBOOK.claim(page, &self.scalar, &self.rows).unwrap()
-    }
-}
-
-/// A channel's voucher, with its slot.
-pub(crate) fn voucher(channel: &Channel, cumulative: u64) -> (u8, VerifiedVoucher) {
-    let signed = SignedVoucher::sign(&channel.signer, channel.id, Amount::new(cumulative));
-    (channel.slot, signed.verify(&channel.signer.verifying_key().to_bytes()).unwrap())
-}
-
 /// The transaction was refused by the program, for this reason.
 #[track_caller]
 pub(crate) fn assert_rejected(sent: Sent, rejection: Rejection) {
@@ -499,54 +446,4 @@ pub(crate) fn custom_error(sent: Sent) -> u32 {
         TransactionError::InstructionError(_, InstructionError::Custom(number)) => number,
         other => panic!("{other:?}: {:#?}", failed.meta.logs),
     }
-}
-
-fn account(data: Vec<u8>, owner: Address) -> Account {
-    Account { lamports: 1_000_000_000, data, owner, executable: false, rent_epoch: u64::MAX }
-}
-
-/// An initialised mint of 6 decimals that `authority` mints and freezes.
-fn mint_data(authority: &Address) -> Vec<u8> {
-    let mut data = vec![0; 82];
-    data[0] = 1;
-    data[4..36].copy_from_slice(authority.as_ref());
-    data[44] = 6;
-    data[45] = 1;
-    data[46] = 1;
-    data[50..82].copy_from_slice(authority.as_ref());
-    data
-}
-
-/// Deploys by the real loader, as a release is deployed.
-fn deploy(svm: &mut LiteSVM, authority: &Keypair, elf: &[u8]) {
-    let (payer, buffer) = (authority.pubkey(), key("buffer").pubkey());
-    let mut data = vec![1, 0, 0, 0, 1];
-    data.extend_from_slice(payer.as_ref());
-    data.extend_from_slice(elf);
-    let mut staged = account(data, LOADER);
-    staged.lamports = svm.minimum_balance_for_rent_exemption(2 * staged.data.len());
-    svm.set_account(buffer, staged).unwrap();
-    svm.set_account(PROGRAM_ID, account(vec![0; 36], LOADER)).unwrap();
-    let (program_data, _) = Address::find_program_address(&[PROGRAM_ID.as_ref()], &LOADER);
-    let mut data = vec![2, 0, 0, 0];
-    data.extend_from_slice(&u64::try_from(elf.len()).unwrap().to_le_bytes());
-    let deploy = Instruction {
-        program_id: LOADER,
-        accounts: vec![
-            AccountMeta::new(payer, true),
-            AccountMeta::new(program_data, false),
-            AccountMeta::new(PROGRAM_ID, false),
-            AccountMeta::new(buffer, false),
-            AccountMeta::new_readonly(RENT, false),
-            AccountMeta::new_readonly(CLOCK, false),
-            AccountMeta::new_readonly(SYSTEM, false),
-            AccountMeta::new_readonly(payer, true),
-        ],
-        data,
-    };
-    let message = Message::new_with_blockhash(&[deploy], Some(&payer), &svm.latest_blockhash());
-    let transaction = VersionedTransaction::try_new(VersionedMessage::Legacy(message), &[authority]).unwrap();
-    svm.send_transaction(transaction).expect("the loader takes the released program");
-    let slot = svm.get_sysvar::<Clock>().slot;
-    svm.warp_to_slot(slot + 1);
 }
