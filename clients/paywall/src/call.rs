@@ -4,7 +4,7 @@ use crate::answers::{Answer, Fingerprint, Stored};
 use crate::builder::Shared;
 use crate::facilitator::Failure;
 use crate::refund;
-use crate::respond::{Body, Sale, broken_off, with_receipt};
+use crate::respond::{Body, Refused, Sale, broken_off, with_receipt};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use http_body_util::BodyExt;
@@ -31,21 +31,6 @@ pub struct Payment {
     pub channel_id: Key,
     /// What the call costs, in base units.
     pub amount: Amount,
-}
-
-/// A payment that was refused: why, and where the channel stands.
-struct Refused(Reason, Box<AnswerExtra>);
-
-impl From<Failure> for Refused {
-    fn from(failure: Failure) -> Self {
-        Self(failure.reason(), Box::default())
-    }
-}
-
-impl From<Rejection> for Refused {
-    fn from(rejection: Rejection) -> Self {
-        Self(rejection.into(), Box::default())
-    }
 }
 
 pub(crate) async fn serve<S, B, R>(
@@ -129,8 +114,7 @@ async fn begin(
 ) -> Result<Begun, Refused> {
     let voucher = *payment.payment_payload.payload.voucher();
     if let ChannelPayload::Refund { .. } = payment.payment_payload.payload {
-        let closed = refund::close(shared, payment).await;
-        return closed.map(Begun::Answered).map_err(|reason| Refused(reason, Box::default()));
+        return refund::close(shared, payment).await.map(Begun::Answered);
     }
     if let Some(stored) = fingerprint.and_then(|fingerprint| shared.answers.of(&voucher, fingerprint)) {
         return again(shared, payment, voucher, stored).await.map(Begun::Answered);

@@ -6,7 +6,7 @@
 
 use crate::builder::Shared;
 use crate::facilitator::Failure;
-use crate::respond::{Body, json, with_receipt};
+use crate::respond::{Body, Refused, json, with_receipt};
 use http::{Response, StatusCode};
 use solana_message::VersionedMessage;
 use solana_message::compiled_instruction::CompiledInstruction;
@@ -19,18 +19,17 @@ use tallybook_chain::{Address, BookView};
 use tallybook_rules::signing::page_domain;
 use tallybook_rules::{Amount, Book, Rejection};
 use tallybook_wire::{
-    Channel, ChannelPayload, FacilitatorRequest, Offer, Reason, SettleResponse, TransactionBytes, VerifyResponse,
-    Voucher,
+    Channel, ChannelPayload, FacilitatorRequest, Offer, SettleResponse, TransactionBytes, VerifyResponse, Voucher,
 };
 
 /// Closes the channel of a `refund` payment at once.
-pub(crate) async fn close(shared: &Shared, mut payment: FacilitatorRequest) -> Result<Response<Body>, Reason> {
+pub(crate) async fn close(shared: &Shared, mut payment: FacilitatorRequest) -> Result<Response<Body>, Refused> {
     let operator = shared.operator.as_ref().ok_or(Rejection::OperatorMustSign)?;
     let voucher = *payment.payment_payload.payload.voucher();
     payment.payment_payload.payload = ChannelPayload::Refund { voucher, transaction: None };
-    let unsigned = match shared.facilitator.verify(&payment).await.map_err(Failure::reason)? {
+    let unsigned = match shared.facilitator.verify(&payment).await? {
         VerifyResponse::Valid { extra, .. } => extra.transaction.ok_or(Rejection::FacilitatorUnavailable)?,
-        VerifyResponse::Invalid { reason, .. } => return Err(reason),
+        VerifyResponse::Invalid { reason, extra, .. } => return Err(Refused(reason, Box::new(extra))),
     };
     let keep = shared.vouchers.as_ref().and_then(|kept| kept.of(&voucher.channel_id));
     if keep.is_some_and(|kept| kept.max_claimable_amount > voucher.max_claimable_amount) {
@@ -42,9 +41,9 @@ pub(crate) async fn close(shared: &Shared, mut payment: FacilitatorRequest) -> R
     payment.payment_payload.payload = ChannelPayload::Refund { voucher, transaction: Some(signed) };
     match shared.facilitator.settle_on_chain(&payment).await {
         Ok(receipt @ SettleResponse::Settled { .. }) => Ok(with_receipt(json(StatusCode::OK, &receipt), &receipt)),
-        Ok(SettleResponse::Failed { reason, .. }) => Err(reason),
+        Ok(SettleResponse::Failed { reason, extra, .. }) => Err(Refused(reason, Box::new(extra))),
         Err(Failure::Unknown) => Err(Rejection::SettlementPending.into()),
-        Err(failure) => Err(failure.reason()),
+        Err(failure) => Err(failure.into()),
     }
 }
 
@@ -58,10 +57,10 @@ struct Closing {
 
 /// The channel of a voucher, as the facilitator names it. It cannot name another one: the id, which the payer has signed,
 /// is a hash of all its parts.
-async fn expected(shared: &Shared, voucher: &Voucher) -> Result<Closing, Reason> {
-    let terms = shared.facilitator.terms().await.map_err(Failure::reason)?;
-    let cluster = shared.facilitator.cluster(&terms).await.map_err(Failure::reason)?;
-    let channel = shared.facilitator.channel(&voucher.channel_id).await.map_err(Failure::reason)?.channel;
+async fn expected(shared: &Shared, voucher: &Voucher) -> Result<Closing, Refused> {
+    let terms = shared.facilitator.terms().await?;
+    let cluster = shared.facilitator.cluster(&terms).await?;
+    let channel = shared.facilitator.channel(&voucher.channel_id).await?.channel;
     let domain = page_domain(PROGRAM_ID.as_array(), &cluster.genesis_hash.0, &channel.page.0);
     if channel.id(&domain) != voucher.channel_id || channel.book != terms.extra.book {
         return Err(Rejection::UnknownChannel.into());

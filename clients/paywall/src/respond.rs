@@ -1,6 +1,7 @@
 //! The answers that the paywall gives itself. The one place where a rejection becomes a status.
 
 use crate::builder::Shared;
+use crate::facilitator::Failure;
 use bytes::Bytes;
 use core::pin::Pin;
 use core::task::{Context, Poll};
@@ -51,6 +52,21 @@ impl http_body::Body for Body {
 
     fn size_hint(&self) -> SizeHint {
         self.0.size_hint()
+    }
+}
+
+/// A payment that was refused: why, and where the channel stands.
+pub(crate) struct Refused(pub(crate) Reason, pub(crate) Box<AnswerExtra>);
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self(failure.reason(), Box::default())
+    }
+}
+
+impl From<Rejection> for Refused {
+    fn from(rejection: Rejection) -> Self {
+        Self(rejection.into(), Box::default())
     }
 }
 
