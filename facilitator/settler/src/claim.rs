@@ -74,7 +74,8 @@ impl Scene {
                 Err(Rejection::WrongGeneration)
             }
             _ if slot.signer != *row.voucher.signer() => Err(Rejection::BadSignature),
-            status => Ok(status),
+            Status::Open => Ok(Status::Open),
+            Status::Closing => Ok(Status::Closing),
         }
     }
 

@@ -1,6 +1,8 @@
 //! A chain in memory whose faults are the point: answers get lost, nodes lag, transactions never land. It runs claims
 //! with the real rules; what the program does besides is tested on a real chain.
 
+#![expect(clippy::arithmetic_side_effects, reason = "numbers of a test, far from every limit")]
+
 use crate::chain::{
     Account, Blockhash, Chain, ChainError, Commitment, Failure, Height, Landing, Simulation, Snapshot, Spent, Statuses,
 };
@@ -164,7 +166,15 @@ impl Chain for MemoryChain {
     }
 
     async fn simulate(&self, transaction: &VersionedTransaction) -> Result<Simulation, ChainError> {
-        self.answer(|state| Simulation { failure: state.refuses(transaction), compute_units: 100_000 })
+        self.answer(|state| {
+            if state.lands_meanwhile {
+                state.land(transaction, false);
+            }
+            let taken = InstructionError::Custom(6000 + u32::from(Rejection::SlotTaken.code()));
+            let refuses_open = (state.lands_meanwhile || state.refuses_opens)
+                .then_some(Failure(TransactionError::InstructionError(2, taken)));
+            Simulation { failure: refuses_open.or_else(|| state.refuses(transaction)), compute_units: 100_000 }
+        })
     }
 
     async fn send(&self, transaction: &VersionedTransaction) -> Result<(), ChainError> {

@@ -93,13 +93,12 @@ impl<C: Chain> Settler<C> {
     ) -> Result<Closed, Rejection> {
         let transaction = self.co_signed(&check_signed(prepared, signed)?);
         let attempt = attempt_of(&transaction, prepared.last_valid_height).ok_or(Rejection::MalformedPayload)?;
-        let decided = match previous.filter(|previous| previous.signature == attempt.signature) {
+        let sent_before = previous.is_some_and(|previous| previous.signature == attempt.signature);
+        let decided = if sent_before { fate(self.chain(), &attempt).await?.decided() } else { None };
+        let decided = match decided {
+            Some(decided) => decided,
             // Not sent yet, or not seen: the same transaction again does no harm.
             None => self.record_and_send(&transaction, &attempt, journal).await?,
-            Some(_) => match fate(self.chain(), &attempt).await? {
-                Fate::Unknown => self.record_and_send(&transaction, &attempt, journal).await?,
-                decided => decided,
-            },
         };
         match decided {
             Fate::Landed { slot, .. } => Ok(Closed { attempt, slot }),

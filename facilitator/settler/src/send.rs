@@ -53,6 +53,13 @@ pub enum Fate {
     },
 }
 
+impl Fate {
+    /// The fate, unless it is unknown.
+    pub fn decided(self) -> Option<Self> {
+        (self != Self::Unknown).then_some(self)
+    }
+}
+
 /// Decides from answers, in this order: how far the finalized chain was, then where the transaction is.
 ///
 /// Expired is proved by two things together: a finalized block beyond the last valid height, and a node that has seen at
@@ -113,9 +120,11 @@ pub async fn send_until_decided<C: Chain>(
         if let Err(error) = chain.send(transaction).await {
             tracing::debug!(%signature, %error, "sent, with no good answer");
         }
-        match watch(chain, attempt, pace, deadline).await {
-            Fate::Unknown if Instant::now() < deadline => {}
-            decided => return decided,
+        if let Some(decided) = watch(chain, attempt, pace, deadline).await.decided() {
+            return decided;
+        }
+        if Instant::now() >= deadline {
+            return Fate::Unknown;
         }
         // Not seen: expired for certain, or to be sent again.
         match fate(chain, attempt).await {
@@ -132,10 +141,11 @@ async fn watch<C: Chain>(chain: &C, attempt: &Attempt, pace: &Pace, deadline: In
     let mut pause = pace.first;
     loop {
         match chain.statuses(&[Signature::from(attempt.signature)], false).await {
-            Ok(statuses) => match decide(attempt, None, &statuses) {
-                Fate::Unknown => {}
-                decided => return decided,
-            },
+            Ok(statuses) => {
+                if let Some(decided) = decide(attempt, None, &statuses).decided() {
+                    return decided;
+                }
+            }
             Err(error) => tracing::debug!(%error, "status unknown"),
         }
         if Instant::now() >= until {

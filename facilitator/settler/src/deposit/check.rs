@@ -128,9 +128,8 @@ fn check_payload(expected: &ExpectedDeposit<'_>) -> Result<(), Rejection> {
 
 /// A legacy or v0 transaction without lookup tables, whole and in its one encoding.
 fn parse(bytes: &[u8]) -> Result<VersionedTransaction, Rejection> {
-    let transaction = from_bytes(bytes).map_err(|rejection| match rejection {
-        Rejection::RequestTooLarge => rejection,
-        _ => Rejection::MalformedDeposit,
+    let transaction = from_bytes(bytes).map_err(|rejection| {
+        if rejection == Rejection::RequestTooLarge { rejection } else { Rejection::MalformedDeposit }
     })?;
     let plain = match &transaction.message {
         VersionedMessage::Legacy(_) => true,

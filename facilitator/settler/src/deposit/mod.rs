@@ -60,9 +60,9 @@ impl<C: Chain> Settler<C> {
         let newest = self.latest_blockhash().await?.last_valid_height;
         let attempt = attempt_of(&transaction, newest).ok_or(Rejection::MalformedDeposit)?;
         let attempt = previous.filter(|previous| previous.signature == attempt.signature).unwrap_or(attempt);
-        let decided = match fate(self.chain(), &attempt).await? {
-            Fate::Unknown => self.send_checked(deposit, &transaction, &attempt, previous, journal).await?,
-            decided => decided,
+        let decided = match fate(self.chain(), &attempt).await?.decided() {
+            Some(decided) => decided,
+            None => self.send_checked(deposit, &transaction, &attempt, previous, journal).await?,
         };
         match decided {
             Fate::Landed { slot, .. } => self.read_back(deposit, attempt, slot).await,
@@ -85,9 +85,10 @@ impl<C: Chain> Settler<C> {
             return self.record_and_send(transaction, attempt, journal).await;
         };
         // Perhaps it fails because it has just landed, sent by an earlier call or one beside this.
-        match fate(self.chain(), attempt).await? {
-            Fate::Unknown if previous.is_none() && !self.is_open(deposit).await? => Err(refusal(&failure)),
-            fate => Ok(fate),
+        match fate(self.chain(), attempt).await?.decided() {
+            Some(decided) => Ok(decided),
+            None if previous.is_some() || self.is_open(deposit).await? => Ok(Fate::Unknown),
+            None => Err(refusal(&failure)),
         }
     }
 

@@ -134,7 +134,8 @@ async fn legs_that_cannot_be_paid_are_left_out_and_claims_go_on() {
     let frozen = |house: &House| token_account(&house.book.mint(), &house.book.payee(), true);
     let stolen = |house: &House| token_account(&house.book.mint(), &house.book.operator(), false);
     let foreign = |house: &House| token_account(&house.book.payee(), &house.book.payee(), false);
-    for account in [None, Some(frozen as fn(&House) -> _), Some(stolen), Some(foreign)] {
+    let accounts: [Option<fn(&House) -> _>; 4] = [None, Some(frozen), Some(stolen), Some(foreign)];
+    for account in accounts {
         let house = House::new(2);
         let rows = channels(&house, 2);
         let address = Address::from(house.book.state.legs[0].account);
