@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tallybook_rules::{Amount, Rejection};
 use tallybook_wire::{
-    AnswerExtra, ChannelPayload, FacilitatorRequest, Key, PAYMENT_SIGNATURE, PaymentPayload, Reason, SettleResponse,
+    AnswerExtra, ChannelPayload, FacilitatorRequest, Key, PAYMENT_SIGNATURE, PaymentPayload, SettleResponse,
     VerifyResponse, Voucher, read_header,
 };
 use tower::{BoxError, Service};
