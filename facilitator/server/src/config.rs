@@ -69,8 +69,20 @@ pub struct Config {
 
 /// A secret that resource servers show. Never printed.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "Value")]
 pub struct AccessToken(String);
+
+impl TryFrom<Value> for AccessToken {
+    type Error = &'static str;
+
+    fn try_from(value: Value) -> Result<Self, Self::Error> {
+        match value {
+            Value::String(token) => Ok(Self(token)),
+            // The usual message would show the value.
+            _ => Err("must be text in quotes"),
+        }
+    }
+}
 
 impl AccessToken {
     /// Fewest characters.
@@ -381,16 +393,16 @@ fn set(table: &mut Table, name: &str, value: String) -> Result<(), ConfigProblem
         table.insert(top.to_owned(), Value::Array(books.collect()));
         return Ok(());
     }
+    if rest.is_empty() {
+        table.insert(top.to_owned(), Value::String(value));
+        return Ok(());
+    }
     // A number or a truth value is one, everything else is text.
-    let parsed = format!("value = {value}").parse::<Table>().ok().and_then(|mut table| table.remove("value"));
-    let value = match parsed {
+    let parsed = format!("value = {value}").parse::<Table>().ok();
+    let value = match parsed.and_then(|mut table| table.remove("value")) {
         Some(number @ (Value::Integer(_) | Value::Boolean(_))) => number,
         _ => Value::String(value),
     };
-    if rest.is_empty() {
-        table.insert(top.to_owned(), value);
-        return Ok(());
-    }
     let section = table.entry(top).or_insert_with(|| Value::Table(Table::new()));
     let section = section.as_table_mut().ok_or_else(|| ConfigProblem::new(top, "is a section, not a value"))?;
     section.insert(rest.to_owned(), value);
@@ -416,6 +428,9 @@ fn read(table: Table) -> Result<Config, ConfigProblem> {
 fn fault_in(table: &Table, key: &str, value: &Value) -> Option<String> {
     let fails = |table: Table| table.try_into::<Config>().is_err();
     let mut without = table.clone();
+    if !TOP_KEYS.contains(&key) {
+        return Some(key.to_owned());
+    }
     match value.as_table() {
         Some(section) => section.keys().find_map(|inner| {
             let mut without = table.clone();

@@ -112,6 +112,10 @@ fn given_the_environment_when_loaded_then_it_comes_before_the_file_and_strangers
     let loaded = load(&text, folder.path(), &environment).unwrap();
     assert_eq!((loaded.limits.queue, loaded.rpc_url.as_str()), (7, "https://node.example"));
     assert!(!format!("{loaded:?}").contains("1234567890123456"), "a secret is never printed");
+    let number = text.replace("# access_token = \"...\"", "access_token = 1234567890123456");
+    let (key, problem) = load(&number, folder.path(), &[]).unwrap_err();
+    assert_eq!(key, "access_token");
+    assert!(!problem.contains("1234567890123456"), "{problem}");
     let bad = load(&text, folder.path(), &[("TALLYBOOK_LIMITS__QUUE", "7")]).unwrap_err();
     assert_eq!(bad.0, "limits.quue");
 }

@@ -114,10 +114,8 @@ fn still<T>() -> Result<T, ChainError> {
 
 impl Chain for StillChain {
     async fn accounts(&self, addresses: &[Address], _: Commitment) -> Result<Snapshot, ChainError> {
-        Ok(Snapshot {
-            slot: self.state.lock().unwrap().slot,
-            accounts: addresses.iter().map(|address| self.account(address)).collect(),
-        })
+        let slot = self.state.lock().unwrap().slot;
+        Ok(Snapshot { slot, accounts: addresses.iter().map(|address| self.account(address)).collect() })
     }
 
     async fn latest_blockhash(&self) -> Result<Blockhash, ChainError> {
