@@ -76,11 +76,9 @@ impl TryFrom<Value> for AccessToken {
     type Error = &'static str;
 
     fn try_from(value: Value) -> Result<Self, Self::Error> {
-        match value {
-            Value::String(token) => Ok(Self(token)),
-            // The usual message would show the value.
-            _ => Err("must be text in quotes"),
-        }
+        // The usual message would show the value.
+        let token = value.as_str().ok_or("must be text in quotes")?;
+        Ok(Self(token.to_owned()))
     }
 }
 

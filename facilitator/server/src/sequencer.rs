@@ -257,7 +257,7 @@ mod tests {
         let (open, gate) = std::sync::mpsc::channel::<()>();
         let (begun, has_begun) = oneshot::channel();
         let busy = sequencer.ask(move |desk| {
-            drop(begun.send(()));
+            begun.send(()).unwrap();
             gate.recv().unwrap();
             desk.newest_batch += 1;
             desk.newest_batch
