@@ -2,7 +2,11 @@
 //! settles the rest.
 //!
 //! The real binary in a process of its own, killed with SIGKILL; agents, paywall and chain live on in this one.
-#![expect(missing_docs, reason = "a test crate has no readers of its pages")]
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "a test says what it expects, and counts"
+)]
 
 use anyhow::{Context, Result, bail, ensure};
 use reqwest::Client;
@@ -36,7 +40,7 @@ async fn twenty_kills_lose_no_voucher_that_was_answered_for() -> Result<()> {
     let pace = Pace { slot: Duration::from_millis(50), settle_after_seconds: 1 };
     let ground = Ground::prepare(pace, Progress::Silent).await?;
     let mut facilitator = Process::start(&ground).await?;
-    let shop = Shop::open(&ground.paywall(&facilitator.url())?, "$0.0005").await?;
+    let shop = Shop::open(&ground.paywall(&facilitator.url())?, "$0.0005", 0).await?;
     let load = Load::begin(&ground, &shop).await?;
 
     // When it is killed twenty times in the middle of their calls, and started again

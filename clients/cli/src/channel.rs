@@ -1,7 +1,7 @@
 //! `tallybook channel`: a payer's channels.
 
-use crate::print;
 use crate::wallet::Wallet;
+use crate::{print, sending};
 use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
 use tallybook_agent::{Closed, Phase};
@@ -53,10 +53,7 @@ impl ChannelCommand {
         match self {
             Self::List(list) => list.run().await,
             Self::Close(close) => close.run().await,
-            Self::Withdraw(withdraw) => {
-                let wallet = withdraw.wallet.open(None, None).await?;
-                print_closed(&wallet.agent.withdraw(withdraw.id).await?, wallet.decimals)
-            }
+            Self::Withdraw(withdraw) => withdraw.run().await,
         }
     }
 }
@@ -78,7 +75,7 @@ impl List {
                 Phase::Ended => "over".to_owned(),
             };
             print(format_args!(
-                "{}  {}  used {} of {}  {phase}",
+                "{}  {}  at least {} of {} used  {phase}",
                 channel.id,
                 channel.host,
                 channel.charged.decimal(wallet.decimals),
@@ -100,6 +97,18 @@ impl Close {
             ));
         }
         print_closed(&wallet.agent.close(self.id).await?, wallet.decimals)
+    }
+}
+
+impl Withdraw {
+    async fn run(self) -> Result<()> {
+        let wallet = self.wallet.open(None, None).await?;
+        let channel = wallet.agent.channels().into_iter().find(|channel| channel.id == self.id);
+        if let Some(Phase::Closing { closing_at }) = channel.map(|channel| channel.phase) {
+            let wait = closing_at.saturating_sub(sending::chain_clock(&self.wallet.rpc().client()).await?);
+            ensure!(wait <= 0, "the grace period is not over yet: try again in {wait} seconds");
+        }
+        print_closed(&wallet.agent.withdraw(self.id).await?, wallet.decimals)
     }
 }
 

@@ -62,6 +62,21 @@ pub fn run(command: Command) -> Result<()> {
     })
 }
 
+/// An error with its causes, each said once.
+pub fn in_full(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.contains(&cause) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause);
+    }
+    text
+}
+
 /// Prints a line to standard error: what a person reads, next to what a program reads from standard output.
 pub fn say(line: fmt::Arguments<'_>) {
     // Standard error may be closed; there is nobody left to tell then.
@@ -72,4 +87,22 @@ pub fn say(line: fmt::Arguments<'_>) {
 pub fn print(line: fmt::Arguments<'_>) -> Result<()> {
     writeln!(std::io::stdout(), "{line}")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::anyhow;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Command::command().debug_assert();
+    }
+
+    #[test]
+    fn causes_are_said_once() {
+        let error = anyhow!("refused").context("it was refused").context("no page");
+        assert_eq!(in_full(&error), "no page: it was refused");
+    }
 }

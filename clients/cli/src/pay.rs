@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Request};
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use tallybook_agent::receipt;
 use tallybook_wire::SettleResponse;
 use url::Url;
@@ -44,6 +44,9 @@ impl Pay {
         let mut out = std::io::stdout().lock();
         while let Some(chunk) = response.chunk().await? {
             out.write_all(&chunk)?;
+        }
+        if out.is_terminal() {
+            writeln!(out)?;
         }
         out.flush()?;
         match &receipt {

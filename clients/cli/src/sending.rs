@@ -28,12 +28,12 @@ pub async fn send(
     rpc: &RpcClient,
     instructions: &[Instruction],
     fee_payer: &Keypair,
-    signers: &[&dyn Signer],
+    signers: &[&Keypair],
 ) -> Result<Signature> {
     let blockhash = rpc.get_latest_blockhash().await.context("the chain does not answer")?;
     let message = Message::new_with_blockhash(instructions, Some(&fee_payer.pubkey()), &blockhash);
     let mut transaction = Transaction::new_unsigned(message);
-    let mut keys: Vec<&dyn Signer> = vec![fee_payer];
+    let mut keys = vec![fee_payer];
     keys.extend(signers.iter().filter(|key| key.pubkey() != fee_payer.pubkey()));
     transaction.try_sign(&keys, blockhash)?;
     let config = RpcSendTransactionConfig {

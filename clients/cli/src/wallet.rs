@@ -85,6 +85,11 @@ impl Wallet {
         Ok(OpenWallet { agent, decimals })
     }
 
+    /// The chain that it asks.
+    pub const fn rpc(&self) -> &Rpc {
+        &self.rpc
+    }
+
     /// What the endpoint's chain is, and the token's decimals there.
     async fn cluster(&self, rpc: &RpcClient) -> Result<(Cluster, u8)> {
         let genesis_hash = rpc

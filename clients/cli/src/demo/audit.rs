@@ -125,7 +125,9 @@ pub struct Holdings {
     /// Each agent, in order.
     pub agents: Vec<Amount>,
     /// The page's vault.
-    pub vaults: Amount,
+    pub vault: Amount,
+    /// The facilitator's sponsor, which never holds any.
+    pub facilitator: Amount,
 }
 
 impl Holdings {
@@ -136,7 +138,12 @@ impl Holdings {
         for agent in agents {
             held.push(held_by(agent).await?);
         }
-        Ok(Self { payee: held_by(&ground.payee).await?, agents: held, vaults: held_by(&ground.page).await? })
+        Ok(Self {
+            payee: held_by(&ground.payee).await?,
+            agents: held,
+            vault: held_by(&ground.page).await?,
+            facilitator: held_by(&ground.sponsor).await?,
+        })
     }
 
     /// What all agents hold together.
@@ -146,6 +153,6 @@ impl Holdings {
 
     /// What everybody holds together.
     pub fn in_all(&self) -> Result<Amount> {
-        Ok(self.payee.plus(self.vaults)?.plus(self.agents_in_all()?)?)
+        Ok(self.payee.plus(self.vault)?.plus(self.facilitator)?.plus(self.agents_in_all()?)?)
     }
 }

@@ -57,22 +57,45 @@ pub struct Ground {
     folder: TempDir,
 }
 
+/// The keys of everybody who stands on it.
+pub struct Keys {
+    /// The mint's address.
+    pub mint: Keypair,
+    /// Who is paid.
+    pub payee: Keypair,
+    /// The resource server's.
+    pub operator: Keypair,
+    /// Who pays the network's fees.
+    pub sponsor: Keypair,
+}
+
+impl Keys {
+    /// New ones.
+    pub fn fresh() -> Self {
+        Self { mint: Keypair::new(), payee: Keypair::new(), operator: Keypair::new(), sponsor: Keypair::new() }
+    }
+}
+
 impl Ground {
-    /// Prepares it.
+    /// A new chain with the released program, and the rest with fresh keys.
     pub async fn prepare(pace: Pace, progress: Progress) -> Result<Self> {
         let chain = DevChain::start(Ports::Free, Blocks::Every(pace.slot)).await?;
         progress.done(format_args!("local chain at {}, a block every {} ms", chain.rpc_url(), pace.slot.as_millis()));
         deploy_with_progress(&chain, &Artifact::released()?, progress).await?;
-        let mint = DevMint::create(&chain, &Keypair::new()).await?;
-        let (payee, operator, sponsor) = (Keypair::new(), Keypair::new(), Keypair::new());
-        let funded = [payee.pubkey(), sponsor.pubkey()];
-        mint.fund(&chain, &funded, LAMPORTS, Amount::ZERO).await?;
-        let book = make_book(&chain, &mint, &payee, &operator.pubkey()).await?;
+        Self::on(chain, Keys::fresh(), pace, progress).await
+    }
+
+    /// Mint, funds, book and page on a chain that has the program.
+    pub async fn on(chain: DevChain, keys: Keys, pace: Pace, progress: Progress) -> Result<Self> {
+        let mint = DevMint::create(&chain, &keys.mint).await?;
+        let (payee, sponsor) = (keys.payee.pubkey(), keys.sponsor.pubkey());
+        mint.fund(&chain, &[payee, sponsor], LAMPORTS, Amount::ZERO).await?;
+        let book = make_book(&chain, &mint, &keys.payee, &keys.operator.pubkey()).await?;
         let (page, _) = tallybook_chain::address::page(&PROGRAM_ID, &book.address, 0);
         progress.done(format_args!("book {} with a page of {CAPACITY} slots", book.address));
         let folder = tempfile::tempdir()?;
-        keys::write(&folder.path().join("sponsor.json"), &sponsor)?;
-        Ok(Self { chain, mint, payee: payee.pubkey(), sponsor: sponsor.pubkey(), book, page, operator, pace, folder })
+        keys::write(&folder.path().join("sponsor.json"), &keys.sponsor)?;
+        Ok(Self { chain, mint, payee, sponsor, book, page, operator: keys.operator, pace, folder })
     }
 
     /// Where the files are.

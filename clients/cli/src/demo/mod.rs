@@ -15,7 +15,7 @@ mod traffic;
 mod words;
 
 pub use cast::{Act, Role};
-pub use ground::{GRACE_SECONDS, Ground, Pace};
+pub use ground::{GRACE_SECONDS, Ground, Keys, Pace};
 pub use mischief::{offer, present};
 pub use report::Check;
 pub use shop::{FAILS_EVERY, Shop};
@@ -57,7 +57,7 @@ pub struct Demo {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(20..=1_000))]
     pub slot_milliseconds: u64,
     /// After how many seconds what was charged is claimed.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=60))]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
     pub settle_after_seconds: u64,
 }
 
@@ -94,7 +94,7 @@ impl Demo {
         say(format_args!("Tallybook: {agents} agents make {calls} paid calls at {PRICE}, on a local Solana chain\n"));
         let story = perform(&self, Progress::Shown).await?;
         let checks = story.checks()?;
-        print(format_args!("{}", story.table()?))?;
+        print(format_args!("{}\nCHECKS", story.table()?))?;
         for check in &checks {
             print(format_args!("{check}"))?;
         }

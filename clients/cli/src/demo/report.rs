@@ -7,7 +7,7 @@ use super::{PRICE, Story, Tally};
 use crate::dev_chain::DevMint;
 use anyhow::Result;
 use std::fmt::{self, Write};
-use tallybook_rules::Rejection;
+use tallybook_rules::{Amount, Rejection};
 
 const DECIMALS: u8 = DevMint::DECIMALS;
 
@@ -49,7 +49,7 @@ fn fees(sent: &[Sent], kind: Kind) -> Fees {
 impl Story {
     /// The table.
     pub fn table(&self) -> Result<String> {
-        let mut text = String::new();
+        let mut text = "\n".to_owned();
         self.write_calls(&mut text)?;
         self.write_chain(&mut text)?;
         self.write_money(&mut text)?;
@@ -58,73 +58,60 @@ impl Story {
     }
 
     fn write_calls(&self, text: &mut String) -> Result<()> {
-        writeln!(text, "\nCALLS {:>38} {:>10} {:>11} {:>11}", "number", "a second", "p50", "p99")?;
-        write_tally(text, "unpaid", &self.unpaid)?;
-        write_tally(text, &format!("paid, {PRICE} each"), &self.paid)?;
+        row(text, &format!("CALLS, {} at a time", self.acts.len()), ["number", "a second", "p50", "p99"])?;
+        write_tally(text, "  unpaid", &self.unpaid)?;
+        write_tally(text, &format!("  paid, {PRICE} each"), &self.paid)?;
         let ((p50, p99), (base_p50, base_p99)) = (self.paid.p50_p99(), self.unpaid.p50_p99());
-        writeln!(
-            text,
-            "  {:<52} {:>13} {:>11}",
-            "added by paying, at the same concurrency",
-            format!("+{}", milliseconds(p50.saturating_sub(base_p50))),
-            format!("+{}", milliseconds(p99.saturating_sub(base_p99)))
-        )?;
-        writeln!(text, "  {:<31} {:>10} {}", "handler failed", grouped(self.paid.failed), " not charged")?;
-        writeln!(
-            text,
-            "  {:<31} {:>10}  up to {} each, once per agent",
-            "opened a channel first",
-            self.acts.len(),
-            seconds(self.paid.opening)
-        )?;
-        Ok(())
+        let added = |paid: u64, unpaid: u64| format!("+{}", milliseconds(paid.saturating_sub(unpaid)));
+        row(text, "  added by paying", ["", "", &added(p50, base_p50), &added(p99, base_p99)])?;
+        row(text, "  failed in the handler, not charged", [&grouped(self.paid.failed), "", "", ""])?;
+        let opened = grouped(u64::try_from(self.acts.len())?);
+        row(text, "  opened a channel first", [&opened, "", "", &format!("≤ {}", seconds(self.paid.opening))])
     }
 
     fn write_chain(&self, text: &mut String) -> Result<()> {
-        writeln!(text, "\nON CHAIN {:>35} {:>10} {:>23}", "transactions", "claims", "lamports in fees")?;
-        for (kind, name) in [
-            (Kind::Open, "open"),
-            (Kind::Claim, "claim + payout"),
-            (Kind::Refund, "cooperative close"),
-            (Kind::Other, "lookup table"),
-        ] {
-            let fees = fees(&self.sent, kind);
-            writeln!(
-                text,
-                "  {name:<31} {:>10} {:>10} {:>23}",
-                grouped(fees.transactions),
-                grouped(fees.rows),
-                grouped(fees.fee_lamports)
-            )?;
+        row(text, "\nON CHAIN, fees in lamports", ["transactions", "claims", "fees", "per claim"])?;
+        write_fees(text, "open a channel", &fees(&self.sent, Kind::Open))?;
+        let mut sizes: Vec<u64> = self.sent.iter().filter(|one| one.kind == Kind::Claim).map(|one| one.rows).collect();
+        sizes.sort_unstable_by(|a, b| b.cmp(a));
+        sizes.dedup();
+        for size in sizes {
+            let of_size: Vec<Sent> = self.sent.iter().filter(|one| one.rows == size).copied().collect();
+            write_fees(text, &format!("claim {size} and pay out"), &fees(&of_size, Kind::Claim))?;
         }
+        write_fees(text, "close together", &fees(&self.sent, Kind::Refund))?;
+        let other = fees(&self.sent, Kind::Other);
+        let rent = grouped(other.spent_lamports.saturating_sub(other.fee_lamports));
+        write_fees(text, &format!("lookup table (rent {rent})"), &other)?;
         let claims = fees(&self.sent, Kind::Claim);
-        let per_claim = quotient(claims.fee_lamports, claims.rows);
-        writeln!(text, "  {:<31} {:>10}", "vouchers accepted", grouped(self.paid.served))?;
-        writeln!(text, "  {:<31} {:>10}", "claims per transaction", quotient(claims.rows, claims.transactions))?;
-        writeln!(text, "  {:<31} {:>10}", "lamports per claim", per_claim)?;
-        let rent = fees(&self.sent, Kind::Other);
-        let rent = rent.spent_lamports.saturating_sub(rent.fee_lamports);
-        writeln!(text, "  {:<31} {:>10}  lamports, once per page", "rent of the lookup table", grouped(rent))?;
+        writeln!(
+            text,
+            "\n  {} vouchers settled by {} claims in {} transactions:\n  \
+             {} claims per transaction, {} lamports per claim, {} lamports per paid call",
+            grouped(self.paid.served),
+            grouped(claims.rows),
+            grouped(claims.transactions),
+            quotient(claims.rows, claims.transactions),
+            quotient(claims.fee_lamports, claims.rows),
+            quotient(claims.fee_lamports, self.paid.served),
+        )?;
         Ok(())
     }
 
     fn write_money(&self, text: &mut String) -> Result<()> {
         let (before, after) = (&self.before, &self.after);
-        writeln!(text, "\nUSDC {:>39} {:>16} {:>17}", "before", "after", "difference")?;
-        let parties = [
-            ("payee".to_owned(), before.payee, after.payee),
-            (format!("{} agents", self.acts.len()), before.agents_in_all()?, after.agents_in_all()?),
-            ("vaults".to_owned(), before.vaults, after.vaults),
-            ("everybody".to_owned(), before.in_all()?, after.in_all()?),
-        ];
-        for (name, before, after) in parties {
-            writeln!(
-                text,
-                "  {name:<26} {:>15} {:>16} {:>17}",
-                before.decimal(DECIMALS).to_string(),
-                after.decimal(DECIMALS).to_string(),
-                difference(before, after, DECIMALS)
-            )?;
+        row(text, "\nUSDC", ["before", "after", "difference", ""])?;
+        let agents = format!("{} agents", self.acts.len());
+        for (name, before, after) in [
+            ("payee", before.payee, after.payee),
+            (agents.as_str(), before.agents_in_all()?, after.agents_in_all()?),
+            ("the page's vault", before.vault, after.vault),
+            ("facilitator", before.facilitator, after.facilitator),
+            ("everybody", before.in_all()?, after.in_all()?),
+        ] {
+            let show = |amount: Amount| amount.decimal(DECIMALS).to_string();
+            let change = difference(before, after, DECIMALS);
+            row(text, &format!("  {name}"), [&show(before), &show(after), &change, ""])?;
         }
         Ok(())
     }
@@ -140,7 +127,6 @@ impl Story {
             };
             writeln!(text, "  one agent {what}")?;
         }
-        writeln!(text)?;
         Ok(())
     }
 
@@ -196,8 +182,8 @@ impl Story {
             },
             Check { holds: within, what: "On every channel: settled = charged ≤ signed ≤ deposit.".to_owned() },
             Check {
-                holds: self.after.vaults.is_zero(),
-                what: "The vaults are empty: all was claimed and paid out, or returned.".to_owned(),
+                holds: self.after.vault.is_zero(),
+                what: "The vault is empty: all was claimed and paid out, or returned.".to_owned(),
             },
             Check {
                 holds: self.before.in_all()? == self.minted && self.after.in_all()? == self.minted,
@@ -242,17 +228,28 @@ impl Story {
     }
 }
 
+/// A name and four columns.
+fn row(text: &mut String, name: &str, columns: [&str; 4]) -> Result<()> {
+    write!(text, "{name:<width$}", width = if name.starts_with('\n') { 37 } else { 36 })?;
+    for column in columns {
+        write!(text, "{column:>14}")?;
+    }
+    text.truncate(text.trim_end().len());
+    writeln!(text)?;
+    Ok(())
+}
+
 fn write_tally(text: &mut String, name: &str, tally: &Tally) -> Result<()> {
     let (p50, p99) = tally.p50_p99();
-    writeln!(
-        text,
-        "  {name:<31} {:>10} {:>10} {:>11} {:>11}",
-        grouped(tally.served),
-        rate(tally.served, tally.time),
-        milliseconds(p50),
-        milliseconds(p99)
-    )?;
-    Ok(())
+    let columns = [grouped(tally.served), rate(tally.served, tally.time), milliseconds(p50), milliseconds(p99)];
+    row(text, name, columns.each_ref().map(String::as_str))
+}
+
+fn write_fees(text: &mut String, name: &str, fees: &Fees) -> Result<()> {
+    let claims = if fees.rows == 0 { String::new() } else { grouped(fees.rows) };
+    let each = if fees.rows == 0 { String::new() } else { quotient(fees.fee_lamports, fees.rows) };
+    let columns = [grouped(fees.transactions), claims, grouped(fees.fee_lamports), each];
+    row(text, &format!("  {name}"), columns.each_ref().map(String::as_str))
 }
 
 fn refusal(act: &Act) -> String {

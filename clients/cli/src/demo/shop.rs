@@ -24,12 +24,12 @@ pub struct Shop {
 }
 
 impl Shop {
-    /// Listens on loopback and charges `price`, such as `"$0.0005"`.
-    pub async fn open(paywall: &Paywall, price: &str) -> Result<Self> {
+    /// Listens on a port of loopback (0 takes a free one) and charges `price`, such as `"$0.0005"`.
+    pub async fn open(paywall: &Paywall, price: &str, port: u16) -> Result<Self> {
         let facts = || post(facts).with_state(Arc::new(AtomicU64::new(0)));
         let app =
             Router::new().route("/facts", facts().route_layer(paywall.charge(price)?)).route("/unpaid/facts", facts());
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let listener = TcpListener::bind(("127.0.0.1", port)).await?;
         let address = listener.local_addr()?;
         let served = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, app).await {

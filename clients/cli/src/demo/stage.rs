@@ -21,12 +21,15 @@ pub struct Stage {
 impl Stage {
     /// Sets it, with an API that charges `price`.
     pub async fn set(pace: Pace, price: &str, progress: Progress) -> Result<Self> {
-        let ground = Ground::prepare(pace, progress).await?;
-        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let facilitator = start(&ground, anywhere).await?;
+        Self::on(Ground::prepare(pace, progress).await?, price, (0, 0), progress).await
+    }
+
+    /// Facilitator and API on a ground, at these ports of loopback; 0 takes a free one.
+    pub async fn on(ground: Ground, price: &str, ports: (u16, u16), progress: Progress) -> Result<Self> {
+        let facilitator = start(&ground, SocketAddr::from((Ipv4Addr::LOCALHOST, ports.0))).await?;
         let url = format!("http://{}", facilitator.local_addr());
         progress.done(format_args!("facilitator at {url}, vouchers in SQLite"));
-        let shop = Shop::open(&ground.paywall(&url)?, price).await?;
+        let shop = Shop::open(&ground.paywall(&url)?, price, ports.1).await?;
         progress.done(format_args!("paid API at {}, {price} a call", shop.paid()));
         Ok(Self { ground, shop, facilitator, http: reqwest::Client::new() })
     }

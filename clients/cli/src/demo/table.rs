@@ -27,11 +27,11 @@ pub(super) fn seconds(time: Duration) -> String {
     format!("{}.{} s", time.as_secs(), time.subsec_millis() / 100)
 }
 
-/// How many a second: `812/s`.
+/// How many a second.
 pub(super) fn rate(count: u64, time: Duration) -> String {
     let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let a_second = count.saturating_mul(1_000).checked_div(milliseconds).unwrap_or(count);
-    format!("{}/s", grouped(a_second))
+    grouped(a_second)
 }
 
 /// `a / b` with one place, or a dash when there is nothing to divide by.
@@ -59,7 +59,7 @@ mod tests {
         assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(milliseconds(3_079), "3.07 ms");
         assert_eq!(seconds(Duration::from_millis(12_345)), "12.3 s");
-        assert_eq!(rate(10_000, Duration::from_millis(12_500)), "800/s");
+        assert_eq!(rate(10_000, Duration::from_millis(12_500)), "800");
         assert_eq!((quotient(47, 3), quotient(1, 0)), ("15.6".to_owned(), "-".to_owned()));
         assert_eq!(difference(Amount::new(2), Amount::new(1), 1), "-0.1");
         assert_eq!(difference(Amount::new(1), Amount::new(21), 1), "+2.0");

@@ -70,7 +70,14 @@ impl Tally {
 }
 
 /// Makes `calls` paid calls of `url` one after another, with texts that differ by `seed`.
-pub(super) async fn pay(agent: &Agent, client: &Client, url: &str, calls: u64, seed: u64, bar: &ProgressBar) -> Result<Tally> {
+pub(super) async fn pay(
+    agent: &Agent,
+    client: &Client,
+    url: &str,
+    calls: u64,
+    seed: u64,
+    bar: &ProgressBar,
+) -> Result<Tally> {
     let mut tally = Tally::new()?;
     let mut failures = 0u32;
     let began = Instant::now();

@@ -9,20 +9,20 @@ const TOP: usize = 5;
 
 /// The answer: facts about a text.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Facts {
+pub(super) struct Facts {
     /// How many words it has: runs of letters and digits.
-    pub words: usize,
+    pub(super) words: usize,
     /// How many different ones, in lower case.
-    pub distinct: usize,
+    pub(super) distinct: usize,
     /// The most frequent ones with their counts, most frequent first, ties in alphabetical order.
-    pub top: Vec<(String, usize)>,
+    pub(super) top: Vec<(String, usize)>,
     /// SHA-256 of the text's bytes, in hexadecimal.
-    pub sha256: String,
+    pub(super) sha256: String,
 }
 
 impl Facts {
     /// Looks at `text`.
-    pub fn about(text: &str) -> Self {
+    pub(super) fn about(text: &str) -> Self {
         let mut counts: HashMap<String, usize> = HashMap::new();
         let mut words = 0usize;
         for word in text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {

@@ -77,8 +77,7 @@ impl DevChain {
 
     /// Sends `instructions`, paid by the faucet and signed by `signers` too, and waits until they are confirmed.
     pub async fn send(&self, instructions: &[Instruction], signers: &[&Keypair]) -> Result<Signature> {
-        let signers: Vec<&dyn Signer> = signers.iter().map(|key| *key as &dyn Signer).collect();
-        sending::send(&self.rpc, instructions, &self.faucet, &signers).await
+        sending::send(&self.rpc, instructions, &self.faucet, signers).await
     }
 
     /// Puts the chain's clock to `unix_seconds`, later than it is.
