@@ -21,6 +21,7 @@ mod open;
 mod payout;
 mod refund;
 mod request_close;
+mod tampered;
 mod vectors;
 mod vouchers;
 mod withdraw;

@@ -126,6 +126,14 @@ fn given_another_account_when_withdrawn_then_only_with_the_payers_own_signature(
     world.send(&[to_vault], &[payer]).unwrap();
     assert_eq!(world.page_view().slots[0].status(), Ok(Status::Closing), "the vault is no way out: skipped");
 
+    let strange = world.other_account("account of another mint", &payer.pubkey());
+    let mut other_mint = world.svm.get_account(&strange).unwrap();
+    other_mint.data[..32].copy_from_slice(Address::new_unique().as_ref());
+    world.svm.set_account(strange, other_mint).unwrap();
+    let to_strange = TALLYBOOK.withdraw_to(&world.book_view(), &world.page, 0, &payer.pubkey(), &strange);
+    world.send(&[to_strange], &[payer]).unwrap();
+    assert_eq!(world.page_view().slots[0].status(), Ok(Status::Closing), "another mint: skipped");
+
     let to_friend = TALLYBOOK.withdraw_to(&world.book_view(), &world.page, 0, &payer.pubkey(), &friends);
     world.send(&[to_friend], &[payer]).unwrap();
     assert_eq!((world.balance(&friends), world.balance(&own)), (6_000, 0));
