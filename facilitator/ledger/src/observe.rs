@@ -96,30 +96,16 @@ impl Ledger {
         }
         let Some(channel_id) = id else { return Ok(()) };
         let (channel, was_open) = match self.channels.get(&channel_id) {
-            Some(channel) => (
-                channel.observed(*slot, now)?,
-                channel.on_chain.status() == Ok(Status::Open),
-            ),
+            Some(channel) => (channel.observed(*slot, now)?, channel.on_chain.status() == Ok(Status::Open)),
             None => {
-                let place = Place {
-                    page: seen.address,
-                    slot: at,
-                    generation: slot.generation,
-                };
+                let place = Place { page: seen.address, slot: at, generation: slot.generation };
                 let stored = self.stored.remove(&channel_id);
-                observed.events.push(Event::Opened {
-                    channel_id,
-                    signer: slot.signer,
-                });
+                observed.events.push(Event::Opened { channel_id, signer: slot.signer });
                 (Channel::seen(channel_id, place, *slot, stored)?, true)
             }
         };
         if was_open && slot.status()? == Status::Closing {
-            observed.events.push(Event::Closing {
-                channel_id,
-                closing_at: slot.closing_at,
-                unsettled: channel.gain(),
-            });
+            observed.events.push(Event::Closing { channel_id, closing_at: slot.closing_at, unsettled: channel.gain() });
         }
         self.channels.insert(channel_id, channel);
         Ok(())
@@ -147,9 +133,7 @@ impl Ledger {
                 channel.final_deposit = slot.deposit;
             }
         }
-        let over = self
-            .stored
-            .extract_if(|id, stored| is_over(seen, id, &stored.record.place));
+        let over = self.stored.extract_if(|id, stored| is_over(seen, id, &stored.record.place));
         let mut over: Vec<_> = over.map(|(channel_id, _)| channel_id).collect();
         over.sort_unstable();
         Observed {

@@ -13,13 +13,15 @@ mod house;
 use house::{House, key};
 use serde_json::json;
 use solana_hash::Hash;
+use solana_keypair::Keypair;
 use solana_signature::Signature;
+use solana_signer::Signer;
 use solana_transaction::versioned::VersionedTransaction;
 use tallybook_chain::instruction::NewChannel;
 use tallybook_chain::{Address, BookView, deposit, transaction};
 use tallybook_facilitator::AccessToken;
 use tallybook_rules::Amount;
-use tallybook_rules::signing::{SignedVoucher, channel_id};
+use tallybook_rules::signing::SignedVoucher;
 use tallybook_wire::{Channel, ChannelPayload, Deposit, FacilitatorRequest, Key, PaymentPayload, TransactionBytes};
 
 #[tokio::test]
@@ -108,22 +110,24 @@ async fn given_an_access_token_when_it_is_not_shown_then_payments_are_refused_an
     assert_eq!(house.get("/supported").await.0, 200);
 }
 
-/// A deposit for slot 2 as a client makes it, but for the payer's signature.
+/// A deposit for slot 2 as a client makes it.
 struct Opening {
     channel: Channel,
     amount: u64,
-    voucher_amount: u64,
+    voucher: SignedVoucher,
+    price: u64,
     transaction: Vec<u8>,
 }
 
 impl Opening {
-    fn new(house: &House) -> Self {
-        let signer = key(2).verifying_key().to_bytes();
+    /// Of 5,000, with a first voucher of 500, by the payer whose key stands for a slot.
+    fn new(house: &House, payer: u8) -> Self {
+        let signer = key(payer).verifying_key().to_bytes();
         let book = BookView { address: house.chain.book_address, state: house.chain.book };
-        let payer = Address::from(signer);
+        let address = Address::from(signer);
         let new = NewChannel {
-            payer,
-            source: book.token_account(&payer),
+            payer: address,
+            source: book.token_account(&address),
             operator: None,
             page: house.chain.page_address,
             slot: 2,
@@ -140,53 +144,110 @@ impl Opening {
             generation: 1,
         };
         let sponsor = Address::from(house.offer.extra.fee_payer.0);
-        let id = channel.id(&house.chain.state.lock().unwrap().header.page_domain);
-        let message = deposit::message(&book, &new, &id.0, &sponsor, Hash::new_from_array([4; 32]));
-        let transaction = VersionedTransaction { signatures: vec![Signature::default(); 2], message };
-        Self { channel, amount: 5_000, voucher_amount: 500, transaction: transaction::to_bytes(&transaction).unwrap() }
+        let id = channel.id(&house.chain.state.lock().unwrap().header.page_domain).0;
+        let message = deposit::message(&book, &new, &id, &sponsor, Hash::new_from_array([4; 32]));
+        let keypair = Keypair::new_from_array(key(payer).to_bytes());
+        let transaction = VersionedTransaction {
+            signatures: vec![Signature::default(), keypair.sign_message(&message.serialize())],
+            message,
+        };
+        Self {
+            channel,
+            amount: 5_000,
+            voucher: SignedVoucher::sign(&key(payer), id, Amount::new(500)),
+            price: 500,
+            transaction: transaction::to_bytes(&transaction).unwrap(),
+        }
     }
 
     fn request(&self, house: &House) -> FacilitatorRequest {
-        let Channel { slot, generation, .. } = self.channel;
-        let domain = house.chain.state.lock().unwrap().header.page_domain;
-        let id = channel_id(&domain, slot, generation, &self.channel.payer.0, &self.channel.signer.0);
         let payload = ChannelPayload::Deposit {
             channel: self.channel,
-            voucher: SignedVoucher::sign(&key(2), id, Amount::new(self.voucher_amount)).into(),
+            voucher: self.voucher.into(),
             deposit: Deposit {
                 amount: Amount::new(self.amount),
                 transaction: TransactionBytes::new(self.transaction.clone()).unwrap(),
             },
         };
-        let requirements = house.requirements(500);
+        let requirements = house.requirements(self.price);
         FacilitatorRequest::new(PaymentPayload::new(requirements.clone(), payload), requirements)
+    }
+
+    /// Says the same of another channel, voucher included.
+    fn rename(&mut self, house: &House, change: impl FnOnce(&mut Channel)) {
+        change(&mut self.channel);
+        let id = self.channel.id(&house.chain.state.lock().unwrap().header.page_domain).0;
+        self.voucher = SignedVoucher::sign(&key(2), id, self.voucher.cumulative);
     }
 }
 
 #[tokio::test]
 async fn given_deposits_that_do_not_hold_when_asked_for_then_each_is_named_before_the_chain_is_asked() {
     let house = House::new().await;
-    let with = |change: fn(&mut Opening)| {
-        let mut opening = Opening::new(&house);
+    let with = |change: &dyn Fn(&mut Opening)| {
+        let mut opening = Opening::new(&house, 2);
         change(&mut opening);
         opening.request(&house)
     };
+    let voucher = |opening: &mut Opening, signer: u8, cumulative: u64| {
+        let id = opening.voucher.channel_id;
+        opening.voucher = SignedVoucher::sign(&key(signer), id, Amount::new(cumulative));
+    };
     for (request, name) in [
-        (with(|_| {}), "payer_signature_missing"),
-        (with(|opening| opening.transaction = vec![1, 2, 3]), "malformed_deposit"),
-        (with(|opening| opening.amount = 4_999), "deposit_mismatch"),
-        (with(|opening| opening.amount = 999), "deposit_too_small"),
-        (with(|opening| opening.amount = 1 << 48), "deposit_too_large"),
-        (with(|opening| opening.channel.generation = 2), "deposit_mismatch"),
-        (with(|opening| opening.channel.page = Key([7; 32])), "unknown_page"),
-        (with(|opening| opening.channel.book = Key([7; 32])), "requirements_mismatch"),
-        (with(|opening| opening.channel.slot = 9), "no_such_slot"),
+        (with(&|opening| opening.transaction = vec![1, 2, 3]), "malformed_deposit"),
+        (with(&|opening| opening.transaction[70] ^= 1), "payer_signature_missing"),
+        (with(&|opening| opening.amount = 4_999), "deposit_mismatch"),
+        (with(&|opening| opening.amount = 999), "deposit_too_small"),
+        (with(&|opening| opening.amount = 1 << 48), "deposit_too_large"),
+        (with(&|opening| opening.channel.generation = 2), "deposit_mismatch"),
+        (with(&|opening| opening.rename(&house, |channel| channel.generation = 2)), "deposit_mismatch"),
+        (with(&|opening| opening.channel.page = Key([7; 32])), "unknown_page"),
+        (with(&|opening| opening.channel.book = Key([7; 32])), "requirements_mismatch"),
+        (with(&|opening| opening.rename(&house, |channel| channel.slot = 9)), "no_such_slot"),
+        (with(&|opening| voucher(opening, 3, 500)), "bad_signature"),
+        (with(&|opening| voucher(opening, 2, 499)), "wrong_cumulative"),
+        (
+            with(&|opening| {
+                opening.price = 5_001;
+                voucher(opening, 2, 5_001);
+            }),
+            "deposit_exceeded",
+        ),
     ] {
         assert_eq!(house.reason("/verify", &request).await, name);
         assert_eq!(house.reason("/settle", &request).await, name);
     }
     let (_, view) = house.get("/health").await;
     assert_eq!(view["channels"], json!(2));
+}
+
+#[tokio::test]
+async fn given_a_good_deposit_whose_fate_is_not_known_when_another_wants_the_slot_then_it_is_taken() {
+    let house = House::new().await;
+    let (first, second) = (Opening::new(&house, 2).request(&house), Opening::new(&house, 3).request(&house));
+    for path in ["/verify", "/settle"] {
+        let (status, refusal) = house.post(path, &first).await;
+        assert_eq!((status, &refusal["error"]), (503, &json!("chain_unavailable")), "{path}");
+    }
+    assert_eq!(house.reason("/settle", &second).await, "slot_taken");
+    let (_, offer) = house.get(&format!("/books/{}/offer", house.chain.book_address)).await;
+    assert_eq!(offer["extra"]["slot"], json!(3), "a held slot is not offered");
+}
+
+#[tokio::test]
+async fn given_a_sponsor_that_pays_for_no_more_when_a_deposit_comes_then_the_quota_is_named_and_the_slot_is_free() {
+    for change in
+        [(|config| config.limits.deposits_per_payer_per_hour = 0) as fn(&mut tallybook_facilitator::Config), |config| {
+            config.limits.channels = 2
+        }]
+    {
+        let house = House::with(change).await;
+        for payer in [2, 3] {
+            let request = Opening::new(&house, payer).request(&house);
+            assert_eq!(house.reason("/verify", &request).await, "quota_exceeded");
+            assert_eq!(house.reason("/settle", &request).await, "quota_exceeded");
+        }
+    }
 }
 
 #[tokio::test]

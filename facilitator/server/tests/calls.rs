@@ -91,6 +91,12 @@ async fn given_payments_that_do_not_hold_when_verified_then_each_is_named_and_no
     both(&mut other_payee, |required| required.pay_to = Key([7; 32]));
     let mut other_sponsor = house.call(0, 1_000, 500);
     both(&mut other_sponsor, |required| required.extra.fee_payer = Key([7; 32]));
+    let mut foreign_channel = house.call(0, 1_000, 500);
+    both(&mut foreign_channel, |required| {
+        required.extra.book = Key(house::OTHER_BOOK.to_bytes());
+        required.pay_to = Key([78; 32]);
+    });
+    assert_eq!(house.reason("/settle", &foreign_channel).await, "requirements_mismatch");
     let voucher = |voucher: SignedVoucher| {
         let mut request = house.call(0, 1_000, 500);
         request.payment_payload.payload = ChannelPayload::Voucher { voucher: voucher.into() };
@@ -103,6 +109,7 @@ async fn given_payments_that_do_not_hold_when_verified_then_each_is_named_and_no
         (other_book, "unknown_book"),
         (other_payee, "requirements_mismatch"),
         (other_sponsor, "requirements_mismatch"),
+        (foreign_channel, "requirements_mismatch"),
         (with(|request| request.payment_payload.accepted.asset = Key([7; 32])), "requirements_mismatch"),
         (with(|request| request.payment_payload.accepted.amount = Amount::new(1)), "wrong_price"),
         (voucher(unknown), "unknown_channel"),

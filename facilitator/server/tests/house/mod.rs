@@ -23,6 +23,12 @@ use tallybook_wire::{ChannelPayload, FacilitatorRequest, Offer, PaymentPayload, 
 
 pub(crate) const GENESIS_HASH: [u8; 32] = [9; 32];
 pub(crate) const SLOTS: u8 = 4;
+/// Another payee's book, without pages.
+pub(crate) const OTHER_BOOK: Address = Address::new_from_array([77; 32]);
+
+pub(crate) fn other_book(book: &Book) -> Book {
+    Book { payee: [78; 32], next_page: 0, ..*book }
+}
 
 /// What the chain shows.
 pub(crate) struct State {
@@ -96,7 +102,9 @@ impl StillChain {
 
     fn account(&self, address: &Address) -> Option<Account> {
         let state = self.state.lock().unwrap();
-        let data = if *address == self.book_address {
+        let data = if *address == OTHER_BOOK {
+            [&BOOK_DISCRIMINATOR[..], bytemuck::bytes_of(&other_book(&self.book))].concat()
+        } else if *address == self.book_address {
             [&BOOK_DISCRIMINATOR[..], bytemuck::bytes_of(&self.book)].concat()
         } else if *address == self.page_address {
             let header = bytemuck::bytes_of(&state.header);
@@ -165,7 +173,7 @@ pub(crate) fn config(folder: &Path, book: &Address) -> Config {
     let sponsor = folder.join("sponsor.json");
     write_keypair(&sponsor, 0o600);
     let mut config = Config::from_toml(&format!(
-        "listen = '127.0.0.1:0'\ndatabase = '{}'\nrpc_url = 'http://127.0.0.1:1'\nsponsor = '{}'\nbooks = ['{book}']",
+        "listen = '127.0.0.1:0'\ndatabase = '{}'\nrpc_url = 'http://127.0.0.1:1'\nsponsor = '{}'\nbooks = ['{book}', '{OTHER_BOOK}']",
         folder.join("vouchers.db").display(),
         sponsor.display(),
     ))
