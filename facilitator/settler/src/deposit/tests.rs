@@ -415,3 +415,12 @@ async fn a_slot_that_somebody_else_has_is_taken_and_nothing_is_sent() {
     assert_eq!(pending.unwrap_err(), Rejection::SettlementPending);
     assert!(scene.house.chain.state().sent.is_empty());
 }
+
+#[tokio::test]
+async fn a_deposit_that_is_repeated_after_its_channels_end_says_so() {
+    let scene = scene();
+    let checked = scene.check(&scene.signed(&scene.instructions())).unwrap();
+    // Landed, but the page does not show the channel any more.
+    let over = scene.house.settler.send_deposit(&checked, None, &scene.house.notes).await;
+    assert_eq!(over.unwrap_err(), Rejection::SlotFree);
+}
