@@ -59,6 +59,8 @@ pub(crate) struct State {
     pub(crate) lands_meanwhile: bool,
     /// Every slot is taken, says the program.
     pub(crate) refuses_opens: bool,
+    /// The node does not know of any lookup table.
+    pub(crate) no_tables: bool,
     /// The payout fails.
     pub(crate) payout_fails: bool,
     pub(crate) landed: BTreeMap<Signature, Landing>,
@@ -103,6 +105,9 @@ impl State {
     }
 
     fn refuses(&self, transaction: &VersionedTransaction) -> Option<Failure> {
+        if self.no_tables && transaction.message.address_table_lookups().is_some_and(|tables| !tables.is_empty()) {
+            return Some(Failure(TransactionError::AddressLookupTableNotFound));
+        }
         let (rows, payout) = Self::read(transaction);
         let custom = |rejection: Rejection| InstructionError::Custom(6000 + u32::from(rejection.code()));
         if rows.iter().any(|row| self.poisoned.contains(&row.slot)) {

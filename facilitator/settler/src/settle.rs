@@ -176,6 +176,12 @@ impl<C: Chain> Settler<C> {
                     tracing::warn!(page = %work.page, %failure, "cannot pay out now: it stays owed");
                     work.without_payout = true;
                 }
+                Sent::Refused(failure) if failure.instruction().is_none() && work.table.is_some() => {
+                    // The node does not see the table (yet, or any more): go without, and look for it next time.
+                    tracing::warn!(page = %work.page, %failure, "trying without the lookup table");
+                    self.tables().forget(&work.page);
+                    work.table = None;
+                }
                 Sent::Refused(failure) if failure.instruction().is_none() => {
                     tracing::error!(page = %work.page, %failure, "the chain does not take the sponsor's transactions");
                     return Err(Rejection::ChainUnavailable);

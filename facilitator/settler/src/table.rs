@@ -28,18 +28,23 @@ const LOOKS: u32 = 8;
 pub(crate) struct Tables(Mutex<BTreeMap<Address, Known>>);
 
 #[derive(Clone, Debug)]
-enum Known {
+pub(crate) enum Known {
     Ready(AddressLookupTableAccount),
     /// Making one failed in this process: not tried again, since each try may cost rent.
     Without,
 }
 
 impl Tables {
+    /// Looks for the page's table anew next time.
+    pub(crate) fn forget(&self, page: &Address) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(page);
+    }
+
     fn get(&self, page: &Address) -> Option<Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(page).cloned()
     }
 
-    fn set(&self, page: &Address, known: Known) {
+    pub(crate) fn set(&self, page: &Address, known: Known) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(*page, known);
     }
 }

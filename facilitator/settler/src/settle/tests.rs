@@ -1,5 +1,6 @@
 use super::*;
 use crate::memory::{Fault, House, token_account};
+use crate::table::Known;
 use tallybook_rules::Amount;
 
 async fn settle(house: &House, rows: Vec<ClaimRow>) -> Outcome {
@@ -182,4 +183,22 @@ async fn a_page_of_another_book_or_none_is_not_touched() {
     house.chain.state().page = None;
     let outcome = house.settler.settle(&house.book, &batch, &house.notes).await;
     assert_eq!(outcome, Err(Rejection::UnknownPage));
+}
+
+#[tokio::test]
+async fn a_table_that_the_node_does_not_see_is_gone_without() {
+    for (seen, sizes) in [(true, vec![23]), (false, vec![19, 4])] {
+        let house = House::new(23);
+        let rows = channels(&house, 23);
+        let contents = [house.page, house.book.vault(&house.page), house.book.address, house.book.mint()];
+        let mut addresses = contents.to_vec();
+        addresses.extend([house.book.token_program(), house.book.state.legs[0].account.into()]);
+        let table = AddressLookupTableAccount { key: Address::new_from_array([70; 32]), addresses };
+        house.settler.tables().set(&house.page, Known::Ready(table));
+        house.chain.state().no_tables = !seen;
+        let outcome = settle(&house, rows).await;
+        let landed: Vec<u32> = outcome.landed.iter().map(|landed| landed.rows).collect();
+        assert_eq!(landed, sizes, "table seen: {seen}");
+        assert_eq!(settled(&house), [100; 23]);
+    }
 }
