@@ -1,6 +1,8 @@
 //! What an operator decides. Read once, checked whole before anything is opened or bound, and refused by the name of the
 //! key.
 
+mod read;
+
 use serde::Deserialize;
 use solana_keypair::{Keypair, read_keypair_file};
 use std::collections::BTreeSet;
@@ -14,7 +16,7 @@ use tallybook_rules::Amount;
 use tallybook_settler::{Pace, ROWS_PER_TRANSACTION, Settings};
 use tallybook_wire::{Key, Network};
 use thiserror::Error;
-use toml::{Table, Value};
+use toml::Value;
 use url::Url;
 
 /// What is wrong with a configuration: which key, and what to do.
@@ -225,23 +227,6 @@ impl Default for Log {
     }
 }
 
-/// The first part of the name of every environment variable that is read.
-const ENVIRONMENT: &str = "TALLYBOOK_";
-/// The keys that an environment variable can set; others with the prefix belong to somebody else.
-const TOP_KEYS: [&str; 11] = [
-    "listen",
-    "database",
-    "rpc_url",
-    "network",
-    "sponsor",
-    "books",
-    "access_token",
-    "settlement",
-    "limits",
-    "chain",
-    "log",
-];
-
 impl Config {
     /// Reads a file, then the environment over it, and checks the whole.
     pub fn load(
@@ -254,25 +239,14 @@ impl Config {
             }
             None => String::new(),
         };
-        let config = Self::parse(&text, environment)?;
+        let config = read::parse(&text, environment)?;
         config.check()?;
         Ok(config)
     }
 
     /// Reads TOML without looking at files or the environment.
     pub fn from_toml(text: &str) -> Result<Self, ConfigProblem> {
-        Self::parse(text, std::iter::empty())
-    }
-
-    fn parse(text: &str, environment: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigProblem> {
-        let mut table: Table =
-            text.parse().map_err(|error: toml::de::Error| ConfigProblem::new("file", error.message()))?;
-        for (name, value) in environment {
-            if let Some(name) = name.strip_prefix(ENVIRONMENT) {
-                set(&mut table, &name.to_lowercase(), value)?;
-            }
-        }
-        read(table)
+        read::parse(text, std::iter::empty())
     }
 
     /// Refuses what cannot work, before anything is opened or bound.
@@ -377,81 +351,5 @@ impl Config {
             make_tables: self.chain.make_tables,
             pace: Pace { patience: Duration::from_secs(u64::from(self.chain.patience_seconds)), ..Pace::default() },
         }
-    }
-}
-
-/// Sets what `TALLYBOOK_LIMITS__QUEUE=100` or `TALLYBOOK_BOOKS=one,two` says.
-fn set(table: &mut Table, name: &str, value: String) -> Result<(), ConfigProblem> {
-    let (top, rest) = name.split_once("__").unwrap_or((name, ""));
-    if !TOP_KEYS.contains(&top) {
-        return Ok(());
-    }
-    if top == "books" {
-        let books = value.split(',').map(|book| Value::String(book.trim().to_owned()));
-        table.insert(top.to_owned(), Value::Array(books.collect()));
-        return Ok(());
-    }
-    if rest.is_empty() {
-        table.insert(top.to_owned(), Value::String(value));
-        return Ok(());
-    }
-    // A number or a truth value is one, everything else is text.
-    let parsed = format!("value = {value}").parse::<Table>().ok();
-    let value = match parsed.and_then(|mut table| table.remove("value")) {
-        Some(number @ (Value::Integer(_) | Value::Boolean(_))) => number,
-        _ => Value::String(value),
-    };
-    let section = table.entry(top).or_insert_with(|| Value::Table(Table::new()));
-    let section = section.as_table_mut().ok_or_else(|| ConfigProblem::new(top, "is a section, not a value"))?;
-    section.insert(rest.to_owned(), value);
-    Ok(())
-}
-
-/// Reads the table key by key, so that what is wrong can be named.
-fn read(table: Table) -> Result<Config, ConfigProblem> {
-    for key in ["listen", "database", "rpc_url", "sponsor", "books"] {
-        if !table.contains_key(key) {
-            return Err(ConfigProblem::new(key, "is missing; facilitator.example.toml shows it"));
-        }
-    }
-    // One key at a time over a sound file tells which one is at fault.
-    let whole = table.clone().try_into::<Config>();
-    whole.map_err(|error| {
-        let key = table.iter().find_map(|(key, value)| fault_in(&table, key, value));
-        ConfigProblem::new(&key.unwrap_or_else(|| "file".to_owned()), error.message())
-    })
-}
-
-/// The name of the key at fault, if it is this one or one in this section.
-fn fault_in(table: &Table, key: &str, value: &Value) -> Option<String> {
-    let fails = |table: Table| table.try_into::<Config>().is_err();
-    let mut without = table.clone();
-    if !TOP_KEYS.contains(&key) {
-        return Some(key.to_owned());
-    }
-    match value.as_table() {
-        Some(section) => section.keys().find_map(|inner| {
-            let mut without = table.clone();
-            without.get_mut(key)?.as_table_mut()?.remove(inner);
-            (!fails(without)).then(|| format!("{key}.{inner}"))
-        }),
-        None if ["listen", "database", "rpc_url", "sponsor", "books"].contains(&key) => {
-            without.insert(key.to_owned(), sound(key));
-            (!fails(without)).then(|| key.to_owned())
-        }
-        None => {
-            without.remove(key);
-            (!fails(without)).then(|| key.to_owned())
-        }
-    }
-}
-
-/// A value of a needed key that can be read.
-fn sound(key: &str) -> Value {
-    match key {
-        "listen" => Value::String("127.0.0.1:0".to_owned()),
-        "rpc_url" => Value::String("http://localhost".to_owned()),
-        "books" => Value::Array(Vec::new()),
-        _ => Value::String("file".to_owned()),
     }
 }

@@ -19,7 +19,7 @@ use solana_signer::Signer;
 use solana_transaction::versioned::VersionedTransaction;
 use tallybook_chain::instruction::NewChannel;
 use tallybook_chain::{Address, BookView, deposit, transaction};
-use tallybook_facilitator::AccessToken;
+use tallybook_facilitator::{AccessToken, Config};
 use tallybook_rules::Amount;
 use tallybook_rules::signing::SignedVoucher;
 use tallybook_wire::{Channel, ChannelPayload, Deposit, FacilitatorRequest, Key, PaymentPayload, TransactionBytes};
@@ -236,11 +236,9 @@ async fn given_a_good_deposit_whose_fate_is_not_known_when_another_wants_the_slo
 
 #[tokio::test]
 async fn given_a_sponsor_that_pays_for_no_more_when_a_deposit_comes_then_the_quota_is_named_and_the_slot_is_free() {
-    for change in
-        [(|config| config.limits.deposits_per_payer_per_hour = 0) as fn(&mut tallybook_facilitator::Config), |config| {
-            config.limits.channels = 2
-        }]
-    {
+    let no_deposits: fn(&mut Config) = |config| config.limits.deposits_per_payer_per_hour = 0;
+    let no_channels: fn(&mut Config) = |config| config.limits.channels = 2;
+    for change in [no_deposits, no_channels] {
         let house = House::with(change).await;
         for payer in [2, 3] {
             let request = Opening::new(&house, payer).request(&house);

@@ -178,6 +178,15 @@ async fn given_a_payer_who_leaves_when_the_watcher_sees_it_then_the_channel_take
 }
 
 #[tokio::test]
+async fn given_a_node_that_lags_behind_when_it_is_asked_then_what_was_seen_before_stands() {
+    let house = House::new().await;
+    house.chain.request_close(0);
+    house.chain.state.lock().unwrap().slot = 1;
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    house.pay(0, 500, 500).await;
+}
+
+#[tokio::test]
 async fn given_a_restart_when_asked_again_then_every_answered_voucher_is_there_and_reservations_are_not() {
     let house = House::new().await;
     house.pay(0, 500, 500).await;
