@@ -32,32 +32,16 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let mut header = PageHeader {
-            capacity: MAX_CAPACITY,
-            version: PageHeader::VERSION,
-            ..PageHeader::default()
-        };
+        let mut header = PageHeader { capacity: MAX_CAPACITY, version: PageHeader::VERSION, ..PageHeader::default() };
         let mut slots = vec![Slot::default(); usize::from(MAX_CAPACITY)];
         let mut channels = Vec::new();
         for at in 0..MAX_CAPACITY {
             let key = SigningKey::from_bytes(&[at + 1; 32]);
             let signer = key.verifying_key().to_bytes();
-            let opening = Opening {
-                payer: [at; 32],
-                signer,
-                generation: 1,
-                deposit: Amount::new(1_000_000_000),
-            };
-            let mut page = Page {
-                header: &mut header,
-                slots: &mut slots,
-            };
+            let opening = Opening { payer: [at; 32], signer, generation: 1, deposit: Amount::new(1_000_000_000) };
+            let mut page = Page { header: &mut header, slots: &mut slots };
             page.open(at, &opening, Amount::new(1), NOW).unwrap();
-            channels.push((
-                key,
-                channel_id(&header.page_domain, at, 1, &opening.payer, &signer),
-                signer,
-            ));
+            channels.push((key, channel_id(&header.page_domain, at, 1, &opening.payer, &signer), signer));
         }
         let vouchers = (0..VOUCHERS)
             .map(|call| {
@@ -66,32 +50,18 @@ impl World {
                 (SignedVoucher::sign(key, *id, Amount::new(calls * PRICE)), *signer)
             })
             .collect();
-        Self {
-            header,
-            slots,
-            vouchers,
-        }
+        Self { header, slots, vouchers }
     }
 
     fn ledger(&self) -> Ledger {
-        let mut ledger = Ledger::new(Settings {
-            credit: Amount::MAX_DEPOSIT,
-            ..Settings::default()
-        });
-        let seen = PageSeen {
-            address: [1; 32],
-            chain_slot: 1,
-            header: &self.header,
-            slots: &self.slots,
-        };
+        let mut ledger = Ledger::new(Settings { credit: Amount::MAX_DEPOSIT, ..Settings::default() });
+        let seen = PageSeen { address: [1; 32], chain_slot: 1, header: &self.header, slots: &self.slots };
         ledger.observe(&seen, Finality::Confirmed, NOW).unwrap();
         ledger
     }
 
     fn verified(&self) -> impl Iterator<Item = VerifiedVoucher> {
-        self.vouchers
-            .iter()
-            .map(|(voucher, signer)| voucher.verify(signer).unwrap())
+        self.vouchers.iter().map(|(voucher, signer)| voucher.verify(signer).unwrap())
     }
 }
 
@@ -115,17 +85,11 @@ fn main() {
         let ratio = took.as_secs_f64() / signature.as_secs_f64();
         println!("{name:<44} {micros:>9.1} µs {:>11.0} /s {ratio:>9.2}", 1e6 / micros);
     };
-    println!(
-        "{:<44} {:>12} {:>13} {:>9}",
-        "one voucher, one core", "time", "rate", "× Ed25519"
-    );
+    println!("{:<44} {:>12} {:>13} {:>9}", "one voucher, one core", "time", "rate", "× Ed25519");
     report("the signature alone (verify_strict)", signature);
 
     let mut ledger = world.ledger();
-    report(
-        "signature + ledger",
-        measure(|| world.verified().for_each(|voucher| drop(accept(&mut ledger, voucher)))),
-    );
+    report("signature + ledger", measure(|| world.verified().for_each(|voucher| drop(accept(&mut ledger, voucher)))));
 
     for group in [1, 16, 256] {
         let folder = tempfile::tempdir().unwrap();

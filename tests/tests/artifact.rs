@@ -1,9 +1,5 @@
 //! The released program is the one that these sources make, and its IDL says what they say.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "tests say what they expect, also in the functions they share"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests say what they expect, also in the functions they share")]
 
 use serde_json::Value;
 use std::collections::BTreeMap;

@@ -21,10 +21,7 @@ fn given_a_channel_when_calls_are_paid_then_charged_rises_by_each_price() {
     world.pay(0, 300).unwrap();
     world.pay(0, 700).unwrap();
     let channel = world.channel(0);
-    assert_eq!(
-        (channel.charged(), channel.signed(), channel.settled()),
-        (units(1_000), units(1_000), units(0))
-    );
+    assert_eq!((channel.charged(), channel.signed(), channel.settled()), (units(1_000), units(1_000), units(0)));
     assert_eq!(channel.gain(), units(1_000));
     assert_eq!(world.pay(0, 1), Err(Rejection::DepositExceeded));
 }
@@ -39,25 +36,13 @@ fn given_several_reasons_when_a_voucher_is_refused_then_the_first_in_order_is_na
     world.open(0, 1_000);
     world.pay(0, 100).unwrap();
     assert_eq!(world.reserve(0, 100, 100), Err(Rejection::VoucherUsed));
-    assert_eq!(
-        world.reserve(0, 50, 50),
-        Err(Rejection::WrongCumulative),
-        "an older voucher"
-    );
+    assert_eq!(world.reserve(0, 50, 50), Err(Rejection::WrongCumulative), "an older voucher");
     assert_eq!(world.reserve(0, 300, 100), Err(Rejection::WrongCumulative), "too much");
-    assert_eq!(
-        world.reserve(0, 5_000, 100),
-        Err(Rejection::WrongCumulative),
-        "before the deposit is looked at"
-    );
+    assert_eq!(world.reserve(0, 5_000, 100), Err(Rejection::WrongCumulative), "before the deposit is looked at");
     assert_eq!(world.reserve(0, 1_001, 901), Err(Rejection::DepositExceeded));
     world.reserve(0, 200, 100).unwrap();
     assert_eq!(world.reserve(0, 200, 100), Err(Rejection::ChannelBusy), "the very same");
-    assert_eq!(
-        world.reserve(0, 100, 100),
-        Err(Rejection::ChannelBusy),
-        "before it is seen to be used"
-    );
+    assert_eq!(world.reserve(0, 100, 100), Err(Rejection::ChannelBusy), "before it is seen to be used");
     world.request_close(0);
     world.see();
     assert_eq!(world.reserve(0, 300, 100), Err(Rejection::ChannelClosing));
@@ -77,10 +62,7 @@ fn given_another_signer_when_reserved_then_the_signature_is_refused() {
     let thief = key(9);
     let voucher = tallybook_rules::signing::SignedVoucher::sign(&thief, id, units(10));
     let verified = voucher.verify(thief.verifying_key().as_bytes()).unwrap();
-    let refused = world
-        .ledger
-        .reserve(verified, units(10), world.now, world.now + 9)
-        .unwrap_err();
+    let refused = world.ledger.reserve(verified, units(10), world.now, world.now + 9).unwrap_err();
     assert_eq!(refused.rejection, Rejection::BadSignature);
 }
 
@@ -91,10 +73,7 @@ fn given_a_wrong_amount_when_refused_then_the_channel_is_shown() {
     world.pay(0, 100).unwrap();
     for (cumulative, rejection) in [(100, Rejection::VoucherUsed), (150, Rejection::WrongCumulative)] {
         let voucher = world.voucher(0, cumulative);
-        let refused = world
-            .ledger
-            .reserve(voucher, units(100), world.now, world.now + 9)
-            .unwrap_err();
+        let refused = world.ledger.reserve(voucher, units(100), world.now, world.now + 9).unwrap_err();
         assert_eq!(refused.rejection, rejection);
         let channel = refused.channel.unwrap();
         assert_eq!(channel.charged(), units(100));
@@ -119,31 +98,15 @@ fn given_no_reservation_when_committed_then_nothing_is_charged() {
     let mut world = World::new(1);
     world.open(0, 1_000);
     let refused = |world: &mut World, cumulative| world.commit(0, cumulative).map_err(|refused| refused.rejection);
-    assert_eq!(
-        refused(&mut world, 100).unwrap_err(),
-        Rejection::NoReservation,
-        "never made"
-    );
+    assert_eq!(refused(&mut world, 100).unwrap_err(), Rejection::NoReservation, "never made");
     world.reserve(0, 100, 100).unwrap();
-    assert_eq!(
-        refused(&mut world, 200).unwrap_err(),
-        Rejection::NoReservation,
-        "of another voucher"
-    );
+    assert_eq!(refused(&mut world, 200).unwrap_err(), Rejection::NoReservation, "of another voucher");
     let voucher = *world.voucher(0, 100).voucher();
     world.ledger.release(&voucher).unwrap();
-    assert_eq!(
-        refused(&mut world, 100).unwrap_err(),
-        Rejection::NoReservation,
-        "released"
-    );
+    assert_eq!(refused(&mut world, 100).unwrap_err(), Rejection::NoReservation, "released");
     world.reserve(0, 100, 100).unwrap();
     world.now += 60;
-    assert_eq!(
-        refused(&mut world, 100).unwrap_err(),
-        Rejection::NoReservation,
-        "over at its very second"
-    );
+    assert_eq!(refused(&mut world, 100).unwrap_err(), Rejection::NoReservation, "over at its very second");
     assert_eq!(world.channel(0).charged(), Amount::ZERO);
     world.reserve(0, 100, 100).unwrap();
     assert!(world.commit(0, 100).is_ok());
@@ -180,10 +143,7 @@ fn given_a_payer_who_leaves_on_chain_when_the_call_was_reserved_before_then_it_i
     world.reserve(0, 100, 100).unwrap();
     world.request_close(0);
     world.see();
-    assert!(
-        world.commit(0, 100).is_ok(),
-        "a claim is valid until the slot is withdrawn"
-    );
+    assert!(world.commit(0, 100).is_ok(), "a claim is valid until the slot is withdrawn");
     assert_eq!(world.channel(0).gain(), units(100));
 }
 
@@ -203,10 +163,7 @@ fn given_a_deposit_that_the_payee_gave_back_when_committed_then_nothing_is_charg
 #[test]
 fn given_a_deposit_that_is_not_final_when_spent_then_only_the_credit_counts() {
     let mut world = World::new(1);
-    world.ledger = Ledger::new(Settings {
-        credit: units(100),
-        ..Settings::default()
-    });
+    world.ledger = Ledger::new(Settings { credit: units(100), ..Settings::default() });
     world.open(0, 1_000);
     world.pay(0, 100).unwrap();
     assert_eq!(world.pay(0, 1), Err(Rejection::SettlementPending));

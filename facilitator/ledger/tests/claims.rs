@@ -48,18 +48,9 @@ fn given_little_that_waits_when_planned_then_nothing_is_due() {
 #[test]
 fn given_enough_money_when_planned_then_all_of_the_page_is_claimed_largest_first() {
     let world = busy(5);
-    let policy = Policy {
-        due_amount: units(510),
-        ..never()
-    };
-    assert_eq!(
-        slots(&world.ledger.plan(world.now, &policy)),
-        [vec![4, 3, 2], vec![1, 0]]
-    );
-    let policy = Policy {
-        due_amount: units(511),
-        ..never()
-    };
+    let policy = Policy { due_amount: units(510), ..never() };
+    assert_eq!(slots(&world.ledger.plan(world.now, &policy)), [vec![4, 3, 2], vec![1, 0]]);
+    let policy = Policy { due_amount: units(511), ..never() };
     assert_eq!(world.ledger.plan(world.now, &policy), []);
 }
 
@@ -68,10 +59,7 @@ fn given_an_old_charge_when_planned_then_all_of_the_page_is_claimed() {
     let mut world = busy(2);
     world.now += 9;
     world.pay(1, 1).unwrap();
-    let policy = Policy {
-        due_age_seconds: 10,
-        ..never()
-    };
+    let policy = Policy { due_age_seconds: 10, ..never() };
     assert_eq!(world.ledger.plan(world.now, &policy), []);
     assert_eq!(slots(&world.ledger.plan(world.now + 1, &policy)), [vec![1, 0]]);
 }
@@ -88,10 +76,7 @@ fn given_enough_channels_when_planned_then_only_full_batches_are_due() {
 #[test]
 fn given_per_call_when_planned_then_all_is_due_at_once() {
     let world = busy(1);
-    let policy = Policy {
-        per_call: true,
-        ..never()
-    };
+    let policy = Policy { per_call: true, ..never() };
     assert_eq!(slots(&world.ledger.plan(world.now, &policy)), [vec![0]]);
 }
 
@@ -102,14 +87,8 @@ fn given_a_closing_channel_when_planned_then_it_is_claimed_at_once_and_alone() {
     world.request_close(2);
     world.see();
     assert_eq!(slots(&world.ledger.plan(world.now, &never())), [vec![1], vec![2]]);
-    let policy = Policy {
-        per_call: true,
-        ..never()
-    };
-    assert_eq!(
-        slots(&world.ledger.plan(world.now, &policy)),
-        [vec![1], vec![2], vec![3, 0]]
-    );
+    let policy = Policy { per_call: true, ..never() };
+    assert_eq!(slots(&world.ledger.plan(world.now, &policy)), [vec![1], vec![2], vec![3, 0]]);
 }
 
 #[test]
@@ -117,10 +96,7 @@ fn given_a_channel_that_leaves_by_refund_when_the_refund_does_not_come_then_it_i
     let mut world = busy(2);
     let voucher = world.voucher(0, 100);
     world.ledger.leave(voucher, world.now).unwrap();
-    let policy = Policy {
-        due_age_seconds: 10,
-        ..never()
-    };
+    let policy = Policy { due_age_seconds: 10, ..never() };
     assert_eq!(slots(&world.ledger.plan(world.now + 9, &policy)), Vec::<Vec<u8>>::new());
     assert_eq!(slots(&world.ledger.plan(world.now + 10, &policy)), [vec![0], vec![1]]);
 }
@@ -128,10 +104,7 @@ fn given_a_channel_that_leaves_by_refund_when_the_refund_does_not_come_then_it_i
 #[test]
 fn given_a_batch_on_its_way_when_planned_then_its_channels_wait_until_it_has_ended() {
     let mut world = busy(3);
-    let policy = Policy {
-        per_call: true,
-        ..never()
-    };
+    let policy = Policy { per_call: true, ..never() };
     let batch = world.ledger.plan(world.now, &policy).remove(0);
     world.ledger.sent(batch.channel_ids());
     world.pay(1, 7).unwrap();
@@ -147,15 +120,10 @@ fn given_a_batch_on_its_way_when_planned_then_its_channels_wait_until_it_has_end
 #[test]
 fn given_a_row_that_the_chain_refused_when_planned_then_it_is_left_alone_for_a_while() {
     let mut world = busy(2);
-    let policy = Policy {
-        per_call: true,
-        ..never()
-    };
+    let policy = Policy { per_call: true, ..never() };
     let batch = world.ledger.plan(world.now, &policy).remove(0);
     world.ledger.sent(batch.channel_ids());
-    world
-        .ledger
-        .ended(batch.channel_ids(), &[(1, Rejection::SignatureMismatch)], world.now);
+    world.ledger.ended(batch.channel_ids(), &[(1, Rejection::SignatureMismatch)], world.now);
     assert_eq!(slots(&world.ledger.plan(world.now, &policy)), [vec![0]]);
     assert_eq!(slots(&world.ledger.plan(world.now + 30, &policy)), [vec![1, 0]]);
 }
@@ -167,10 +135,7 @@ fn given_a_deposit_below_what_was_signed_when_planned_then_the_gain_is_what_is_l
     world.pay(0, 900).unwrap();
     world.page().refund(0, 1, units(300)).unwrap();
     world.see();
-    let policy = Policy {
-        per_call: true,
-        ..never()
-    };
+    let policy = Policy { per_call: true, ..never() };
     let batch = world.ledger.plan(world.now, &policy).remove(0);
     assert_eq!(batch.gain(), Ok(units(300)));
     assert_eq!(world.land(&batch), units(300));

@@ -63,10 +63,7 @@ impl Run {
         for slot in 0..CHANNELS {
             world.open(slot, 1_000);
         }
-        Self {
-            world,
-            disk: Vec::new(),
-        }
+        Self { world, disk: Vec::new() }
     }
 
     fn take(&mut self, step: &Step) {
@@ -82,10 +79,7 @@ impl Run {
             Step::Settle { land } => self.settle(land),
             Step::Close { slot } => {
                 let at = self.world.slots[usize::from(slot)];
-                let _ = self
-                    .world
-                    .page()
-                    .request_close(slot, at.generation, &at.payer, 900, now);
+                let _ = self.world.page().request_close(slot, at.generation, &at.payer, 900, now);
             }
             Step::Leave { slot } => {
                 if let Some(channel) = self.world.ledger.channel(&self.world.id(slot)) {
@@ -133,12 +127,7 @@ impl Run {
             Err(Rejection::DepositExceeded) => assert!(!settles),
             Err(Rejection::WrongCumulative) => assert_ne!(off_by, 0),
             Err(rejection) => assert!(
-                [
-                    Rejection::ChannelBusy,
-                    Rejection::ChannelClosing,
-                    Rejection::VoucherUsed
-                ]
-                .contains(&rejection),
+                [Rejection::ChannelBusy, Rejection::ChannelClosing, Rejection::VoucherUsed].contains(&rejection),
                 "{rejection:?}"
             ),
         }
@@ -161,12 +150,7 @@ impl Run {
 
     /// What is planned gains exactly what it says, and nothing waits after it has landed.
     fn settle(&mut self, land: bool) {
-        let policy = Policy {
-            per_call: true,
-            rows_per_batch: 3,
-            due_age_seconds: 0,
-            ..Policy::default()
-        };
+        let policy = Policy { per_call: true, rows_per_batch: 3, due_age_seconds: 0, ..Policy::default() };
         let batches = self.world.ledger.plan(self.world.now, &policy);
         for batch in &batches {
             self.world.ledger.sent(batch.channel_ids());
@@ -222,10 +206,7 @@ fn replay(disk: &[Change]) -> Ledger {
             }
         }
     }
-    let mut ledger = Ledger::new(Settings {
-        credit: Amount::MAX_DEPOSIT,
-        ..Settings::default()
-    });
+    let mut ledger = Ledger::new(Settings { credit: Amount::MAX_DEPOSIT, ..Settings::default() });
     records.values().for_each(|record| ledger.restore(*record).unwrap());
     ledger
 }

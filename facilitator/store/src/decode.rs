@@ -20,12 +20,7 @@ pub(crate) fn load(connection: &Connection) -> Result<Stored, StoreFailure> {
     let sql = "SELECT page, address FROM lookup_table ORDER BY page";
     let tables = all(connection, sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let newest = connection.query_row("SELECT coalesce(max(id), 0) FROM batch", [], |row| row.get(0))?;
-    Ok(Stored {
-        channels,
-        sending,
-        tables,
-        newest_batch: unsigned(newest)?,
-    })
+    Ok(Stored { channels, sending, tables, newest_batch: unsigned(newest)? })
 }
 
 pub(crate) fn channel(connection: &Connection, channel_id: &[u8; 32]) -> Result<Option<KeptChannel>, StoreFailure> {
@@ -65,12 +60,12 @@ pub(crate) fn last_attempt(connection: &Connection, purpose: Purpose) -> Result<
             let id = i64::try_from(id).map_err(|_| StoreFailure::OutOfRange("a batch's number"))?;
             connection.prepare_cached(of_batch)?.query_row([id], raw_attempt)
         }
-        Purpose::Deposit(channel_id) => connection
-            .prepare_cached(of_channel)?
-            .query_row(params![channel_id, "deposit"], raw_attempt),
-        Purpose::Refund(channel_id) => connection
-            .prepare_cached(of_channel)?
-            .query_row(params![channel_id, "refund"], raw_attempt),
+        Purpose::Deposit(channel_id) => {
+            connection.prepare_cached(of_channel)?.query_row(params![channel_id, "deposit"], raw_attempt)
+        }
+        Purpose::Refund(channel_id) => {
+            connection.prepare_cached(of_channel)?.query_row(params![channel_id, "refund"], raw_attempt)
+        }
     };
     found.optional()?.map(attempt).transpose()
 }
@@ -92,16 +87,8 @@ fn all<T>(
 }
 
 fn kept_channel(row: &Row<'_>) -> Result<KeptChannel, StoreFailure> {
-    let place = Place {
-        page: row.get(1)?,
-        slot: row.get(2)?,
-        generation: row.get(3)?,
-    };
-    let voucher = SignedVoucher {
-        channel_id: row.get(0)?,
-        cumulative: amount(row.get(6)?)?,
-        signature: row.get(7)?,
-    };
+    let place = Place { page: row.get(1)?, slot: row.get(2)?, generation: row.get(3)? };
+    let voucher = SignedVoucher { channel_id: row.get(0)?, cumulative: amount(row.get(6)?)?, signature: row.get(7)? };
     let record = ChannelRecord {
         place,
         payer: row.get(4)?,
@@ -111,10 +98,7 @@ fn kept_channel(row: &Row<'_>) -> Result<KeptChannel, StoreFailure> {
         unsettled_since: row.get(9)?,
         leaving_since: row.get(10)?,
     };
-    Ok(KeptChannel {
-        record,
-        over: row.get(11)?,
-    })
+    Ok(KeptChannel { record, over: row.get(11)? })
 }
 
 /// A batch without its rows.
@@ -175,10 +159,7 @@ fn raw_attempt(row: &Row<'_>) -> rusqlite::Result<([u8; 64], i64)> {
 }
 
 fn attempt((signature, height): ([u8; 64], i64)) -> Result<Attempt, StoreFailure> {
-    Ok(Attempt {
-        signature,
-        last_valid_block_height: unsigned(height)?,
-    })
+    Ok(Attempt { signature, last_valid_block_height: unsigned(height)? })
 }
 
 fn amount(number: i64) -> Result<Amount, StoreFailure> {

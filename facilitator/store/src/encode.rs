@@ -51,9 +51,7 @@ fn channel(transaction: &Transaction<'_>, record: &ChannelRecord) -> Result<(), 
 fn planned(transaction: &Transaction<'_>, batch: &BatchRecord) -> Result<(), StoreFailure> {
     let id = integer(batch.id, "a batch's number")?;
     let sql = "INSERT INTO batch (id, page, gain, planned_at, state) VALUES (?1, ?2, ?3, ?4, 'sending')";
-    transaction
-        .prepare_cached(sql)?
-        .execute(params![id, batch.page, amount(batch.gain)?, batch.planned_at])?;
+    transaction.prepare_cached(sql)?.execute(params![id, batch.page, amount(batch.gain)?, batch.planned_at])?;
     let sql = "INSERT INTO batch_row (batch, slot, position, channel_id, cumulative, settled)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     let mut insert = transaction.prepare_cached(sql)?;

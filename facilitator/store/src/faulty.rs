@@ -16,11 +16,7 @@ impl<S> FaultyStore<S> {
     /// A sound store; once the switch is true, the next write fails and poisons it.
     pub fn new(inner: S) -> (Self, Arc<AtomicBool>) {
         let broken = Arc::new(AtomicBool::new(false));
-        let store = Self {
-            inner,
-            broken: Arc::clone(&broken),
-            poisoned: false,
-        };
+        let store = Self { inner, broken: Arc::clone(&broken), poisoned: false };
         (store, broken)
     }
 
@@ -30,11 +26,7 @@ impl<S> FaultyStore<S> {
     }
 
     fn sound(&mut self) -> Result<&mut S, StoreFailure> {
-        if self.poisoned {
-            Err(StoreFailure::Poisoned)
-        } else {
-            Ok(&mut self.inner)
-        }
+        if self.poisoned { Err(StoreFailure::Poisoned) } else { Ok(&mut self.inner) }
     }
 }
 

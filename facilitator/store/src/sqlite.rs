@@ -37,10 +37,7 @@ impl SqliteStore {
         if sound != "ok" {
             return Err(StoreFailure::Damaged("SQLite's quick_check finds broken pages"));
         }
-        Ok(Self {
-            connection,
-            poisoned: false,
-        })
+        Ok(Self { connection, poisoned: false })
     }
 
     /// Runs one piece of work, and lets nothing run after one that failed.
@@ -84,24 +81,11 @@ impl VoucherStore for SqliteStore {
 
 /// Makes the file for its owner alone, or finds it so: SQLite gives its log the same permissions.
 fn make_private(path: &Path) -> Result<(), StoreFailure> {
-    let file = |error: io::Error| StoreFailure::File {
-        path: path.to_owned(),
-        error,
-    };
-    let opened = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(file)?;
+    let file = |error: io::Error| StoreFailure::File { path: path.to_owned(), error };
+    let opened =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map_err(file)?;
     let mode = opened.metadata().map_err(file)?.mode();
-    if mode & 0o077 == 0 {
-        Ok(())
-    } else {
-        Err(StoreFailure::Exposed(path.to_owned()))
-    }
+    if mode & 0o077 == 0 { Ok(()) } else { Err(StoreFailure::Exposed(path.to_owned())) }
 }
 
 /// Takes the file for this process alone, until it ends, however it ends.
@@ -135,13 +119,8 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreFailure>
     if todo.is_empty() {
         return Ok(());
     }
-    todo.iter()
-        .try_for_each(|migration| transaction.execute_batch(migration))?;
+    todo.iter().try_for_each(|migration| transaction.execute_batch(migration))?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-    transaction.pragma_update(
-        None,
-        "user_version",
-        i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX),
-    )?;
+    transaction.pragma_update(None, "user_version", i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX))?;
     Ok(transaction.commit()?)
 }

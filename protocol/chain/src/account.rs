@@ -88,11 +88,7 @@ impl PageView {
         if !sound {
             return Err(Rejection::WrongAccount);
         }
-        Ok(Self {
-            address,
-            header,
-            slots: slots.iter().map(|slot| bytemuck::pod_read_unaligned(slot)).collect(),
-        })
+        Ok(Self { address, header, slots: slots.iter().map(|slot| bytemuck::pod_read_unaligned(slot)).collect() })
     }
 
     /// The book that the page belongs to.
@@ -108,13 +104,7 @@ impl PageView {
     /// The id of the channel that stands in the slot numbered `at`, if one does.
     pub fn channel_id(&self, at: u8) -> Option<[u8; 32]> {
         let slot = self.slot(at).ok().filter(|slot| slot.status() != Ok(Status::Free))?;
-        Some(channel_id(
-            &self.header.page_domain,
-            at,
-            slot.generation,
-            &slot.payer,
-            &slot.signer,
-        ))
+        Some(channel_id(&self.header.page_domain, at, slot.generation, &slot.payer, &slot.signer))
     }
 
     /// Free slots, each with the generation that opens it.
@@ -151,25 +141,11 @@ impl TokenAccountView {
         if data.len() > Self::SIZE && data.get(Self::SIZE) != Some(&2) {
             return None;
         }
-        let key = |at: usize| {
-            base.get(at..)
-                .and_then(|rest| rest.first_chunk())
-                .copied()
-                .map(Address::from)
-        };
-        let amount = base
-            .get(64..)
-            .and_then(|rest| rest.first_chunk())
-            .copied()
-            .map(u64::from_le_bytes)?;
+        let key = |at: usize| base.get(at..).and_then(|rest| rest.first_chunk()).copied().map(Address::from);
+        let amount = base.get(64..).and_then(|rest| rest.first_chunk()).copied().map(u64::from_le_bytes)?;
         let state = *base.get(108)?;
         (state == 1 || state == 2).then_some(())?;
-        Some(Self {
-            mint: key(0)?,
-            owner: key(32)?,
-            amount: Amount::new(amount),
-            frozen: state == 2,
-        })
+        Some(Self { mint: key(0)?, owner: key(32)?, amount: Amount::new(amount), frozen: state == 2 })
     }
 }
 
@@ -178,22 +154,12 @@ mod tests {
     use super::*;
 
     fn page(capacity: u8, version: u8) -> Vec<u8> {
-        let mut header = PageHeader {
-            capacity,
-            version,
-            book: [7; 32],
-            ..PageHeader::default()
-        };
+        let mut header = PageHeader { capacity, version, book: [7; 32], ..PageHeader::default() };
         header.page_domain = [9; 32];
         let mut data = PAGE_DISCRIMINATOR.to_vec();
         data.extend_from_slice(bytemuck::bytes_of(&header));
         for at in 0..capacity {
-            let slot = Slot {
-                generation: u32::from(at),
-                status_byte: at % 2,
-                payer: [at; 32],
-                ..Slot::default()
-            };
+            let slot = Slot { generation: u32::from(at), status_byte: at % 2, payer: [at; 32], ..Slot::default() };
             data.extend_from_slice(bytemuck::bytes_of(&slot));
         }
         data
@@ -215,11 +181,7 @@ mod tests {
         let parse = |data: &[u8]| PageView::parse(Address::default(), data).map(|_| ());
         assert_eq!(parse(&good), Ok(()));
         for length in 0..good.len() {
-            assert_eq!(
-                parse(&good[..length]),
-                Err(Rejection::WrongAccount),
-                "cut to {length} bytes"
-            );
+            assert_eq!(parse(&good[..length]), Err(Rejection::WrongAccount), "cut to {length} bytes");
         }
         let mut long = good.clone();
         long.extend_from_slice(&[0; Slot::SIZE]);
@@ -241,17 +203,9 @@ mod tests {
         let view = TokenAccountView::parse(&data).unwrap();
         assert!(view.frozen && view.amount == Amount::new(500) && view.owner == Address::from([2; 32]));
         data.push(2);
-        assert_eq!(
-            TokenAccountView::parse(&data),
-            Some(view),
-            "Token-2022 says that it is an account"
-        );
+        assert_eq!(TokenAccountView::parse(&data), Some(view), "Token-2022 says that it is an account");
         data[165] = 1;
-        assert_eq!(
-            TokenAccountView::parse(&data),
-            None,
-            "Token-2022 says that it is a mint"
-        );
+        assert_eq!(TokenAccountView::parse(&data), None, "Token-2022 says that it is a mint");
         assert_eq!(TokenAccountView::parse(&data[..164]), None);
     }
 }

@@ -20,10 +20,7 @@ pub const COMPUTE_BUDGET_PROGRAM: Address = address!("ComputeBudget1111111111111
 
 /// The book of `payee` for `mint`, by its number, with its bump.
 pub fn book(program_id: &Address, payee: &Address, mint: &Address, book_id: u16) -> (Address, u8) {
-    Address::find_program_address(
-        &[b"book", payee.as_ref(), mint.as_ref(), &book_id.to_le_bytes()],
-        program_id,
-    )
+    Address::find_program_address(&[b"book", payee.as_ref(), mint.as_ref(), &book_id.to_le_bytes()], program_id)
 }
 
 /// The page of a book, by its index, with its bump.
@@ -33,9 +30,5 @@ pub fn page(program_id: &Address, book: &Address, index: u32) -> (Address, u8) {
 
 /// The associated token account of `owner`; a page's vault is that of the page.
 pub fn associated_token_account(owner: &Address, mint: &Address, token_program: &Address) -> Address {
-    Address::find_program_address(
-        &[owner.as_ref(), token_program.as_ref(), mint.as_ref()],
-        &ASSOCIATED_TOKEN_PROGRAM,
-    )
-    .0
+    Address::find_program_address(&[owner.as_ref(), token_program.as_ref(), mint.as_ref()], &ASSOCIATED_TOKEN_PROGRAM).0
 }

@@ -27,13 +27,7 @@ pub fn expected_channel_id(page: &PageView, new: &NewChannel) -> Result<[u8; 32]
     if slot.generation.checked_add(1) != Some(new.generation) {
         return Err(Rejection::WrongGeneration);
     }
-    Ok(channel_id(
-        &page.header.page_domain,
-        new.slot,
-        new.generation,
-        &new.payer.to_bytes(),
-        &new.signer,
-    ))
+    Ok(channel_id(&page.header.page_domain, new.slot, new.generation, &new.payer.to_bytes(), &new.signer))
 }
 
 /// The memo of a deposit: the channel's id in hexadecimal, which also makes each opening's transaction unique.
@@ -60,11 +54,7 @@ pub fn message(
     blockhash: Hash,
 ) -> VersionedMessage {
     let instructions = instructions(book, new, channel_id);
-    VersionedMessage::Legacy(legacy::Message::new_with_blockhash(
-        &instructions,
-        Some(fee_payer),
-        &blockhash,
-    ))
+    VersionedMessage::Legacy(legacy::Message::new_with_blockhash(&instructions, Some(fee_payer), &blockhash))
 }
 
 #[cfg(test)]
@@ -77,23 +67,10 @@ mod tests {
     use tallybook_rules::{Book, PageHeader, Slot};
 
     fn opening(payer: &Keypair) -> (BookView, PageView, NewChannel) {
-        let book = BookView {
-            address: Address::from([3; 32]),
-            state: Book {
-                mint: [4; 32],
-                ..Book::default()
-            },
-        };
+        let book = BookView { address: Address::from([3; 32]), state: Book { mint: [4; 32], ..Book::default() } };
         let address = Address::from([5; 32]);
         let slots = vec![Slot::default(); 2];
-        let page = PageView {
-            address,
-            header: PageHeader {
-                capacity: 2,
-                ..PageHeader::default()
-            },
-            slots,
-        };
+        let page = PageView { address, header: PageHeader { capacity: 2, ..PageHeader::default() }, slots };
         let payer = payer.pubkey();
         let new = NewChannel {
             payer,
@@ -123,10 +100,7 @@ mod tests {
         let mut trailing = bytes.clone();
         trailing.push(0);
         assert_eq!(from_bytes(&trailing), Err(Rejection::MalformedPayload));
-        assert_eq!(
-            from_bytes(&vec![0; MAX_TRANSACTION_BYTES + 1]),
-            Err(Rejection::RequestTooLarge)
-        );
+        assert_eq!(from_bytes(&vec![0; MAX_TRANSACTION_BYTES + 1]), Err(Rejection::RequestTooLarge));
     }
 
     #[test]

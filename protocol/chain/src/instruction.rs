@@ -166,11 +166,7 @@ impl Instructions {
             AccountMeta::new_readonly(book.mint(), false),
             AccountMeta::new_readonly(book.token_program(), false),
         ];
-        self.instruction(
-            discriminator::OPEN,
-            &(new.slot, new.generation, new.signer, new.deposit),
-            accounts,
-        )
+        self.instruction(discriminator::OPEN, &(new.slot, new.generation, new.signer, new.deposit), accounts)
     }
 
     /// Claims a half-aggregated batch; needs no signature. [`Rejection::MalformedRows`] for no row or more than 96.
@@ -179,20 +175,14 @@ impl Instructions {
             return Err(Rejection::MalformedRows);
         }
         let mut data = Vec::with_capacity(
-            1usize
-                .saturating_add(SCALAR_BYTES)
-                .saturating_add(ROW_BYTES.saturating_mul(rows.len())),
+            1usize.saturating_add(SCALAR_BYTES).saturating_add(ROW_BYTES.saturating_mul(rows.len())),
         );
         data.push(discriminator::CLAIM);
         data.extend_from_slice(scalar);
         for row in rows {
             data.extend_from_slice(&row.to_bytes()?);
         }
-        Ok(Instruction {
-            program_id: self.program_id,
-            accounts: vec![AccountMeta::new(*page, false)],
-            data,
-        })
+        Ok(Instruction { program_id: self.program_id, accounts: vec![AccountMeta::new(*page, false)], data })
     }
 
     /// Pays the legs whose bits are set in `legs` (bit 0 is the payee's) to their associated token accounts; needs no
@@ -294,10 +284,6 @@ impl Instructions {
         if arguments.serialize(&mut data).is_err() {
             data.truncate(1);
         }
-        Instruction {
-            program_id: self.program_id,
-            accounts,
-            data,
-        }
+        Instruction { program_id: self.program_id, accounts, data }
     }
 }

@@ -22,11 +22,7 @@ pub fn compute_unit_price(micro_lamports: u64) -> Instruction {
 
 /// A memo, signed by nobody in particular.
 pub fn memo(text: &str) -> Instruction {
-    Instruction {
-        program_id: MEMO_PROGRAM,
-        accounts: Vec::new(),
-        data: text.as_bytes().to_vec(),
-    }
+    Instruction { program_id: MEMO_PROGRAM, accounts: Vec::new(), data: text.as_bytes().to_vec() }
 }
 
 /// Creates the associated token account of `owner` unless it exists; `rent_payer` signs.
@@ -54,11 +50,7 @@ pub fn create_token_account(
 /// The bytes of a transaction as nodes take them; [`Rejection::RequestTooLarge`] beyond 1,232.
 pub fn to_bytes(transaction: &VersionedTransaction) -> Result<Vec<u8>, Rejection> {
     let bytes = wincode::serialize(transaction).map_err(|_| Rejection::MalformedPayload)?;
-    if bytes.len() > MAX_TRANSACTION_BYTES {
-        Err(Rejection::RequestTooLarge)
-    } else {
-        Ok(bytes)
-    }
+    if bytes.len() > MAX_TRANSACTION_BYTES { Err(Rejection::RequestTooLarge) } else { Ok(bytes) }
 }
 
 /// Reads a transaction: all of the bytes, and in the one encoding that nodes write.

@@ -68,11 +68,7 @@ impl Row {
     /// Reads a row; every 39 bytes are one.
     pub fn from_bytes(bytes: &[u8; ROW_BYTES]) -> Self {
         let [slot, a, b, c, d, e, f, nonce @ ..] = *bytes;
-        Self {
-            slot,
-            cumulative: Amount::new(u64::from_le_bytes([a, b, c, d, e, f, 0, 0])),
-            nonce,
-        }
+        Self { slot, cumulative: Amount::new(u64::from_le_bytes([a, b, c, d, e, f, 0, 0])), nonce }
     }
 }
 

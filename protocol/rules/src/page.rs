@@ -36,10 +36,7 @@ pub struct PageHeader {
     pub spare: [u8; 24],
 }
 
-const _: () = assert!(
-    size_of::<PageHeader>() == PageHeader::SIZE,
-    "a page header is 216 bytes"
-);
+const _: () = assert!(size_of::<PageHeader>() == PageHeader::SIZE, "a page header is 216 bytes");
 
 impl PageHeader {
     /// Bytes between discriminator and slots.
@@ -52,11 +49,7 @@ impl PageHeader {
         if capacity == 0 || capacity > MAX_CAPACITY {
             return Err(Rejection::CapacityOutOfRange);
         }
-        #[expect(
-            clippy::as_conversions,
-            clippy::arithmetic_side_effects,
-            reason = "at most 10,208; From is not const"
-        )]
+        #[expect(clippy::as_conversions, clippy::arithmetic_side_effects, reason = "at most 10,208; From is not const")]
         Ok(8 + Self::SIZE + Slot::SIZE * capacity as usize)
     }
 
@@ -95,11 +88,7 @@ impl PageHeader {
 
     /// What must hold where tokens move: the vault covers all that is owed. More than that is a donation.
     pub fn check_vault(&self, balance: Amount) -> Result<(), Rejection> {
-        if balance < self.owed_in_all()? {
-            Err(Rejection::VaultShort)
-        } else {
-            Ok(())
-        }
+        if balance < self.owed_in_all()? { Err(Rejection::VaultShort) } else { Ok(()) }
     }
 }
 
@@ -142,9 +131,7 @@ impl<'a> Page<'a> {
     /// The bytes must be aligned to 8, as account data is. [`Rejection::WrongAccount`] when they are no page of this
     /// version.
     pub fn from_bytes(bytes: &'a mut [u8]) -> Result<Self, Rejection> {
-        let (header, slots) = bytes
-            .split_at_mut_checked(PageHeader::SIZE)
-            .ok_or(Rejection::WrongAccount)?;
+        let (header, slots) = bytes.split_at_mut_checked(PageHeader::SIZE).ok_or(Rejection::WrongAccount)?;
         let header: &mut PageHeader = bytemuck::try_from_bytes_mut(header).map_err(|_| Rejection::WrongAccount)?;
         let slots: &mut [Slot] = bytemuck::try_cast_slice_mut(slots).map_err(|_| Rejection::WrongAccount)?;
         if header.version != PageHeader::VERSION || slots.len() != usize::from(header.capacity) {
@@ -248,10 +235,7 @@ impl<'a> Page<'a> {
         if now < slot.closing_at {
             return Err(Rejection::GraceNotOver);
         }
-        let returned = Returned {
-            payer: slot.payer,
-            amount: slot.unsettled()?,
-        };
+        let returned = Returned { payer: slot.payer, amount: slot.unsettled()? };
         self.take_out(at, returned.amount, true)?;
         Ok(returned)
     }
@@ -265,10 +249,7 @@ impl<'a> Page<'a> {
         if slot.generation < generation {
             return Err(Rejection::WrongGeneration);
         }
-        let nothing = Returned {
-            payer: slot.payer,
-            amount: Amount::ZERO,
-        };
+        let nothing = Returned { payer: slot.payer, amount: Amount::ZERO };
         if slot.generation > generation || slot.status()? == Status::Free {
             return Ok(nothing);
         }
@@ -282,11 +263,7 @@ impl<'a> Page<'a> {
     /// Takes `amount` of unsettled money out of a slot, and the channel with it when it is over.
     fn take_out(&mut self, at: u8, amount: Amount, freed: bool) -> Result<(), Rejection> {
         let outstanding = self.header.outstanding.minus(amount)?;
-        let used = self
-            .header
-            .used
-            .checked_sub(u8::from(freed))
-            .ok_or(Rejection::InvariantBroken)?;
+        let used = self.header.used.checked_sub(u8::from(freed)).ok_or(Rejection::InvariantBroken)?;
         let slot = self.slot(at)?;
         slot.deposit = slot.deposit.minus(amount)?;
         if freed {
@@ -304,9 +281,7 @@ impl<'a> Page<'a> {
         for slot in self.slots.iter() {
             slot.check()?;
             outstanding = outstanding.plus(slot.unsettled()?)?;
-            used = used
-                .checked_add(u8::from(slot.status_byte != Slot::FREE))
-                .ok_or(Rejection::InvariantBroken)?;
+            used = used.checked_add(u8::from(slot.status_byte != Slot::FREE)).ok_or(Rejection::InvariantBroken)?;
         }
         if outstanding != self.header.outstanding || used != self.header.used {
             return Err(Rejection::InvariantBroken);
@@ -316,11 +291,7 @@ impl<'a> Page<'a> {
 
     /// The first free slot and the generation that opens it.
     pub fn free_slot(&self) -> Option<(u8, u32)> {
-        let (at, slot) = self
-            .slots
-            .iter()
-            .enumerate()
-            .find(|(_, slot)| slot.status_byte == Slot::FREE)?;
+        let (at, slot) = self.slots.iter().enumerate().find(|(_, slot)| slot.status_byte == Slot::FREE)?;
         Some((u8::try_from(at).ok()?, slot.generation.checked_add(1)?))
     }
 }

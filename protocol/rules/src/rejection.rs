@@ -229,10 +229,7 @@ impl Rejection {
 
     /// The rejection of an Anchor error number that the program returned.
     pub fn from_anchor(error: u32) -> Option<Self> {
-        error
-            .checked_sub(Self::ANCHOR_OFFSET)
-            .and_then(|code| u16::try_from(code).ok())
-            .and_then(Self::from_code)
+        error.checked_sub(Self::ANCHOR_OFFSET).and_then(|code| u16::try_from(code).ok()).and_then(Self::from_code)
     }
 }
 
@@ -250,22 +247,12 @@ mod tests {
 
     #[test]
     fn numbers_rise_and_names_lead_back() {
-        assert!(
-            Rejection::ALL
-                .windows(2)
-                .all(|pair| matches!(pair, [a, b] if a.code() < b.code()))
-        );
+        assert!(Rejection::ALL.windows(2).all(|pair| matches!(pair, [a, b] if a.code() < b.code())));
         for rejection in Rejection::ALL {
             assert_eq!(Rejection::from_code(rejection.code()), Some(*rejection));
             assert_eq!(Rejection::from_name(rejection.name()), Some(*rejection));
-            assert_eq!(
-                Rejection::from_anchor(6000 + u32::from(rejection.code())),
-                Some(*rejection)
-            );
-            assert!(
-                rejection.advice().ends_with('.'),
-                "{rejection:?} does not say what to do in a sentence"
-            );
+            assert_eq!(Rejection::from_anchor(6000 + u32::from(rejection.code())), Some(*rejection));
+            assert!(rejection.advice().ends_with('.'), "{rejection:?} does not say what to do in a sentence");
         }
     }
 }

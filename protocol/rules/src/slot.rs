@@ -69,11 +69,7 @@ impl Slot {
         if self.status_byte != Self::OPEN && self.status_byte != Self::CLOSING {
             return Err(Rejection::SlotFree);
         }
-        let target = if cumulative < self.deposit {
-            cumulative
-        } else {
-            self.deposit
-        };
+        let target = if cumulative < self.deposit { cumulative } else { self.deposit };
         if target <= self.settled {
             return Ok(Amount::ZERO);
         }
@@ -85,10 +81,7 @@ impl Slot {
 
     /// Takes the channel out; only the generation stays, for the next one.
     pub(crate) fn free(&mut self) {
-        *self = Self {
-            generation: self.generation,
-            ..Self::default()
-        };
+        *self = Self { generation: self.generation, ..Self::default() };
     }
 
     /// What must hold of every slot: `settled ≤ deposit < 2^48`, a known status, nothing left in a free slot.

@@ -11,36 +11,14 @@ const GRACE_SECONDS: u32 = 900;
 /// Everything that can happen to a page, with arguments good and bad.
 #[derive(Clone, Debug)]
 enum Step {
-    Open {
-        slot: u8,
-        generation_skew: u8,
-        deposit: u64,
-    },
-    Fund {
-        slot: u8,
-        amount: u64,
-    },
-    Claim {
-        slot: u8,
-        cumulative: u64,
-    },
-    RequestClose {
-        slot: u8,
-        payer: u8,
-    },
-    Withdraw {
-        slot: u8,
-    },
-    Refund {
-        slot: u8,
-        keep: u64,
-    },
-    Payout {
-        leg: usize,
-    },
-    Wait {
-        seconds: u16,
-    },
+    Open { slot: u8, generation_skew: u8, deposit: u64 },
+    Fund { slot: u8, amount: u64 },
+    Claim { slot: u8, cumulative: u64 },
+    RequestClose { slot: u8, payer: u8 },
+    Withdraw { slot: u8 },
+    Refund { slot: u8, keep: u64 },
+    Payout { leg: usize },
+    Wait { seconds: u16 },
 }
 
 fn amount() -> impl Strategy<Value = u64> {
@@ -79,29 +57,13 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let leg = |basis_points| Leg {
-            basis_points,
-            ..Leg::default()
-        };
-        let header = PageHeader {
-            capacity: CAPACITY,
-            version: PageHeader::VERSION,
-            ..PageHeader::default()
-        };
-        Self {
-            header,
-            slots: Default::default(),
-            legs: [leg(6_667), leg(3_333)],
-            vault: 0,
-            now: 1_000_000,
-        }
+        let leg = |basis_points| Leg { basis_points, ..Leg::default() };
+        let header = PageHeader { capacity: CAPACITY, version: PageHeader::VERSION, ..PageHeader::default() };
+        Self { header, slots: Default::default(), legs: [leg(6_667), leg(3_333)], vault: 0, now: 1_000_000 }
     }
 
     fn page(&mut self) -> Page<'_> {
-        Page {
-            header: &mut self.header,
-            slots: &mut self.slots,
-        }
+        Page { header: &mut self.header, slots: &mut self.slots }
     }
 
     fn payer(slot: u8) -> [u8; 32] {
@@ -115,18 +77,10 @@ impl World {
     fn apply(&mut self, step: &Step) -> Result<(), Rejection> {
         let now = self.now;
         match *step {
-            Step::Open {
-                slot,
-                generation_skew,
-                deposit,
-            } => {
+            Step::Open { slot, generation_skew, deposit } => {
                 let generation = self.generation(slot) + 1 + u32::from(generation_skew);
-                let opening = Opening {
-                    payer: Self::payer(slot),
-                    signer: [9; 32],
-                    generation,
-                    deposit: Amount::new(deposit),
-                };
+                let opening =
+                    Opening { payer: Self::payer(slot), signer: [9; 32], generation, deposit: Amount::new(deposit) };
                 self.page().open(slot, &opening, Amount::new(100), now)?;
                 self.vault += u128::from(deposit);
             }
@@ -139,8 +93,7 @@ impl World {
             }
             Step::RequestClose { slot, payer } => {
                 let generation = self.generation(slot);
-                self.page()
-                    .request_close(slot, generation, &Self::payer(payer), GRACE_SECONDS, now)?;
+                self.page().request_close(slot, generation, &Self::payer(payer), GRACE_SECONDS, now)?;
             }
             Step::Withdraw { slot } => {
                 let returned = self.page().withdraw(slot, now)?;
@@ -157,11 +110,7 @@ impl World {
                 let share = *self.legs.get(leg).ok_or(Rejection::AccountCountMismatch)?;
                 let paid = self.header.pay(leg, &share)?;
                 self.vault -= u128::from(paid.get());
-                assert_eq!(
-                    self.header.owed(leg, &share),
-                    Ok(Amount::ZERO),
-                    "something stayed owed after a payout"
-                );
+                assert_eq!(self.header.owed(leg, &share), Ok(Amount::ZERO), "something stayed owed after a payout");
             }
             Step::Wait { seconds } => self.now += i64::from(seconds),
         }
@@ -171,11 +120,7 @@ impl World {
     fn check(&mut self) {
         self.page().check().unwrap();
         let owed = self.header.owed_in_all().unwrap();
-        assert_eq!(
-            u128::from(owed.get()),
-            self.vault,
-            "the vault does not hold exactly what is owed"
-        );
+        assert_eq!(u128::from(owed.get()), self.vault, "the vault does not hold exactly what is owed");
         self.header.check_vault(owed).unwrap();
         assert!(owed.is_zero() || self.header.check_vault(Amount::new(owed.get() - 1)).is_err());
     }
@@ -255,38 +200,19 @@ proptest! {
 
 fn opened() -> World {
     let mut world = World::new();
-    world
-        .apply(&Step::Open {
-            slot: 0,
-            generation_skew: 0,
-            deposit: 1_000,
-        })
-        .unwrap();
+    world.apply(&Step::Open { slot: 0, generation_skew: 0, deposit: 1_000 }).unwrap();
     world
 }
 
 #[test]
 fn given_a_taken_slot_when_opened_again_then_it_is_refused() {
-    assert_eq!(
-        opened().apply(&Step::Open {
-            slot: 0,
-            generation_skew: 0,
-            deposit: 1_000
-        }),
-        Err(Rejection::SlotTaken)
-    );
+    assert_eq!(opened().apply(&Step::Open { slot: 0, generation_skew: 0, deposit: 1_000 }), Err(Rejection::SlotTaken));
 }
 
 #[test]
 fn given_a_free_slot_when_opened_badly_then_the_first_reason_is_named() {
     let mut world = World::new();
-    let mut open = |slot, generation_skew, deposit| {
-        world.apply(&Step::Open {
-            slot,
-            generation_skew,
-            deposit,
-        })
-    };
+    let mut open = |slot, generation_skew, deposit| world.apply(&Step::Open { slot, generation_skew, deposit });
     assert_eq!(open(CAPACITY, 0, 1_000), Err(Rejection::NoSuchSlot));
     assert_eq!(open(0, 1, 99), Err(Rejection::WrongGeneration));
     assert_eq!(open(0, 0, 99), Err(Rejection::DepositTooSmall));
@@ -306,62 +232,22 @@ fn given_a_voucher_above_the_deposit_when_claimed_then_the_deposit_is_all_it_get
 fn given_a_closing_channel_then_it_is_claimed_until_withdrawn_and_not_before_the_grace_period_ends() {
     let mut world = opened();
     let start = world.now;
-    assert_eq!(
-        world.apply(&Step::RequestClose { slot: 0, payer: 3 }),
-        Err(Rejection::WrongPayer)
-    );
+    assert_eq!(world.apply(&Step::RequestClose { slot: 0, payer: 3 }), Err(Rejection::WrongPayer));
     world.apply(&Step::RequestClose { slot: 0, payer: 0 }).unwrap();
-    assert_eq!(
-        world.apply(&Step::RequestClose { slot: 0, payer: 0 }),
-        Err(Rejection::SlotNotOpen)
-    );
-    assert_eq!(
-        world.apply(&Step::Fund { slot: 0, amount: 1 }),
-        Err(Rejection::SlotNotOpen)
-    );
-    assert_eq!(
-        world.page().withdraw(0, start + 899).map(|_| ()),
-        Err(Rejection::GraceNotOver)
-    );
-    assert_eq!(
-        world.page().claim(0, Amount::new(400), start + 5_000),
-        Ok(Amount::new(400))
-    );
-    assert_eq!(
-        world.page().withdraw(0, start + 900).map(|returned| returned.amount),
-        Ok(Amount::new(600))
-    );
+    assert_eq!(world.apply(&Step::RequestClose { slot: 0, payer: 0 }), Err(Rejection::SlotNotOpen));
+    assert_eq!(world.apply(&Step::Fund { slot: 0, amount: 1 }), Err(Rejection::SlotNotOpen));
+    assert_eq!(world.page().withdraw(0, start + 899).map(|_| ()), Err(Rejection::GraceNotOver));
+    assert_eq!(world.page().claim(0, Amount::new(400), start + 5_000), Ok(Amount::new(400)));
+    assert_eq!(world.page().withdraw(0, start + 900).map(|returned| returned.amount), Ok(Amount::new(600)));
     assert_eq!(world.page().claim(0, Amount::new(500), start), Err(Rejection::SlotFree));
-    assert_eq!(
-        world.slots[0],
-        Slot {
-            generation: 1,
-            ..Slot::default()
-        },
-        "a freed slot keeps its generation alone"
-    );
+    assert_eq!(world.slots[0], Slot { generation: 1, ..Slot::default() }, "a freed slot keeps its generation alone");
 }
 
 #[test]
 fn given_a_refund_of_an_older_or_future_generation_then_it_returns_nothing_or_is_refused() {
     let mut world = opened();
-    assert_eq!(
-        world.page().refund(0, 1, Amount::ZERO).map(|returned| returned.amount),
-        Ok(Amount::new(1_000))
-    );
-    world
-        .apply(&Step::Open {
-            slot: 0,
-            generation_skew: 0,
-            deposit: 700,
-        })
-        .unwrap();
-    assert_eq!(
-        world.page().refund(0, 1, Amount::ZERO).map(|returned| returned.amount),
-        Ok(Amount::ZERO)
-    );
-    assert_eq!(
-        world.page().refund(0, 3, Amount::ZERO).map(|_| ()),
-        Err(Rejection::WrongGeneration)
-    );
+    assert_eq!(world.page().refund(0, 1, Amount::ZERO).map(|returned| returned.amount), Ok(Amount::new(1_000)));
+    world.apply(&Step::Open { slot: 0, generation_skew: 0, deposit: 700 }).unwrap();
+    assert_eq!(world.page().refund(0, 1, Amount::ZERO).map(|returned| returned.amount), Ok(Amount::ZERO));
+    assert_eq!(world.page().refund(0, 3, Amount::ZERO).map(|_| ()), Err(Rejection::WrongGeneration));
 }

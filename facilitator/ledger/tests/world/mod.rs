@@ -38,10 +38,7 @@ impl World {
             version: PageHeader::VERSION,
             ..PageHeader::default()
         };
-        let settings = Settings {
-            credit: Amount::MAX_DEPOSIT,
-            ..Settings::default()
-        };
+        let settings = Settings { credit: Amount::MAX_DEPOSIT, ..Settings::default() };
         let mut world = Self {
             ledger: Ledger::new(settings),
             header,
@@ -54,19 +51,11 @@ impl World {
     }
 
     pub(crate) fn page(&mut self) -> Page<'_> {
-        Page {
-            header: &mut self.header,
-            slots: &mut self.slots,
-        }
+        Page { header: &mut self.header, slots: &mut self.slots }
     }
 
     pub(crate) fn observe(&mut self, finality: Finality) -> Observed {
-        let seen = PageSeen {
-            address: PAGE,
-            chain_slot: self.chain_slot,
-            header: &self.header,
-            slots: &self.slots,
-        };
+        let seen = PageSeen { address: PAGE, chain_slot: self.chain_slot, header: &self.header, slots: &self.slots };
         self.ledger.observe(&seen, finality, self.now).unwrap()
     }
 
@@ -149,14 +138,10 @@ impl World {
 
     pub(crate) fn request_close(&mut self, slot: u8) {
         let (now, at) = (self.now, self.slots[usize::from(slot)]);
-        self.page()
-            .request_close(slot, at.generation, &at.payer, GRACE, now)
-            .unwrap();
+        self.page().request_close(slot, at.generation, &at.payer, GRACE, now).unwrap();
     }
 
     pub(crate) fn channel(&self, slot: u8) -> &Channel {
-        self.ledger
-            .channel(&self.id(slot))
-            .expect("the ledger knows the channel")
+        self.ledger.channel(&self.id(slot)).expect("the ledger knows the channel")
     }
 }
