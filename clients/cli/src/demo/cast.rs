@@ -151,8 +151,9 @@ async fn act(actor: &Actor, agent: &Agent, url: &str, bar: &ProgressBar) -> Resu
     Ok(act)
 }
 
-/// Everybody leaves: the one that asked the chain withdraws after its grace period, the others ask the server.
-pub(super) async fn leave(ground: &Ground, actors: &[(Actor, Agent)], acts: &[Act]) -> Result<()> {
+/// Everybody leaves: the one that asked the chain withdraws after its grace period, the others ask the server. In their
+/// order.
+pub(super) async fn leave(ground: &Ground, actors: &[(Actor, Agent)], acts: &[Act]) -> Result<Vec<Closed>> {
     let mut leaving = JoinSet::new();
     for ((actor, agent), act) in actors.iter().zip(acts) {
         let (agent, id, closing_at) = (agent.clone(), act.channel, act.closing_at);
@@ -163,19 +164,20 @@ pub(super) async fn leave(ground: &Ground, actors: &[(Actor, Agent)], acts: &[Ac
             );
             ground.chain.travel_to(closing_at.saturating_add(1)).await?;
         }
-        let (number, deposit, charged) = (actor.number, act.deposit, act.tally.charged);
+        let number = actor.number;
         leaving.spawn(async move {
             let closed = match closing_at {
                 Some(_) => agent.withdraw(id).await,
                 None => agent.close(id).await,
             };
             let closed = closed.with_context(|| format!("agent {number} could not close its channel"))?;
-            anyhow::Ok((number, closed, deposit.minus(charged)?))
+            anyhow::Ok((number, closed))
         });
     }
-    while let Some(left) = leaving.join_next().await {
-        let (number, Closed { returned, .. }, unspent) = left??;
-        ensure!(returned == unspent, "agent {number} got {returned} base units back instead of {unspent}");
+    let mut left = Vec::new();
+    while let Some(one) = leaving.join_next().await {
+        left.push(one??);
     }
-    Ok(())
+    left.sort_by_key(|(number, _)| *number);
+    Ok(left.into_iter().map(|(_, closed)| closed).collect())
 }

@@ -31,6 +31,7 @@ use cast::Actor;
 use clap::Parser;
 use solana_address::Address;
 use std::time::Duration;
+use tallybook_agent::Closed;
 use tallybook_rules::Amount;
 use tallybook_wire::ChannelView;
 use tokio::time::Instant;
@@ -50,8 +51,8 @@ pub struct Demo {
     /// Paid calls in all.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(200..=1_000_000))]
     pub calls: u64,
-    /// Agents, each with a wallet and a channel of its own.
-    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(4..=96))]
+    /// Agents, each with a wallet and a channel of its own; the page must not fill up.
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(4..=90))]
     pub agents: u64,
     /// Milliseconds of a slot of the local chain.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(20..=1_000))]
@@ -75,6 +76,8 @@ pub struct Story {
     pub acts: Vec<Act>,
     /// Each agent's channel in the facilitator's ledger when all was settled.
     pub channels: Vec<ChannelView>,
+    /// How each agent's channel ended.
+    pub closed: Vec<Closed>,
     /// The sponsor's transactions.
     pub sent: Vec<Sent>,
     /// All tokens that were minted.
@@ -126,7 +129,7 @@ pub async fn perform(demo: &Demo, progress: Progress) -> Result<Story> {
     progress.done(format_args!("{} paid calls in {}", table::grouped(paid.served), table::seconds(paid.time)));
 
     let channels = settled(&stage, &acts, progress).await?;
-    cast::leave(ground, &actors, &acts).await?;
+    let closed = cast::leave(ground, &actors, &acts).await?;
     progress.done(format_args!("every channel closed, every deposit's rest returned"));
     let after = Holdings::read(ground, &addresses).await?;
     let lamports_after = ground.chain.rpc().get_balance(&ground.sponsor).await?;
@@ -137,6 +140,7 @@ pub async fn perform(demo: &Demo, progress: Progress) -> Result<Story> {
         paid,
         acts,
         channels,
+        closed,
         sent: audit::transactions_of(&ground.chain, &ground.sponsor).await?,
         minted: ground.mint.minted(),
         before,

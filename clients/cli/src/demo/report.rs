@@ -7,6 +7,7 @@ use super::{PRICE, Story, Tally};
 use crate::dev_chain::DevMint;
 use anyhow::Result;
 use std::fmt::{self, Write};
+use tallybook_agent::Closed;
 use tallybook_rules::{Amount, Rejection};
 
 const DECIMALS: u8 = DevMint::DECIMALS;
@@ -200,7 +201,10 @@ impl Story {
             let mut acts = self.acts.iter().filter(|act| act.role == role);
             acts.any(|act| act.refused.as_ref().and_then(|reason| reason.rejection()) == Some(rejection))
         };
-        let left = self.acts.iter().any(|act| act.role == Role::Leaves && act.closing_at.is_some());
+        let rest_came_back = |act: &Act, closed: &Closed| act.deposit.minus(act.tally.charged) == Ok(closed.returned);
+        let mut ends = self.acts.iter().zip(&self.closed);
+        let left = ends.clone().any(|(act, closed)| act.role == Role::Leaves && rest_came_back(act, closed));
+        let all = self.closed.len() == self.acts.len() && ends.all(|(act, closed)| rest_came_back(act, closed));
         vec![
             Check {
                 holds: refused(Role::Replays, Rejection::VoucherUsed),
@@ -210,7 +214,14 @@ impl Story {
                 holds: refused(Role::Overspends, Rejection::DepositExceeded),
                 what: "The voucher above the deposit was refused (deposit_exceeded) and charged nothing.".to_owned(),
             },
-            Check { holds: left, what: "The agent that left paid for all its calls and got the rest back.".to_owned() },
+            Check {
+                holds: left,
+                what: "The agent that left without the server paid for all its calls and got the rest back.".to_owned(),
+            },
+            Check {
+                holds: all,
+                what: "Every channel is closed, and the rest of its deposit is back with its agent.".to_owned(),
+            },
         ]
     }
 
