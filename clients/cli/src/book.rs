@@ -5,6 +5,8 @@ use crate::print;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use solana_address::Address;
+use solana_client::nonblocking::rpc_client::RpcClient;
+use solana_keypair::Keypair;
 use solana_signer::Signer;
 use tallybook_chain::instruction::{Instructions, NewBook, Split};
 use tallybook_chain::transaction::create_token_account;
@@ -30,26 +32,33 @@ pub struct Init {
     /// The token to be paid in.
     #[arg(long)]
     mint: Address,
+    #[command(flatten)]
+    offer: Offer,
+}
+
+/// What a book says, but for who is paid and in which token.
+#[derive(Args, Debug)]
+pub struct Offer {
     /// The resource server's key: may refund payers and add pages, cannot take money [default: the payee].
-    #[arg(long)]
+    #[arg(long, requires = "mint")]
     operator: Option<Address>,
     /// Tells books of one payee and mint apart.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, requires = "mint", default_value_t = 0)]
     book_id: u16,
     /// How long a payer who leaves waits, and the payee may still claim: 900 to 2,592,000.
-    #[arg(long, default_value_t = 86_400)]
+    #[arg(long, requires = "mint", default_value_t = 86_400)]
     grace_seconds: u32,
     /// After how long without a claim the payee may close a channel: 0 (never), or at least 86,400.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, requires = "mint", default_value_t = 0)]
     max_idle_seconds: u32,
     /// The smallest deposit of a channel, in whole tokens.
-    #[arg(long, default_value = "0.01")]
+    #[arg(long, requires = "mint", default_value = "0.01")]
     min_deposit: String,
     /// Channels open only with the operator's signature.
-    #[arg(long)]
+    #[arg(long, requires = "mint")]
     operator_co_signs: bool,
     /// RECIPIENT=BASIS_POINTS: a share for somebody else; up to 4.
-    #[arg(long, value_parser = split)]
+    #[arg(long, requires = "mint", value_parser = split)]
     split: Vec<Split>,
 }
 
@@ -75,8 +84,39 @@ impl BookCommand {
 impl Init {
     async fn run(self) -> Result<()> {
         let rpc = self.rpc.client();
-        let payee = self.payee.read()?;
-        let (token_program, decimals) = connection::mint(&rpc, &self.mint).await?;
+        let (book, made) = self.offer.bring(&rpc, &self.payee.read()?, &self.mint).await?;
+        print_book(&book)?;
+        match made {
+            true => print(format_args!("next        tallybook page add {}", book.address)),
+            false => print(format_args!("next        nothing: it was there already, on these terms")),
+        }
+    }
+}
+
+impl Offer {
+    /// The payee's book with this offer, and whether it was made just now. Terms never change: fails when the book is
+    /// there with others.
+    pub async fn bring(&self, rpc: &RpcClient, payee: &Keypair, mint: &Address) -> Result<(BookView, bool)> {
+        let new = self.book(rpc, payee.pubkey(), *mint).await?;
+        let (address, _) = tallybook_chain::address::book(&PROGRAM_ID, &new.payee, mint, new.book_id);
+        if rpc.get_account_with_commitment(&address, rpc.commitment()).await?.value.is_some() {
+            let book = connection::book(rpc, &address).await?;
+            self.compare(&new, &book)?;
+            return Ok((book, false));
+        }
+        let instructions = [
+            // So that payouts have somewhere to go.
+            create_token_account(&new.payee, &new.payee, mint, &new.token_program),
+            Instructions::new(PROGRAM_ID).init_book(&new),
+        ];
+        connection::send(rpc, &instructions, payee).await.with_context(|| {
+            format!("the book {address} was not made (it takes the program {PROGRAM_ID}, and some SOL for rent)")
+        })?;
+        Ok((connection::book(rpc, &address).await?, true))
+    }
+
+    async fn book(&self, rpc: &RpcClient, payee: Address, mint: Address) -> Result<NewBook> {
+        let (token_program, decimals) = connection::mint(rpc, &mint).await?;
         let terms = Terms {
             grace_seconds: self.grace_seconds,
             max_idle_seconds: self.max_idle_seconds,
@@ -84,30 +124,38 @@ impl Init {
             open_policy: u8::from(self.operator_co_signs),
         };
         terms.check()?;
-        let new = NewBook {
-            payee: payee.pubkey(),
-            rent_payer: payee.pubkey(),
-            mint: self.mint,
+        Ok(NewBook {
+            payee,
+            rent_payer: payee,
+            mint,
             token_program,
             book_id: self.book_id,
             genesis_hash: rpc.get_genesis_hash().await.context("the chain does not answer")?.to_bytes(),
             terms,
-            operator: self.operator.unwrap_or_else(|| payee.pubkey()),
-            splits: self.split,
-        };
-        let (address, _) = tallybook_chain::address::book(&PROGRAM_ID, &new.payee, &new.mint, new.book_id);
-        ensure!(
-            rpc.get_account_with_commitment(&address, rpc.commitment()).await?.value.is_none(),
-            "the book {address} exists already: show it with `tallybook book show {address}`, or choose another --book-id"
-        );
-        let instructions = [
-            // So that payouts have somewhere to go.
-            create_token_account(&new.payee, &new.payee, &new.mint, &new.token_program),
-            Instructions::new(PROGRAM_ID).init_book(&new),
+            operator: self.operator.unwrap_or(payee),
+            splits: self.split.clone(),
+        })
+    }
+
+    /// Fails unless the book on chain is what the offer asks for. Its operator may have been changed since, so it counts
+    /// only where one is named.
+    fn compare(&self, wanted: &NewBook, book: &BookView) -> Result<()> {
+        let splits = book.state.legs().get(1..).unwrap_or_default();
+        let splits = splits.iter().map(|leg| Split { recipient: leg.recipient, basis_points: leg.basis_points });
+        let same = [
+            (book.state.terms() == wanted.terms, "terms"),
+            (splits.eq(wanted.splits.iter().copied()), "splits"),
+            (self.operator.is_none_or(|operator| operator == book.operator()), "operator"),
         ];
-        connection::send(&rpc, &instructions, &payee).await?;
-        print_book(&connection::book(&rpc, &address).await?)?;
-        print(format_args!("next        tallybook page add {address}"))
+        let others: Vec<&str> = same.iter().filter(|(same, _)| !same).map(|(_, what)| *what).collect();
+        ensure!(
+            others.is_empty(),
+            "the book {address} is there already, with other {}: see `tallybook book show {address}`. Ask for the same, \
+             or make another with --book-id",
+            others.join(" and "),
+            address = book.address
+        );
+        Ok(())
     }
 }
 

@@ -12,6 +12,7 @@ use solana_signature::Signature;
 use std::path::PathBuf;
 use tallybook_chain::address::{TOKEN_2022_PROGRAM, TOKEN_PROGRAM};
 use tallybook_chain::{BookView, PROGRAM_ID, PageView};
+use url::{Host, Url};
 
 /// Where a mint account keeps its decimals, with SPL Token and Token-2022 alike.
 const DECIMALS_OFFSET: usize = 44;
@@ -47,6 +48,17 @@ impl Rpc {
     pub fn client(&self) -> RpcClient {
         RpcClient::new_with_commitment(self.rpc.clone(), CommitmentConfig::confirmed())
     }
+
+    /// Whether it is on this machine.
+    pub fn is_local(&self) -> bool {
+        let url = self.rpc.parse::<Url>().ok();
+        match url.as_ref().and_then(Url::host) {
+            Some(Host::Domain(name)) => name == "localhost",
+            Some(Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(Host::Ipv6(ip)) => ip.is_loopback(),
+            None => false,
+        }
+    }
 }
 
 /// Sends instructions of ours, signed and paid by `key`.
@@ -64,11 +76,16 @@ pub async fn book(rpc: &RpcClient, address: &Address) -> Result<BookView> {
 pub async fn pages(rpc: &RpcClient, book: &BookView) -> Result<Vec<PageView>> {
     let mut pages = Vec::new();
     for index in 0..book.state.next_page {
-        let (address, _) = tallybook_chain::address::page(&PROGRAM_ID, &book.address, index);
-        let data = owned_by_program(rpc, &address).await.with_context(|| format!("page {index}"))?;
-        pages.push(PageView::parse(address, &data).with_context(|| format!("{address} is no page"))?);
+        pages.push(page(rpc, book, index).await?);
     }
     Ok(pages)
+}
+
+/// One page of a book.
+pub async fn page(rpc: &RpcClient, book: &BookView, index: u32) -> Result<PageView> {
+    let (address, _) = tallybook_chain::address::page(&PROGRAM_ID, &book.address, index);
+    let data = owned_by_program(rpc, &address).await.with_context(|| format!("page {index}"))?;
+    PageView::parse(address, &data).with_context(|| format!("{address} is no page"))
 }
 
 async fn owned_by_program(rpc: &RpcClient, address: &Address) -> Result<Vec<u8>> {
@@ -86,4 +103,20 @@ pub async fn mint(rpc: &RpcClient, address: &Address) -> Result<(Address, u8)> {
     );
     let decimals = account.data.get(DECIMALS_OFFSET).with_context(|| format!("{address} is no mint"))?;
     Ok((account.owner, *decimals))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loopback_chain_is_local_and_no_other() {
+        let is_local = |url: &str| Rpc { rpc: url.to_owned() }.is_local();
+        for url in ["http://127.0.0.1:8899", "http://localhost:1", "http://[::1]:8899"] {
+            assert!(is_local(url), "{url}");
+        }
+        for url in ["https://api.devnet.solana.com", "http://127.0.0.1.example.com", "nonsense"] {
+            assert!(!is_local(url), "{url}");
+        }
+    }
 }

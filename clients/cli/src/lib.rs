@@ -6,6 +6,7 @@ pub mod channel;
 pub mod connection;
 #[cfg(feature = "dev-chain")]
 pub mod demo;
+pub mod deploy;
 #[cfg(feature = "dev-chain")]
 pub mod dev;
 #[cfg(feature = "dev-chain")]
@@ -37,6 +38,8 @@ pub enum Command {
     /// List and close the channels that paying has opened.
     #[command(subcommand)]
     Channel(channel::ChannelCommand),
+    /// Deploy or upgrade the program, and make a payee's book and first page. Does only what is not done yet.
+    Deploy(Box<deploy::Deploy>),
     /// Make and show books: a payee's offers.
     #[command(subcommand)]
     Book(book::BookCommand),
@@ -56,6 +59,7 @@ pub fn run(command: Command) -> Result<()> {
             Command::Dev(dev) => dev.run().await,
             Command::Pay(pay) => pay.run().await,
             Command::Channel(channel) => channel.run().await,
+            Command::Deploy(deploy) => deploy.run().await,
             Command::Book(book) => book.run().await,
             Command::Page(page) => page.run().await,
         }

@@ -2,9 +2,11 @@
 
 use crate::connection::{self, KeyFile, Rpc};
 use crate::print;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use solana_address::Address;
+use solana_client::nonblocking::rpc_client::RpcClient;
+use solana_keypair::Keypair;
 use solana_signer::Signer;
 use tallybook_chain::instruction::Instructions;
 use tallybook_chain::{BookView, PROGRAM_ID, PageView};
@@ -28,6 +30,13 @@ pub struct Add {
     authority: KeyFile,
     /// The book's address.
     book: Address,
+    #[command(flatten)]
+    capacity: Capacity,
+}
+
+/// The option that says how large a page is.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Capacity {
     /// How many channels the page has room for.
     #[arg(long, default_value_t = 96, value_parser = clap::value_parser!(u8).range(1..=96))]
     capacity: u8,
@@ -64,16 +73,16 @@ impl Add {
         let rpc = self.rpc.client();
         let authority = self.authority.read()?;
         let book = connection::book(&rpc, &self.book).await?;
-        let index = book.state.next_page;
-        let signer = authority.pubkey();
-        let add = Instructions::new(PROGRAM_ID).add_page(&book, &signer, &signer, index, self.capacity);
-        connection::send(&rpc, &[add], &authority).await?;
-        let book = connection::book(&rpc, &self.book).await?;
-        if let Some(page) = connection::pages(&rpc, &book).await?.last() {
-            print_page(&book, page)?;
-        }
-        Ok(())
+        print_page(&book, &add(&rpc, &authority, &book, self.capacity).await?)
     }
+}
+
+/// Adds the book's next page, signed and paid by `authority`.
+pub async fn add(rpc: &RpcClient, authority: &Keypair, book: &BookView, size: Capacity) -> Result<PageView> {
+    let (signer, index) = (authority.pubkey(), book.state.next_page);
+    let add = Instructions::new(PROGRAM_ID).add_page(book, &signer, &signer, index, size.capacity);
+    connection::send(rpc, &[add], authority).await.context("the page was not added")?;
+    connection::page(rpc, book, index).await
 }
 
 fn print_page(book: &BookView, page: &PageView) -> Result<()> {

@@ -2,16 +2,14 @@
 //!
 //! Reading path: [`DevChain`] (start, stop, time) → [`deploy`] (the program through the loader) → [`DevMint`] (money).
 
-mod artifact;
-mod deploy;
 mod mint;
 mod node;
 
-pub use artifact::Artifact;
-pub use deploy::deploy;
+pub use crate::deploy::Artifact;
 pub use mint::DevMint;
 pub use node::{Blocks, Ports};
 
+use crate::deploy::Loader;
 use crate::sending;
 use anyhow::{Context, Result};
 use node::Node;
@@ -24,6 +22,12 @@ use solana_keypair::Keypair;
 use solana_signature::Signature;
 use solana_signer::Signer;
 use std::sync::Arc;
+
+/// Deploys `artifact` with the faucet as its upgrade authority. Calls `progress` with (bytes on chain, bytes in all).
+pub async fn deploy(chain: &DevChain, artifact: &Artifact, progress: impl Fn(usize, usize)) -> Result<()> {
+    let loader = Loader { rpc: Arc::clone(&chain.rpc), authority: &chain.faucet, compute_price: 0 };
+    loader.bring(artifact, progress).await.map(|_| ())
+}
 
 /// Lamports in a SOL.
 pub const LAMPORTS_PER_SOL: u64 = 1_000_000_000;

@@ -1,6 +1,7 @@
 use crate::keys;
 use anyhow::{Context, Result};
 use solana_keypair::Keypair;
+use solana_signer::Signer;
 use std::borrow::Cow;
 use std::path::Path;
 
@@ -25,7 +26,14 @@ impl Artifact {
 
     /// Another build of the program, for the same address.
     pub fn built(elf: &Path) -> Result<Self> {
-        let elf = std::fs::read(elf).with_context(|| format!("cannot read {}", elf.display()))?;
+        let elf = std::fs::read(elf).with_context(|| {
+            format!("cannot read the program {}: build it with `anchor build`, or name another file", elf.display())
+        })?;
         Ok(Self { elf: Cow::Owned(elf), program: keys::parse(LOCALNET_KEY)? })
+    }
+
+    /// Whether its address is the local one, whose key everybody knows.
+    pub fn is_for_local_chains(&self) -> Result<bool> {
+        Ok(self.program.pubkey() == keys::parse(LOCALNET_KEY)?.pubkey())
     }
 }
