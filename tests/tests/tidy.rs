@@ -74,7 +74,8 @@ fn given_the_workspace_when_its_crates_are_read_then_no_arrow_points_the_wrong_w
     let allowed: BTreeMap<&str, &[&str]> = ARROWS.iter().copied().collect();
     let mut seen = BTreeSet::new();
     for package in metadata["packages"].as_array().unwrap() {
-        let name = package["name"].as_str().unwrap().strip_prefix("tallybook-").expect("packages are named tallybook-…");
+        let name =
+            package["name"].as_str().unwrap().strip_prefix("tallybook-").expect("packages are named tallybook-…");
         seen.insert(name.to_owned());
         if FREE.contains(&name) {
             continue;
@@ -104,7 +105,9 @@ fn given_the_sources_when_measured_then_no_file_grows_beyond_its_bound() {
             Some(last) if lines != *last && lines <= MAX_FILE_LINES => {
                 faults.push(format!("{path} fits now: take it out of LONGER"));
             }
-            Some(last) if lines != *last => faults.push(format!("{path}: {lines} lines, LONGER says {last}; shrink it")),
+            Some(last) if lines != *last => {
+                faults.push(format!("{path}: {lines} lines, LONGER says {last}; shrink it"))
+            }
             None if lines > MAX_FILE_LINES => faults.push(format!("{path}: {lines} lines, at most {MAX_FILE_LINES}")),
             Some(_) | None => {}
         }
