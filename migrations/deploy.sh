@@ -9,14 +9,15 @@
 # all options: migrations/deploy.sh --help. TALLYBOOK names a built `tallybook`, to be run instead of building one.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
+built=${CARGO_TARGET_DIR:-$root/target}/deploy
 
 build=()
-if [ -f "$root/target/deploy/tallybook.so" ]; then
-  build=(--artifact "$root/target/deploy/tallybook.so" --program-keypair "$root/target/deploy/tallybook-keypair.json")
+if [ -f "$built/tallybook.so" ]; then
+  build=(--artifact "$built/tallybook.so" --program-keypair "$built/tallybook-keypair.json")
 fi
 if [ -n "${TALLYBOOK:-}" ]; then
   exec "$TALLYBOOK" deploy "${build[@]}" "$@"
 fi
-# Without the local chain and the demo: that builds in a minute.
-exec cargo run --quiet --locked --release --manifest-path "$root/Cargo.toml" -p tallybook-cli --no-default-features \
+# Without the local chain and the demo, which take most of the time to build.
+exec cargo run --quiet --locked --manifest-path "$root/Cargo.toml" -p tallybook-cli --no-default-features \
   --bin tallybook -- deploy "${build[@]}" "$@"
