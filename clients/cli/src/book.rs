@@ -110,7 +110,11 @@ impl Offer {
             Instructions::new(PROGRAM_ID).init_book(&new),
         ];
         connection::send(rpc, &instructions, payee).await.with_context(|| {
-            format!("the book {address} was not made (it takes the program {PROGRAM_ID}, and some SOL for rent)")
+            format!(
+                "the book {address} was not made ({} pays its rent, so it needs some SOL, and the program {PROGRAM_ID} \
+                 must be there)",
+                new.payee
+            )
         })?;
         Ok((connection::book(rpc, &address).await?, true))
     }
