@@ -49,13 +49,18 @@ impl Board {
         Self { header: *seen.header, chain_slot: seen.chain_slot, seats: vec![Seat::default(); seen.slots.len()] }
     }
 
-    /// The free seat that was offered longest ago, and when that was.
-    pub(crate) fn longest_unoffered(&self, now: i64) -> Option<(i64, u8)> {
+    /// The seat to offer next, with its rank: the free one that was offered longest ago, before those that are taken.
+    pub(crate) fn longest_unoffered(&self, now: i64) -> Option<((bool, i64), u8)> {
         (0u8..)
             .zip(&self.seats)
-            .filter(|(_, seat)| seat.is_free(now) && seat.generation < u32::MAX)
-            .map(|(at, seat)| (seat.offered_at, at))
+            .filter(|(_, seat)| seat.generation < u32::MAX)
+            .map(|(at, seat)| ((!seat.is_free(now), seat.offered_at), at))
             .min()
+    }
+
+    /// Whether a channel can be opened in any seat.
+    pub(crate) fn has_room(&self, now: i64) -> bool {
+        self.seats.iter().any(|seat| seat.is_free(now) && seat.generation < u32::MAX)
     }
 
     /// Offers a seat: says with which generation it is opened.

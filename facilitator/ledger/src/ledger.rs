@@ -165,26 +165,35 @@ impl Ledger {
     /// A free slot of the book for somebody who may want to open a channel: the one that was offered longest ago, so that
     /// simultaneous openers rarely meet. It is held for nobody.
     ///
-    /// [`Rejection::UnknownBook`], [`Rejection::BookFull`].
+    /// When none is free, one that is taken: whoever has a channel needs the rest of an offer all the same, and whoever
+    /// opens one is told [`Rejection::BookFull`] by [`Ledger::hold`]. [`Rejection::UnknownBook`]; [`Rejection::BookFull`]
+    /// for a book without a page.
     pub fn offer(&mut self, book: &[u8; 32], now: i64) -> Result<Place, Rejection> {
         let mut pages = self.boards.iter_mut().filter(|(_, board)| board.header.book == *book).peekable();
         pages.peek().ok_or(Rejection::UnknownBook)?;
-        let (_, slot, page, board) = pages
+        let longest_unoffered = pages
             .filter_map(|(page, board)| {
-                let (offered_at, slot) = board.longest_unoffered(now)?;
-                Some(((offered_at, board.header.index), slot, *page, board))
+                let (order, slot) = board.longest_unoffered(now)?;
+                Some(((order, board.header.index), slot, *page, board))
             })
-            .min_by_key(|(order, ..)| *order)
-            .ok_or(Rejection::BookFull)?;
+            .min_by_key(|(order, ..)| *order);
+        let (_, slot, page, board) = longest_unoffered.ok_or(Rejection::BookFull)?;
         let generation = board.offer(slot, now)?;
         Ok(Place { page, slot, generation })
     }
 
     /// Holds a slot for a checked and signed deposit until a time. [`Rejection::UnknownPage`],
-    /// [`Rejection::NoSuchSlot`], [`Rejection::SlotTaken`], [`Rejection::WrongGeneration`].
+    /// [`Rejection::NoSuchSlot`], [`Rejection::SlotTaken`] ([`Rejection::BookFull`] when no other slot is free either),
+    /// [`Rejection::WrongGeneration`].
     pub fn hold(&mut self, place: &Place, channel_id: [u8; 32], until: i64, now: i64) -> Result<Held, Rejection> {
         let board = self.boards.get_mut(&place.page).ok_or(Rejection::UnknownPage)?;
-        board.hold(place, channel_id, until, now)
+        let book = board.header.book;
+        let held = board.hold(place, channel_id, until, now);
+        let mut pages = self.boards.values().filter(|board| board.header.book == book);
+        if held == Err(Rejection::SlotTaken) && !pages.any(|board| board.has_room(now)) {
+            return Err(Rejection::BookFull);
+        }
+        held
     }
 
     /// Gives a held slot back.

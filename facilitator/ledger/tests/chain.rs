@@ -160,10 +160,11 @@ fn given_free_slots_when_offered_then_they_rotate_and_held_ones_are_left_out() {
     assert_eq!(hold(&Place { page: [0; 32], ..place }, 2, 21), Err(Rejection::UnknownPage));
     assert_eq!(hold(&Place { slot: 2, generation: 2, ..place }, 2, 21), Err(Rejection::WrongGeneration));
     assert_eq!(hold(&Place { slot: 2, ..place }, 2, 21), Ok(Held::Free));
-    assert_eq!(world.ledger.offer(&BOOK, 22), Err(Rejection::BookFull));
-    assert_eq!(world.ledger.offer(&[0; 32], 22), Err(Rejection::UnknownBook));
+    assert_eq!(hold(&place, 4, 22), Err(Rejection::BookFull));
     world.ledger.unhold(&place, &[9; 32]);
-    assert_eq!(world.ledger.offer(&BOOK, 22), Err(Rejection::BookFull), "not the holder");
+    assert_eq!(world.ledger.hold(&place, [4; 32], 82, 22), Err(Rejection::BookFull), "not the holder");
+    assert!(world.ledger.offer(&BOOK, 22).is_ok(), "who has a channel needs an offer also when the book is full");
+    assert_eq!(world.ledger.offer(&[0; 32], 22), Err(Rejection::UnknownBook));
     world.ledger.unhold(&place, &[1; 32]);
     assert_eq!(world.ledger.offer(&BOOK, 22), Ok(place));
     assert_eq!(world.ledger.offer(&BOOK, 81).map(|place| place.slot), Ok(2), "a hold ends by itself");
