@@ -1,6 +1,6 @@
 //! The house keeps itself in order: which crate may know which, how long a file may get, which words are not used.
 
-#![allow(missing_docs, reason = "a test")]
+#![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, reason = "a test")]
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
