@@ -72,11 +72,15 @@ pub async fn book(rpc: &RpcClient, address: &Address) -> Result<BookView> {
     BookView::parse(*address, &data).with_context(|| format!("{address} is no book"))
 }
 
-/// The pages of a book, by their index.
+/// The pages of a book, by their index. An index whose page was closed is left out: it is never used again.
 pub async fn pages(rpc: &RpcClient, book: &BookView) -> Result<Vec<PageView>> {
     let mut pages = Vec::new();
     for index in 0..book.state.next_page {
-        pages.push(page(rpc, book, index).await?);
+        let (address, _) = tallybook_chain::address::page(&PROGRAM_ID, &book.address, index);
+        let account = rpc.get_account_with_commitment(&address, rpc.commitment()).await?.value;
+        if let Some(account) = account.filter(|account| account.owner == PROGRAM_ID) {
+            pages.push(PageView::parse(address, &account.data).with_context(|| format!("{address} is no page"))?);
+        }
     }
     Ok(pages)
 }
