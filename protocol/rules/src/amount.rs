@@ -101,9 +101,8 @@ impl Amount {
                 b'0'..=b'9' => u64::from(digit).checked_sub(u64::from(b'0')),
                 _ => None,
             };
-            value = digit
-                .and_then(|digit| value.checked_mul(10)?.checked_add(digit))
-                .ok_or(Rejection::MalformedAmount)?;
+            value =
+                digit.and_then(|digit| value.checked_mul(10)?.checked_add(digit)).ok_or(Rejection::MalformedAmount)?;
         }
         Ok(Self(value))
     }
@@ -160,26 +159,10 @@ mod tests {
         ] {
             assert_eq!(Amount::parse_decimal(text, decimals), Ok(Amount(base_units)), "{text}");
         }
-        for text in [
-            "",
-            ".",
-            "$",
-            "-1",
-            "+1",
-            "1e3",
-            "1,000",
-            "0.0000001",
-            "１",
-            "99999999999999999999",
-            " 1",
-            "$$1",
-            "1.2.3",
-        ] {
-            assert_eq!(
-                Amount::parse_decimal(text, 6),
-                Err(Rejection::MalformedAmount),
-                "{text:?}"
-            );
+        for text in
+            ["", ".", "$", "-1", "+1", "1e3", "1,000", "0.0000001", "１", "99999999999999999999", " 1", "$$1", "1.2.3"]
+        {
+            assert_eq!(Amount::parse_decimal(text, 6), Err(Rejection::MalformedAmount), "{text:?}");
         }
     }
 

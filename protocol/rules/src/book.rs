@@ -67,10 +67,7 @@ pub struct Book {
     pub spare_tail: [u8; 6],
 }
 
-const _: () = assert!(
-    size_of::<Book>() == Book::SIZE,
-    "a book is 576 bytes after its discriminator"
-);
+const _: () = assert!(size_of::<Book>() == Book::SIZE, "a book is 576 bytes after its discriminator");
 
 /// Who may open a channel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,4 +1,4 @@
-use crate::{Amount, Book, Leg, MAX_LEGS, Rejection, Slot, Status};
+use crate::{Amount, Book, Leg, MAX_LEGS, Rejection, Slot, Status, Terms};
 use bytemuck::{Pod, Zeroable};
 
 /// The most slots of a page: 8 + 216 + 96 · 104 = 10,208 of the 10,240 bytes that one instruction may allocate.
@@ -36,10 +36,7 @@ pub struct PageHeader {
     pub spare: [u8; 24],
 }
 
-const _: () = assert!(
-    size_of::<PageHeader>() == PageHeader::SIZE,
-    "a page header is 216 bytes"
-);
+const _: () = assert!(size_of::<PageHeader>() == PageHeader::SIZE, "a page header is 216 bytes");
 
 impl PageHeader {
     /// Bytes between discriminator and slots.
@@ -52,11 +49,7 @@ impl PageHeader {
         if capacity == 0 || capacity > MAX_CAPACITY {
             return Err(Rejection::CapacityOutOfRange);
         }
-        #[expect(
-            clippy::as_conversions,
-            clippy::arithmetic_side_effects,
-            reason = "at most 10,208; From is not const"
-        )]
+        #[expect(clippy::as_conversions, clippy::arithmetic_side_effects, reason = "at most 10,208; From is not const")]
         Ok(8 + Self::SIZE + Slot::SIZE * capacity as usize)
     }
 
@@ -84,6 +77,20 @@ impl PageHeader {
         Ok(owed)
     }
 
+    /// A page may be closed when no slot is used ([`Rejection::PageInUse`]) and each of the `legs` is paid what it is owed
+    /// ([`Rejection::LegsUnpaid`]). What is left in the vault then is dust of the shares and donations.
+    pub fn check_closable(&self, legs: &[Leg]) -> Result<(), Rejection> {
+        if self.used != 0 {
+            return Err(Rejection::PageInUse);
+        }
+        for (at, leg) in legs.iter().enumerate() {
+            if !self.owed(at, leg)?.is_zero() {
+                return Err(Rejection::LegsUnpaid);
+            }
+        }
+        Ok(())
+    }
+
     /// What the vault must hold: `outstanding + claimed_total − Σ paid`.
     pub fn owed_in_all(&self) -> Result<Amount, Rejection> {
         let mut rest = self.claimed_total;
@@ -95,11 +102,7 @@ impl PageHeader {
 
     /// What must hold where tokens move: the vault covers all that is owed. More than that is a donation.
     pub fn check_vault(&self, balance: Amount) -> Result<(), Rejection> {
-        if balance < self.owed_in_all()? {
-            Err(Rejection::VaultShort)
-        } else {
-            Ok(())
-        }
+        if balance < self.owed_in_all()? { Err(Rejection::VaultShort) } else { Ok(()) }
     }
 }
 
@@ -142,9 +145,7 @@ impl<'a> Page<'a> {
     /// The bytes must be aligned to 8, as account data is. [`Rejection::WrongAccount`] when they are no page of this
     /// version.
     pub fn from_bytes(bytes: &'a mut [u8]) -> Result<Self, Rejection> {
-        let (header, slots) = bytes
-            .split_at_mut_checked(PageHeader::SIZE)
-            .ok_or(Rejection::WrongAccount)?;
+        let (header, slots) = bytes.split_at_mut_checked(PageHeader::SIZE).ok_or(Rejection::WrongAccount)?;
         let header: &mut PageHeader = bytemuck::try_from_bytes_mut(header).map_err(|_| Rejection::WrongAccount)?;
         let slots: &mut [Slot] = bytemuck::try_cast_slice_mut(slots).map_err(|_| Rejection::WrongAccount)?;
         if header.version != PageHeader::VERSION || slots.len() != usize::from(header.capacity) {
@@ -204,6 +205,15 @@ impl<'a> Page<'a> {
         Ok(())
     }
 
+    /// Adds to the deposit of an open channel of this generation. [`Rejection::DepositTooSmall`] for nothing.
+    pub fn top_up(&mut self, at: u8, generation: u32, amount: Amount) -> Result<(), Rejection> {
+        self.of_generation(at, generation)?;
+        if amount.is_zero() {
+            return Err(Rejection::DepositTooSmall);
+        }
+        self.fund(at, amount)
+    }
+
     /// Claims one verified voucher; see [`Slot::claim`]. (The program sums up a batch and records it once.)
     pub fn claim(&mut self, at: u8, cumulative: Amount, now: i64) -> Result<Amount, Rejection> {
         let added = self.slot(at)?.claim(cumulative, now)?;
@@ -220,23 +230,33 @@ impl<'a> Page<'a> {
         grace_seconds: u32,
         now: i64,
     ) -> Result<i64, Rejection> {
-        let slot = self.slot(at)?;
-        let status = slot.status()?;
-        if slot.generation != generation {
-            return Err(Rejection::WrongGeneration);
-        }
-        match status {
-            Status::Free => return Err(Rejection::SlotFree),
-            Status::Closing => return Err(Rejection::SlotNotOpen),
-            Status::Open => {}
-        }
+        let slot = self.of_generation(at, generation)?;
+        slot.must_be_open()?;
         if slot.payer != *payer {
             return Err(Rejection::WrongPayer);
         }
-        let closing_at = now.checked_add(i64::from(grace_seconds)).ok_or(Rejection::Overflow)?;
-        slot.closing_at = closing_at;
-        slot.status_byte = Slot::CLOSING;
-        Ok(closing_at)
+        slot.begin_to_close(grace_seconds, now)
+    }
+
+    /// Begins to close an open channel of this generation that nobody has claimed from for `max_idle_seconds`, with the
+    /// same grace period as at its payer's request: a forgotten channel never holds a slot for good.
+    pub fn idle_close(&mut self, at: u8, generation: u32, terms: &Terms, now: i64) -> Result<i64, Rejection> {
+        if terms.max_idle_seconds == 0 {
+            return Err(Rejection::IdleCloseOff);
+        }
+        let slot = self.of_generation(at, generation)?;
+        slot.must_be_open()?;
+        let idle_at = slot.last_activity.checked_add(i64::from(terms.max_idle_seconds)).ok_or(Rejection::Overflow)?;
+        if now < idle_at {
+            return Err(Rejection::NotIdle);
+        }
+        slot.begin_to_close(terms.grace_seconds, now)
+    }
+
+    /// The slot numbered `at`, if it is of this generation, else [`Rejection::WrongGeneration`].
+    fn of_generation(&mut self, at: u8, generation: u32) -> Result<&mut Slot, Rejection> {
+        let slot = self.slot(at)?;
+        if slot.generation == generation { Ok(slot) } else { Err(Rejection::WrongGeneration) }
     }
 
     /// Ends a closing channel after its grace period: what was never claimed goes back, the slot is free.
@@ -248,10 +268,7 @@ impl<'a> Page<'a> {
         if now < slot.closing_at {
             return Err(Rejection::GraceNotOver);
         }
-        let returned = Returned {
-            payer: slot.payer,
-            amount: slot.unsettled()?,
-        };
+        let returned = Returned { payer: slot.payer, amount: slot.unsettled()? };
         self.take_out(at, returned.amount, true)?;
         Ok(returned)
     }
@@ -265,10 +282,7 @@ impl<'a> Page<'a> {
         if slot.generation < generation {
             return Err(Rejection::WrongGeneration);
         }
-        let nothing = Returned {
-            payer: slot.payer,
-            amount: Amount::ZERO,
-        };
+        let nothing = Returned { payer: slot.payer, amount: Amount::ZERO };
         if slot.generation > generation || slot.status()? == Status::Free {
             return Ok(nothing);
         }
@@ -282,11 +296,7 @@ impl<'a> Page<'a> {
     /// Takes `amount` of unsettled money out of a slot, and the channel with it when it is over.
     fn take_out(&mut self, at: u8, amount: Amount, freed: bool) -> Result<(), Rejection> {
         let outstanding = self.header.outstanding.minus(amount)?;
-        let used = self
-            .header
-            .used
-            .checked_sub(u8::from(freed))
-            .ok_or(Rejection::InvariantBroken)?;
+        let used = self.header.used.checked_sub(u8::from(freed)).ok_or(Rejection::InvariantBroken)?;
         let slot = self.slot(at)?;
         slot.deposit = slot.deposit.minus(amount)?;
         if freed {
@@ -304,9 +314,7 @@ impl<'a> Page<'a> {
         for slot in self.slots.iter() {
             slot.check()?;
             outstanding = outstanding.plus(slot.unsettled()?)?;
-            used = used
-                .checked_add(u8::from(slot.status_byte != Slot::FREE))
-                .ok_or(Rejection::InvariantBroken)?;
+            used = used.checked_add(u8::from(slot.status_byte != Slot::FREE)).ok_or(Rejection::InvariantBroken)?;
         }
         if outstanding != self.header.outstanding || used != self.header.used {
             return Err(Rejection::InvariantBroken);
@@ -316,19 +324,15 @@ impl<'a> Page<'a> {
 
     /// The first free slot and the generation that opens it.
     pub fn free_slot(&self) -> Option<(u8, u32)> {
-        let (at, slot) = self
-            .slots
-            .iter()
-            .enumerate()
-            .find(|(_, slot)| slot.status_byte == Slot::FREE)?;
+        let (at, slot) = self.slots.iter().enumerate().find(|(_, slot)| slot.status_byte == Slot::FREE)?;
         Some((u8::try_from(at).ok()?, slot.generation.checked_add(1)?))
     }
 }
 
 impl Book {
-    /// The terms, as [`crate::Terms`].
-    pub const fn terms(&self) -> crate::Terms {
-        crate::Terms {
+    /// The terms.
+    pub const fn terms(&self) -> Terms {
+        Terms {
             grace_seconds: self.grace_seconds,
             max_idle_seconds: self.max_idle_seconds,
             min_deposit: self.min_deposit,

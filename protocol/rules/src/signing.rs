@@ -56,11 +56,7 @@ impl SignedVoucher {
     /// Signs for `cumulative` in all.
     pub fn sign(key: &SigningKey, channel_id: [u8; 32], cumulative: Amount) -> Self {
         let signature = key.sign(&voucher_bytes(&channel_id, cumulative)).to_bytes();
-        Self {
-            channel_id,
-            cumulative,
-            signature,
-        }
+        Self { channel_id, cumulative, signature }
     }
 
     /// The 43 bytes that are signed.
@@ -74,10 +70,7 @@ impl SignedVoucher {
         VerifyingKey::from_bytes(signer)
             .and_then(|key| key.verify_strict(&self.message(), &Signature::from_bytes(&self.signature)))
             .map_err(|_| Rejection::BadSignature)?;
-        Ok(VerifiedVoucher {
-            voucher: self,
-            signer: *signer,
-        })
+        Ok(VerifiedVoucher { voucher: self, signer: *signer })
     }
 }
 
@@ -121,20 +114,10 @@ pub fn verify_aggregate(rows: &[(SignedVoucher, [u8; 32])], scalar: &[u8; 32]) -
         return Err(Rejection::MalformedRows);
     }
     let s = Option::<Scalar>::from(Scalar::from_canonical_bytes(*scalar)).ok_or(Rejection::ScalarNotCanonical)?;
-    let hashes: Vec<u8> = rows
-        .iter()
-        .flat_map(|(voucher, signer)| challenge(voucher, signer))
-        .collect();
+    let hashes: Vec<u8> = rows.iter().flat_map(|(voucher, signer)| challenge(voucher, signer)).collect();
     let (chunks, _) = hashes.as_chunks::<64>();
-    let decode = |bytes: &[u8; 32]| {
-        CompressedEdwardsY(*bytes)
-            .decompress()
-            .ok_or(Rejection::SignatureMismatch)
-    };
-    #[expect(
-        clippy::arithmetic_side_effects,
-        reason = "group and field operations do not overflow"
-    )]
+    let decode = |bytes: &[u8; 32]| CompressedEdwardsY(*bytes).decompress().ok_or(Rejection::SignatureMismatch);
+    #[expect(clippy::arithmetic_side_effects, reason = "group and field operations do not overflow")]
     let difference = {
         let mut sum = -EdwardsPoint::mul_base(&s);
         for ((z, hash), (voucher, signer)) in coefficients(&hashes)?.iter().zip(chunks).zip(rows) {
@@ -143,21 +126,14 @@ pub fn verify_aggregate(rows: &[(SignedVoucher, [u8; 32])], scalar: &[u8; 32]) -
         }
         sum.mul_by_cofactor()
     };
-    if difference.is_identity() {
-        Ok(())
-    } else {
-        Err(Rejection::SignatureMismatch)
-    }
+    if difference.is_identity() { Ok(()) } else { Err(Rejection::SignatureMismatch) }
 }
 
 /// `R` and `s` of a signature.
 pub fn halves(signature: &[u8; 64]) -> (&[u8; 32], &[u8; 32]) {
     let (nonce, scalar) = signature.split_at(32);
     // Both halves of 64 bytes are 32 bytes; the fallback is never taken.
-    (
-        nonce.try_into().unwrap_or(&[0; 32]),
-        scalar.try_into().unwrap_or(&[0; 32]),
-    )
+    (nonce.try_into().unwrap_or(&[0; 32]), scalar.try_into().unwrap_or(&[0; 32]))
 }
 
 /// `h_i`

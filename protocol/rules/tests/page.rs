@@ -3,44 +3,26 @@
 #![allow(missing_docs, reason = "a test")]
 
 use proptest::prelude::*;
-use tallybook_rules::{Amount, Leg, Opening, Page, PageHeader, Rejection, Slot, Status};
+use tallybook_rules::{Amount, Leg, Opening, Page, PageHeader, Rejection, Slot, Status, Terms};
 
 const CAPACITY: u8 = 4;
 const GRACE_SECONDS: u32 = 900;
+const TERMS: Terms =
+    Terms { grace_seconds: GRACE_SECONDS, max_idle_seconds: 86_400, min_deposit: Amount::new(100), open_policy: 0 };
 
 /// Everything that can happen to a page, with arguments good and bad.
 #[derive(Clone, Debug)]
 enum Step {
-    Open {
-        slot: u8,
-        generation_skew: u8,
-        deposit: u64,
-    },
-    Fund {
-        slot: u8,
-        amount: u64,
-    },
-    Claim {
-        slot: u8,
-        cumulative: u64,
-    },
-    RequestClose {
-        slot: u8,
-        payer: u8,
-    },
-    Withdraw {
-        slot: u8,
-    },
-    Refund {
-        slot: u8,
-        keep: u64,
-    },
-    Payout {
-        leg: usize,
-    },
-    Wait {
-        seconds: u16,
-    },
+    Open { slot: u8, generation_skew: u8, deposit: u64 },
+    Fund { slot: u8, amount: u64 },
+    Claim { slot: u8, cumulative: u64 },
+    TopUp { slot: u8, generation_skew: u8, amount: u64 },
+    RequestClose { slot: u8, payer: u8 },
+    IdleClose { slot: u8 },
+    Withdraw { slot: u8 },
+    Refund { slot: u8, keep: u64 },
+    Payout { leg: usize },
+    Wait { seconds: u16 },
 }
 
 fn amount() -> impl Strategy<Value = u64> {
@@ -61,6 +43,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (slot.clone(), amount()).prop_map(|(slot, amount)| Step::Fund { slot, amount }),
         5 => (slot.clone(), amount()).prop_map(|(slot, cumulative)| Step::Claim { slot, cumulative }),
         1 => (slot.clone(), 0u8..6).prop_map(|(slot, payer)| Step::RequestClose { slot, payer }),
+        1 => (slot.clone(), prop_oneof![8 => Just(0u8), 1 => 1u8..3], amount())
+            .prop_map(|(slot, generation_skew, amount)| Step::TopUp { slot, generation_skew, amount }),
+        1 => slot.clone().prop_map(|slot| Step::IdleClose { slot }),
         1 => slot.clone().prop_map(|slot| Step::Withdraw { slot }),
         1 => (slot, amount()).prop_map(|(slot, keep)| Step::Refund { slot, keep }),
         2 => (0usize..3).prop_map(|leg| Step::Payout { leg }),
@@ -79,29 +64,13 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let leg = |basis_points| Leg {
-            basis_points,
-            ..Leg::default()
-        };
-        let header = PageHeader {
-            capacity: CAPACITY,
-            version: PageHeader::VERSION,
-            ..PageHeader::default()
-        };
-        Self {
-            header,
-            slots: Default::default(),
-            legs: [leg(6_667), leg(3_333)],
-            vault: 0,
-            now: 1_000_000,
-        }
+        let leg = |basis_points| Leg { basis_points, ..Leg::default() };
+        let header = PageHeader { capacity: CAPACITY, version: PageHeader::VERSION, ..PageHeader::default() };
+        Self { header, slots: Default::default(), legs: [leg(6_667), leg(3_333)], vault: 0, now: 1_000_000 }
     }
 
     fn page(&mut self) -> Page<'_> {
-        Page {
-            header: &mut self.header,
-            slots: &mut self.slots,
-        }
+        Page { header: &mut self.header, slots: &mut self.slots }
     }
 
     fn payer(slot: u8) -> [u8; 32] {
@@ -115,18 +84,10 @@ impl World {
     fn apply(&mut self, step: &Step) -> Result<(), Rejection> {
         let now = self.now;
         match *step {
-            Step::Open {
-                slot,
-                generation_skew,
-                deposit,
-            } => {
+            Step::Open { slot, generation_skew, deposit } => {
                 let generation = self.generation(slot) + 1 + u32::from(generation_skew);
-                let opening = Opening {
-                    payer: Self::payer(slot),
-                    signer: [9; 32],
-                    generation,
-                    deposit: Amount::new(deposit),
-                };
+                let opening =
+                    Opening { payer: Self::payer(slot), signer: [9; 32], generation, deposit: Amount::new(deposit) };
                 self.page().open(slot, &opening, Amount::new(100), now)?;
                 self.vault += u128::from(deposit);
             }
@@ -139,8 +100,16 @@ impl World {
             }
             Step::RequestClose { slot, payer } => {
                 let generation = self.generation(slot);
-                self.page()
-                    .request_close(slot, generation, &Self::payer(payer), GRACE_SECONDS, now)?;
+                self.page().request_close(slot, generation, &Self::payer(payer), GRACE_SECONDS, now)?;
+            }
+            Step::TopUp { slot, generation_skew, amount } => {
+                let generation = self.generation(slot) + u32::from(generation_skew);
+                self.page().top_up(slot, generation, Amount::new(amount))?;
+                self.vault += u128::from(amount);
+            }
+            Step::IdleClose { slot } => {
+                let generation = self.generation(slot);
+                self.page().idle_close(slot, generation, &TERMS, now)?;
             }
             Step::Withdraw { slot } => {
                 let returned = self.page().withdraw(slot, now)?;
@@ -157,11 +126,7 @@ impl World {
                 let share = *self.legs.get(leg).ok_or(Rejection::AccountCountMismatch)?;
                 let paid = self.header.pay(leg, &share)?;
                 self.vault -= u128::from(paid.get());
-                assert_eq!(
-                    self.header.owed(leg, &share),
-                    Ok(Amount::ZERO),
-                    "something stayed owed after a payout"
-                );
+                assert_eq!(self.header.owed(leg, &share), Ok(Amount::ZERO), "something stayed owed after a payout");
             }
             Step::Wait { seconds } => self.now += i64::from(seconds),
         }
@@ -171,11 +136,7 @@ impl World {
     fn check(&mut self) {
         self.page().check().unwrap();
         let owed = self.header.owed_in_all().unwrap();
-        assert_eq!(
-            u128::from(owed.get()),
-            self.vault,
-            "the vault does not hold exactly what is owed"
-        );
+        assert_eq!(u128::from(owed.get()), self.vault, "the vault does not hold exactly what is owed");
         self.header.check_vault(owed).unwrap();
         assert!(owed.is_zero() || self.header.check_vault(Amount::new(owed.get() - 1)).is_err());
     }
@@ -255,38 +216,19 @@ proptest! {
 
 fn opened() -> World {
     let mut world = World::new();
-    world
-        .apply(&Step::Open {
-            slot: 0,
-            generation_skew: 0,
-            deposit: 1_000,
-        })
-        .unwrap();
+    world.apply(&Step::Open { slot: 0, generation_skew: 0, deposit: 1_000 }).unwrap();
     world
 }
 
 #[test]
 fn given_a_taken_slot_when_opened_again_then_it_is_refused() {
-    assert_eq!(
-        opened().apply(&Step::Open {
-            slot: 0,
-            generation_skew: 0,
-            deposit: 1_000
-        }),
-        Err(Rejection::SlotTaken)
-    );
+    assert_eq!(opened().apply(&Step::Open { slot: 0, generation_skew: 0, deposit: 1_000 }), Err(Rejection::SlotTaken));
 }
 
 #[test]
 fn given_a_free_slot_when_opened_badly_then_the_first_reason_is_named() {
     let mut world = World::new();
-    let mut open = |slot, generation_skew, deposit| {
-        world.apply(&Step::Open {
-            slot,
-            generation_skew,
-            deposit,
-        })
-    };
+    let mut open = |slot, generation_skew, deposit| world.apply(&Step::Open { slot, generation_skew, deposit });
     assert_eq!(open(CAPACITY, 0, 1_000), Err(Rejection::NoSuchSlot));
     assert_eq!(open(0, 1, 99), Err(Rejection::WrongGeneration));
     assert_eq!(open(0, 0, 99), Err(Rejection::DepositTooSmall));
@@ -306,62 +248,63 @@ fn given_a_voucher_above_the_deposit_when_claimed_then_the_deposit_is_all_it_get
 fn given_a_closing_channel_then_it_is_claimed_until_withdrawn_and_not_before_the_grace_period_ends() {
     let mut world = opened();
     let start = world.now;
-    assert_eq!(
-        world.apply(&Step::RequestClose { slot: 0, payer: 3 }),
-        Err(Rejection::WrongPayer)
-    );
+    assert_eq!(world.apply(&Step::RequestClose { slot: 0, payer: 3 }), Err(Rejection::WrongPayer));
     world.apply(&Step::RequestClose { slot: 0, payer: 0 }).unwrap();
-    assert_eq!(
-        world.apply(&Step::RequestClose { slot: 0, payer: 0 }),
-        Err(Rejection::SlotNotOpen)
-    );
-    assert_eq!(
-        world.apply(&Step::Fund { slot: 0, amount: 1 }),
-        Err(Rejection::SlotNotOpen)
-    );
-    assert_eq!(
-        world.page().withdraw(0, start + 899).map(|_| ()),
-        Err(Rejection::GraceNotOver)
-    );
-    assert_eq!(
-        world.page().claim(0, Amount::new(400), start + 5_000),
-        Ok(Amount::new(400))
-    );
-    assert_eq!(
-        world.page().withdraw(0, start + 900).map(|returned| returned.amount),
-        Ok(Amount::new(600))
-    );
+    assert_eq!(world.apply(&Step::RequestClose { slot: 0, payer: 0 }), Err(Rejection::SlotNotOpen));
+    assert_eq!(world.apply(&Step::Fund { slot: 0, amount: 1 }), Err(Rejection::SlotNotOpen));
+    assert_eq!(world.page().withdraw(0, start + 899).map(|_| ()), Err(Rejection::GraceNotOver));
+    assert_eq!(world.page().claim(0, Amount::new(400), start + 5_000), Ok(Amount::new(400)));
+    assert_eq!(world.page().withdraw(0, start + 900).map(|returned| returned.amount), Ok(Amount::new(600)));
     assert_eq!(world.page().claim(0, Amount::new(500), start), Err(Rejection::SlotFree));
-    assert_eq!(
-        world.slots[0],
-        Slot {
-            generation: 1,
-            ..Slot::default()
-        },
-        "a freed slot keeps its generation alone"
-    );
+    assert_eq!(world.slots[0], Slot { generation: 1, ..Slot::default() }, "a freed slot keeps its generation alone");
 }
 
 #[test]
 fn given_a_refund_of_an_older_or_future_generation_then_it_returns_nothing_or_is_refused() {
     let mut world = opened();
-    assert_eq!(
-        world.page().refund(0, 1, Amount::ZERO).map(|returned| returned.amount),
-        Ok(Amount::new(1_000))
-    );
-    world
-        .apply(&Step::Open {
-            slot: 0,
-            generation_skew: 0,
-            deposit: 700,
-        })
-        .unwrap();
-    assert_eq!(
-        world.page().refund(0, 1, Amount::ZERO).map(|returned| returned.amount),
-        Ok(Amount::ZERO)
-    );
-    assert_eq!(
-        world.page().refund(0, 3, Amount::ZERO).map(|_| ()),
-        Err(Rejection::WrongGeneration)
-    );
+    assert_eq!(world.page().refund(0, 1, Amount::ZERO).map(|returned| returned.amount), Ok(Amount::new(1_000)));
+    world.apply(&Step::Open { slot: 0, generation_skew: 0, deposit: 700 }).unwrap();
+    assert_eq!(world.page().refund(0, 1, Amount::ZERO).map(|returned| returned.amount), Ok(Amount::ZERO));
+    assert_eq!(world.page().refund(0, 3, Amount::ZERO).map(|_| ()), Err(Rejection::WrongGeneration));
+}
+
+#[test]
+fn given_a_channel_when_nobody_claims_for_long_then_it_may_be_closed_with_the_same_grace() {
+    let mut world = opened();
+    let start = world.now;
+    let never = Terms { max_idle_seconds: 0, ..TERMS };
+    assert_eq!(world.page().idle_close(0, 1, &never, i64::MAX), Err(Rejection::IdleCloseOff));
+    assert_eq!(world.page().idle_close(0, 2, &TERMS, i64::MAX), Err(Rejection::WrongGeneration));
+    assert_eq!(world.page().idle_close(0, 1, &TERMS, start + 86_399), Err(Rejection::NotIdle));
+    world.page().claim(0, Amount::new(1), start + 86_399).unwrap();
+    assert_eq!(world.page().idle_close(0, 1, &TERMS, start + 86_400), Err(Rejection::NotIdle), "a claim is activity");
+    let idle_at = start + 86_399 + 86_400;
+    assert_eq!(world.page().idle_close(0, 1, &TERMS, idle_at), Ok(idle_at + 900));
+    assert_eq!(world.page().idle_close(0, 1, &TERMS, idle_at), Err(Rejection::SlotNotOpen));
+}
+
+#[test]
+fn given_a_channel_when_topped_up_then_only_its_own_generation_takes_the_money() {
+    let mut world = opened();
+    assert_eq!(world.page().top_up(0, 2, Amount::new(5)), Err(Rejection::WrongGeneration));
+    assert_eq!(world.page().top_up(0, 1, Amount::ZERO), Err(Rejection::DepositTooSmall));
+    assert_eq!(world.page().top_up(0, 1, Amount::MAX_DEPOSIT), Err(Rejection::DepositTooLarge));
+    assert_eq!(world.page().top_up(0, 1, Amount::new(5)), Ok(()));
+    assert_eq!(world.slots[0].deposit, Amount::new(1_005));
+    assert_eq!(world.page().top_up(1, 0, Amount::new(5)), Err(Rejection::SlotNotOpen), "a free slot");
+}
+
+#[test]
+fn given_a_page_when_used_or_owing_then_it_cannot_be_closed() {
+    let mut world = opened();
+    world.page().claim(0, Amount::new(999), 5).unwrap();
+    let legs = world.legs;
+    assert_eq!(world.header.check_closable(&legs), Err(Rejection::PageInUse));
+    world.page().refund(0, 1, Amount::ZERO).unwrap();
+    assert_eq!(world.header.check_closable(&legs), Err(Rejection::LegsUnpaid));
+    for (at, leg) in legs.iter().enumerate() {
+        world.header.pay(at, leg).unwrap();
+    }
+    assert_eq!(world.header.check_closable(&legs), Ok(()));
+    assert_eq!(world.header.owed_in_all(), Ok(Amount::new(1)), "666.0333 and 332.9667 leave one unit of dust");
 }

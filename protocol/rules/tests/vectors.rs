@@ -4,7 +4,8 @@
 
 use serde_json::Value;
 use tallybook_rules::Amount;
-use tallybook_rules::half_aggregation::Row;
+use tallybook_rules::Rejection;
+use tallybook_rules::half_aggregation::{BelowRow, Row};
 use tallybook_rules::signing::{
     SignedVoucher, SigningKey, VerifiedVoucher, aggregate, channel_id, halves, page_domain, verify_aggregate,
 };
@@ -22,11 +23,7 @@ fn batches() -> Vec<Value> {
 
 /// Signs the claims of a batch anew and compares every byte on the way.
 fn vouchers(batch: &Value) -> Vec<VerifiedVoucher> {
-    let domain = page_domain(
-        &bytes(&batch["program_id"]),
-        &bytes(&batch["genesis_hash"]),
-        &bytes(&batch["page"]),
-    );
+    let domain = page_domain(&bytes(&batch["program_id"]), &bytes(&batch["genesis_hash"]), &bytes(&batch["page"]));
     assert_eq!(domain, bytes(&batch["page_domain"]));
     let claims = batch["claims"].as_array().unwrap();
     claims
@@ -47,22 +44,13 @@ fn vouchers(batch: &Value) -> Vec<VerifiedVoucher> {
 }
 
 fn rows(vouchers: &[VerifiedVoucher]) -> Vec<(SignedVoucher, [u8; 32])> {
-    vouchers
-        .iter()
-        .map(|voucher| (*voucher.voucher(), *voucher.signer()))
-        .collect()
+    vouchers.iter().map(|voucher| (*voucher.voucher(), *voucher.signer())).collect()
 }
 
 #[test]
 fn given_the_golden_batches_when_aggregated_then_every_byte_is_the_same() {
     let batches = batches();
-    assert_eq!(
-        batches
-            .iter()
-            .map(|batch| batch["n"].as_u64().unwrap())
-            .collect::<Vec<_>>(),
-        [1, 2, 3, 23]
-    );
+    assert_eq!(batches.iter().map(|batch| batch["n"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2, 3, 23]);
     for batch in &batches {
         let vouchers = vouchers(batch);
         let scalar = aggregate(&vouchers).unwrap();
@@ -74,10 +62,7 @@ fn given_the_golden_batches_when_aggregated_then_every_byte_is_the_same() {
 #[test]
 fn given_one_voucher_when_aggregated_then_the_scalar_is_the_signatures_own() {
     let vouchers = vouchers(&batches()[0]);
-    assert_eq!(
-        aggregate(&vouchers).unwrap(),
-        *halves(&vouchers[0].voucher().signature).1
-    );
+    assert_eq!(aggregate(&vouchers).unwrap(), *halves(&vouchers[0].voucher().signature).1);
 }
 
 #[test]
@@ -113,18 +98,18 @@ fn given_a_batch_when_anything_is_changed_then_the_check_fails() {
 
 #[test]
 fn given_a_row_when_written_and_read_then_it_is_the_same() {
-    let row = Row {
-        slot: 95,
-        cumulative: Amount::MAX_DEPOSIT,
-        nonce: [7; 32],
-    };
+    let row = Row { slot: 95, cumulative: Amount::MAX_DEPOSIT, nonce: [7; 32] };
     assert_eq!(Row::from_bytes(&row.to_bytes().unwrap()), row);
-    assert!(
-        Row {
-            cumulative: Amount::DEPOSIT_LIMIT,
-            ..row
-        }
-        .to_bytes()
-        .is_err()
-    );
+    assert!(Row { cumulative: Amount::DEPOSIT_LIMIT, ..row }.to_bytes().is_err());
+}
+
+#[test]
+fn given_a_row_below_its_ceiling_when_written_and_read_then_it_is_the_same_and_never_above() {
+    let signed = Row { slot: 3, cumulative: Amount::new(0x0102_0304_0506), nonce: [9; 32] };
+    let row = BelowRow { signed, amount: Amount::new(0x0102_0304_0505) };
+    let bytes = row.to_bytes().unwrap();
+    assert_eq!(bytes[..13], [3, 6, 5, 4, 3, 2, 1, 5, 5, 4, 3, 2, 1]);
+    assert_eq!(BelowRow::from_bytes(&bytes), Ok(row));
+    let above = BelowRow { amount: Amount::new(0x0102_0304_0507), ..row };
+    assert_eq!(BelowRow::from_bytes(&above.to_bytes().unwrap()), Err(Rejection::AmountAboveSigned));
 }
