@@ -1,6 +1,13 @@
 //! What holds of a page through any life of its channels.
 
-#![allow(missing_docs, reason = "a test")]
+#![allow(
+    missing_docs,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::as_conversions,
+    reason = "a test"
+)]
 
 use proptest::prelude::*;
 use tallybook_rules::{Amount, Leg, Opening, Page, PageHeader, Rejection, Slot, Status, Terms};

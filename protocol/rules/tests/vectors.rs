@@ -1,6 +1,13 @@
 //! The golden vectors, made by an independent implementation in another language.
 
-#![allow(missing_docs, reason = "a test")]
+#![allow(
+    missing_docs,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::as_conversions,
+    reason = "a test"
+)]
 
 use serde_json::Value;
 use tallybook_rules::Amount;
