@@ -1,0 +1,3 @@
+//! What crosses crates: tests of the whole, and what they share.
+
+pub mod artifact;

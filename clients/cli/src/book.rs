@@ -5,16 +5,11 @@ use crate::print;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use solana_address::Address;
-use solana_client::nonblocking::rpc_client::RpcClient;
 use solana_signer::Signer;
-use tallybook_chain::address::{TOKEN_2022_PROGRAM, TOKEN_PROGRAM};
 use tallybook_chain::instruction::{Instructions, NewBook, Split};
 use tallybook_chain::transaction::create_token_account;
 use tallybook_chain::{BookView, PROGRAM_ID};
 use tallybook_rules::{Amount, Terms};
-
-/// Where a mint account keeps its decimals, with SPL Token and Token-2022 alike.
-const DECIMALS_OFFSET: usize = 44;
 
 /// What to do with a book.
 #[derive(Subcommand, Debug)]
@@ -81,7 +76,7 @@ impl Init {
     async fn run(self) -> Result<()> {
         let rpc = self.rpc.client();
         let payee = self.payee.read()?;
-        let (token_program, decimals) = mint(&rpc, &self.mint).await?;
+        let (token_program, decimals) = connection::mint(&rpc, &self.mint).await?;
         let terms = Terms {
             grace_seconds: self.grace_seconds,
             max_idle_seconds: self.max_idle_seconds,
@@ -95,21 +90,14 @@ impl Init {
             mint: self.mint,
             token_program,
             book_id: self.book_id,
-            genesis_hash: rpc
-                .get_genesis_hash()
-                .await
-                .context("the chain does not answer")?
-                .to_bytes(),
+            genesis_hash: rpc.get_genesis_hash().await.context("the chain does not answer")?.to_bytes(),
             terms,
             operator: self.operator.unwrap_or_else(|| payee.pubkey()),
             splits: self.split,
         };
         let (address, _) = tallybook_chain::address::book(&PROGRAM_ID, &new.payee, &new.mint, new.book_id);
         ensure!(
-            rpc.get_account_with_commitment(&address, rpc.commitment())
-                .await?
-                .value
-                .is_none(),
+            rpc.get_account_with_commitment(&address, rpc.commitment()).await?.value.is_none(),
             "the book {address} exists already: show it with `tallybook book show {address}`, or choose another --book-id"
         );
         let instructions = [
@@ -121,23 +109,6 @@ impl Init {
         print_book(&connection::book(&rpc, &address).await?)?;
         print(format_args!("next        tallybook page add {address}"))
     }
-}
-
-/// The token program and the decimals of a mint.
-async fn mint(rpc: &RpcClient, address: &Address) -> Result<(Address, u8)> {
-    let account = rpc
-        .get_account(address)
-        .await
-        .with_context(|| format!("no mint at {address}"))?;
-    ensure!(
-        account.owner == TOKEN_PROGRAM || account.owner == TOKEN_2022_PROGRAM,
-        "{address} is no mint of SPL Token or Token-2022"
-    );
-    let decimals = account
-        .data
-        .get(DECIMALS_OFFSET)
-        .with_context(|| format!("{address} is no mint"))?;
-    Ok((account.owner, *decimals))
 }
 
 fn split(text: &str) -> Result<Split> {
@@ -156,34 +127,17 @@ fn print_book(book: &BookView) -> Result<()> {
     print(format_args!("book        {}", book.address))?;
     print(format_args!("payee       {}", book.payee()))?;
     print(format_args!("operator    {}", book.operator()))?;
-    print(format_args!(
-        "mint        {}  ({} decimals)",
-        book.mint(),
-        state.decimals
-    ))?;
+    print(format_args!("mint        {}  ({} decimals)", book.mint(), state.decimals))?;
     print(format_args!("grace       {} seconds", state.grace_seconds))?;
     match state.max_idle_seconds {
         0 => print(format_args!("idle limit  none"))?,
         seconds => print(format_args!("idle limit  {seconds} seconds"))?,
     }
-    print(format_args!(
-        "min deposit {}",
-        state.min_deposit.decimal(state.decimals)
-    ))?;
-    print(format_args!(
-        "who opens   {}",
-        if state.open_policy == 0 {
-            "anyone"
-        } else {
-            "the operator co-signs"
-        }
-    ))?;
+    print(format_args!("min deposit {}", state.min_deposit.decimal(state.decimals)))?;
+    print(format_args!("who opens   {}", if state.open_policy == 0 { "anyone" } else { "the operator co-signs" }))?;
     for leg in state.legs() {
         let recipient = Address::from(leg.recipient);
-        print(format_args!(
-            "pays        {recipient}  {} basis points",
-            leg.basis_points
-        ))?;
+        print(format_args!("pays        {recipient}  {} basis points", leg.basis_points))?;
     }
     print(format_args!("pages       {}", state.next_page))
 }

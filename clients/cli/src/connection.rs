@@ -10,7 +10,11 @@ use solana_instruction::Instruction;
 use solana_keypair::Keypair;
 use solana_signature::Signature;
 use std::path::PathBuf;
+use tallybook_chain::address::{TOKEN_2022_PROGRAM, TOKEN_PROGRAM};
 use tallybook_chain::{BookView, PROGRAM_ID, PageView};
+
+/// Where a mint account keeps its decimals, with SPL Token and Token-2022 alike.
+const DECIMALS_OFFSET: usize = 44;
 
 /// Where a local chain answers.
 pub const LOCAL_RPC: &str = "http://127.0.0.1:8899";
@@ -52,9 +56,7 @@ pub async fn send(rpc: &RpcClient, instructions: &[Instruction], key: &Keypair) 
 
 /// The book at `address`.
 pub async fn book(rpc: &RpcClient, address: &Address) -> Result<BookView> {
-    let data = owned_by_program(rpc, address)
-        .await
-        .with_context(|| format!("no book at {address}"))?;
+    let data = owned_by_program(rpc, address).await.with_context(|| format!("no book at {address}"))?;
     BookView::parse(*address, &data).with_context(|| format!("{address} is no book"))
 }
 
@@ -63,9 +65,7 @@ pub async fn pages(rpc: &RpcClient, book: &BookView) -> Result<Vec<PageView>> {
     let mut pages = Vec::new();
     for index in 0..book.state.next_page {
         let (address, _) = tallybook_chain::address::page(&PROGRAM_ID, &book.address, index);
-        let data = owned_by_program(rpc, &address)
-            .await
-            .with_context(|| format!("page {index}"))?;
+        let data = owned_by_program(rpc, &address).await.with_context(|| format!("page {index}"))?;
         pages.push(PageView::parse(address, &data).with_context(|| format!("{address} is no page"))?);
     }
     Ok(pages)
@@ -73,9 +73,17 @@ pub async fn pages(rpc: &RpcClient, book: &BookView) -> Result<Vec<PageView>> {
 
 async fn owned_by_program(rpc: &RpcClient, address: &Address) -> Result<Vec<u8>> {
     let account = rpc.get_account(address).await?;
-    ensure!(
-        account.owner == PROGRAM_ID,
-        "{address} belongs to another program than {PROGRAM_ID}"
-    );
+    ensure!(account.owner == PROGRAM_ID, "{address} belongs to another program than {PROGRAM_ID}");
     Ok(account.data)
+}
+
+/// The token program and the decimals of a mint.
+pub async fn mint(rpc: &RpcClient, address: &Address) -> Result<(Address, u8)> {
+    let account = rpc.get_account(address).await.with_context(|| format!("no mint at {address}"))?;
+    ensure!(
+        account.owner == TOKEN_PROGRAM || account.owner == TOKEN_2022_PROGRAM,
+        "{address} is no mint of SPL Token or Token-2022"
+    );
+    let decimals = account.data.get(DECIMALS_OFFSET).with_context(|| format!("{address} is no mint"))?;
+    Ok((account.owner, *decimals))
 }

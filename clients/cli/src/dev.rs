@@ -1,20 +1,24 @@
 //! `tallybook dev`: a local chain in the foreground, ready to use.
 
+use crate::demo::{Ground, Keys, PRICE, Pace, Stage};
 use crate::dev_chain::{Artifact, Blocks, DevChain, DevMint, LAMPORTS_PER_SOL, Ports, deploy};
-use crate::{keys, print, say};
+use crate::progress::Progress;
+use crate::{keys, print};
 use anyhow::{Context, Result};
 use clap::Parser;
-use indicatif::{ProgressBar, ProgressStyle};
 use solana_address::Address;
 use solana_keypair::Keypair;
 use solana_signer::Signer;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 use tallybook_rules::Amount;
 use tallybook_wire::Network;
 
-/// The keys that are made and funded, each in a file of this name.
-const ROLES: [&str; 4] = ["payee", "operator", "sponsor", "agent"];
+/// Where the facilitator and the sample API listen with `--serve`.
+const SERVE_PORTS: (u16, u16) = (8402, 8403);
+/// What the wallet of an agent starts with, in whole tokens.
+const AGENT_TOKENS: &str = "1000";
+const AGENT_LAMPORTS: u64 = LAMPORTS_PER_SOL;
 
 /// Arguments of `tallybook dev`.
 #[derive(Parser, Debug)]
@@ -31,87 +35,135 @@ pub struct Dev {
     /// Deploy this build of the program instead of the released one.
     #[arg(long)]
     artifact: Option<PathBuf>,
+    /// Also run a facilitator (port 8402) and a sample API to pay (port 8403).
+    #[arg(long)]
+    serve: bool,
 }
 
 impl Dev {
     /// Runs until Ctrl-C.
     pub async fn run(self) -> Result<()> {
+        let progress = Progress::Shown;
+        let pace = Pace { slot: Duration::from_millis(self.slot_milliseconds), settle_after_seconds: 30 };
         let ws = self.port.checked_add(1).context("--port is too large")?;
-        let ports = Ports::Fixed { rpc: self.port, ws };
-        let chain = DevChain::start(ports, Blocks::Every(Duration::from_millis(self.slot_milliseconds))).await?;
-        deploy_with_progress(&chain, &self.artifact()?).await?;
-        std::fs::create_dir_all(&self.keys).with_context(|| format!("cannot make {}", self.keys.display()))?;
-        let mint = DevMint::create(&chain, &key_in(&self.keys, "mint")?).await?;
-        let mut addresses = Vec::new();
-        for role in ROLES {
-            addresses.push((role, key_in(&self.keys, role)?.pubkey()));
+        let chain = DevChain::start(Ports::Fixed { rpc: self.port, ws }, Blocks::Every(pace.slot)).await?;
+        let artifact = match &self.artifact {
+            Some(elf) => Artifact::built(elf)?,
+            None => Artifact::released()?,
+        };
+        deploy_with_progress(&chain, &artifact, progress).await?;
+        let ground = Ground::on(chain, self.keys()?, pace, progress).await?;
+        let agent = self.key("agent")?.pubkey();
+        let tokens = Amount::parse_decimal(AGENT_TOKENS, DevMint::DECIMALS)?;
+        ground.mint.fund(&ground.chain, &[agent], AGENT_LAMPORTS, tokens).await?;
+        self.report(&ground, &agent)?;
+        if !self.serve {
+            self.next_with_chain(&ground)?;
+            tokio::signal::ctrl_c().await?;
+            return Ok(());
         }
-        let owners: Vec<Address> = addresses.iter().map(|(_, address)| *address).collect();
-        let lamports = LAMPORTS_PER_SOL.checked_mul(100).context("too much SOL")?;
-        mint.fund(
-            &chain,
-            &owners,
-            lamports,
-            Amount::parse_decimal("1000", DevMint::DECIMALS)?,
-        )
-        .await?;
-        self.report(&chain, &mint, &addresses)?;
+        let stage = Stage::on(ground, PRICE, SERVE_PORTS, progress).await?;
+        self.next_with_api(&stage)?;
         tokio::signal::ctrl_c().await?;
-        Ok(())
+        stage.shut_down().await
     }
 
-    fn artifact(&self) -> Result<Artifact> {
-        match &self.artifact {
-            Some(elf) => Artifact::built(elf),
-            None => Artifact::released(),
+    fn keys(&self) -> Result<Keys> {
+        std::fs::create_dir_all(&self.keys).with_context(|| format!("cannot make {}", self.keys.display()))?;
+        Ok(Keys {
+            mint: self.key("mint")?,
+            payee: self.key("payee")?,
+            operator: self.key("operator")?,
+            sponsor: self.key("sponsor")?,
+        })
+    }
+
+    /// The key in the role's file; a new one if there is none yet.
+    fn key(&self, role: &str) -> Result<Keypair> {
+        let path = self.file(role);
+        if path.exists() {
+            return keys::read(&path);
         }
+        let key = Keypair::new();
+        keys::write(&path, &key)?;
+        Ok(key)
     }
 
-    fn report(&self, chain: &DevChain, mint: &DevMint, addresses: &[(&str, Address)]) -> Result<()> {
-        print(format_args!("RPC        {}", chain.rpc_url()))?;
+    fn file(&self, role: &str) -> PathBuf {
+        self.keys.join(format!("{role}.json"))
+    }
+
+    fn report(&self, ground: &Ground, agent: &Address) -> Result<()> {
+        let chain = &ground.chain;
+        print(format_args!("\nRPC        {}", chain.rpc_url()))?;
         print(format_args!("WebSocket  {}", chain.ws_url()))?;
-        print(format_args!(
-            "network    {}  (a local chain has no CAIP-2 id of its own: it borrows devnet's)",
-            Network::devnet()
-        ))?;
-        print(format_args!(
-            "genesis    {}",
-            bs58::encode(chain.genesis_hash()).into_string()
-        ))?;
+        print(format_args!("network    {}  (borrowed from devnet: a local chain has none)", Network::devnet()))?;
+        print(format_args!("genesis    {}", bs58::encode(chain.genesis_hash()).into_string()))?;
         print(format_args!("program    {}", tallybook_chain::PROGRAM_ID))?;
-        print(format_args!("mint       {}  (6 decimals)", mint.address()))?;
-        for (role, address) in addresses {
-            let file = self.keys.join(format!("{role}.json"));
-            print(format_args!(
-                "{role:<10} {address}  100 SOL, 1,000 tokens  {}",
-                file.display()
-            ))?;
+        print(format_args!("mint       {}  (6 decimals)", ground.mint.address()))?;
+        print(format_args!("book       {}", ground.book.address))?;
+        print(format_args!("page       {}", ground.page))?;
+        for (role, address) in [
+            ("payee", &ground.payee),
+            ("operator", &ground.operator.pubkey()),
+            ("sponsor", &ground.sponsor),
+            ("agent", agent),
+        ] {
+            print(format_args!("{role:<10} {address}  {}", self.file(role).display()))?;
         }
-        Ok(())
+        print(format_args!(
+            "\nThe agent has 1 SOL and {AGENT_TOKENS} tokens; payee and sponsor have SOL for rent and fees."
+        ))
+    }
+
+    fn next_with_chain(&self, ground: &Ground) -> Result<()> {
+        print(format_args!(
+            "\nNext, in another terminal:\n  \
+             {tallybook} book show {book}\n  \
+             {tallybook} page show {book}\n\
+             Or start again with --serve for a facilitator and an API to pay. Ctrl-C ends the chain.",
+            tallybook = own_name(),
+            book = ground.book.address
+        ))
+    }
+
+    fn next_with_api(&self, stage: &Stage) -> Result<()> {
+        // Channels do not outlive their chain, so each chain gets a folder.
+        let genesis = bs58::encode(stage.ground.chain.genesis_hash()).into_string();
+        print(format_args!(
+            "\nNext, in another terminal:\n  \
+             export TALLYBOOK_MINT={mint} TALLYBOOK_KEYPAIR={agent} TALLYBOOK_STATE_DIR={state}\n  \
+             {tallybook} pay {url} -d 'to pay or not to pay'\n  \
+             {tallybook} channel list\n\
+             Ctrl-C ends everything.",
+            url = stage.shop.paid(),
+            mint = stage.ground.mint.address(),
+            agent = self.file("agent").display(),
+            state = self.keys.join(format!("channels-{genesis:.8}")).display(),
+            tallybook = own_name(),
+        ))
     }
 }
 
+/// How this program was called, to be copied.
+fn own_name() -> String {
+    std::env::args().next().unwrap_or_else(|| "tallybook".to_owned())
+}
+
 /// Deploys a program and shows how far it is.
-pub async fn deploy_with_progress(chain: &DevChain, artifact: &Artifact) -> Result<()> {
-    let bar = ProgressBar::new(0).with_message("deploying the program");
-    bar.set_style(ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes}")?);
-    let began = std::time::Instant::now();
+pub async fn deploy_with_progress(chain: &DevChain, artifact: &Artifact, progress: Progress) -> Result<()> {
+    let bar = progress.bytes("deploying the program");
+    let began = Instant::now();
     deploy(chain, artifact, |written, of| {
         bar.set_length(u64::try_from(of).unwrap_or(u64::MAX));
         bar.set_position(u64::try_from(written).unwrap_or(u64::MAX));
     })
     .await?;
     bar.finish_and_clear();
-    say(format_args!("deployed in {:?}", began.elapsed()));
+    progress.done(format_args!(
+        "program deployed through the loader: {} bytes in {} ms",
+        artifact.elf.len(),
+        began.elapsed().as_millis()
+    ));
     Ok(())
-}
-
-fn key_in(folder: &Path, role: &str) -> Result<Keypair> {
-    let path = folder.join(format!("{role}.json"));
-    if path.exists() {
-        return keys::read(&path);
-    }
-    let key = Keypair::new();
-    keys::write(&path, &key)?;
-    Ok(key)
 }

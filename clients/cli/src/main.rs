@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     match tallybook_cli::run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tallybook_cli::say(format_args!("tallybook: {error:#}"));
+            tallybook_cli::say(format_args!("tallybook: {}", tallybook_cli::in_full(&error)));
             ExitCode::FAILURE
         }
     }

@@ -28,31 +28,26 @@ pub async fn send(
     rpc: &RpcClient,
     instructions: &[Instruction],
     fee_payer: &Keypair,
-    signers: &[&dyn Signer],
+    signers: &[&Keypair],
 ) -> Result<Signature> {
     let blockhash = rpc.get_latest_blockhash().await.context("the chain does not answer")?;
     let message = Message::new_with_blockhash(instructions, Some(&fee_payer.pubkey()), &blockhash);
     let mut transaction = Transaction::new_unsigned(message);
-    let mut keys: Vec<&dyn Signer> = vec![fee_payer];
+    let mut keys = vec![fee_payer];
     keys.extend(signers.iter().filter(|key| key.pubkey() != fee_payer.pubkey()));
     transaction.try_sign(&keys, blockhash)?;
     let config = RpcSendTransactionConfig {
         preflight_commitment: Some(rpc.commitment().commitment),
         ..RpcSendTransactionConfig::default()
     };
-    let signature = rpc
-        .send_transaction_with_config(&transaction, config)
-        .await
-        .map_err(refusal)?;
+    let signature = rpc.send_transaction_with_config(&transaction, config).await.map_err(refusal)?;
     confirm(rpc, &signature, Some(blockhash)).await?;
     Ok(signature)
 }
 
 /// Waits until the chain says that a transaction is confirmed, or that it can land no more.
 pub async fn confirm(rpc: &RpcClient, signature: &Signature, blockhash: Option<Hash>) -> Result<()> {
-    let deadline = tokio::time::Instant::now()
-        .checked_add(CONFIRM_TIMEOUT)
-        .context("a time out of range")?;
+    let deadline = tokio::time::Instant::now().checked_add(CONFIRM_TIMEOUT).context("a time out of range")?;
     loop {
         let expired = match &blockhash {
             Some(blockhash) => !rpc.is_blockhash_valid(blockhash, CommitmentConfig::processed()).await?,
@@ -62,10 +57,7 @@ pub async fn confirm(rpc: &RpcClient, signature: &Signature, blockhash: Option<H
         match statuses.into_iter().next().flatten() {
             Some(status) if status.satisfies_commitment(rpc.commitment()) => {
                 return status.err.map_or(Ok(()), |error| {
-                    Err(anyhow!(
-                        "the transaction {signature} failed: {}",
-                        in_words(&format!("{error:?}"))
-                    ))
+                    Err(anyhow!("the transaction {signature} failed: {}", in_words(&format!("{error:?}"))))
                 });
             }
             Some(_) => {}
@@ -101,29 +93,32 @@ fn refusal(error: ClientError) -> anyhow::Error {
             RpcResponseErrorData::SendTransactionPreflightFailure(simulated) => simulated.logs.clone(),
             RpcResponseErrorData::Empty | RpcResponseErrorData::NodeUnhealthy { .. } => None,
         };
-        let last = logs
-            .unwrap_or_default()
-            .into_iter()
-            .rfind(|line| line.starts_with("Program log: "));
-        let more = last.map(|line| format!(" ({line})")).unwrap_or_default();
+        let last = logs.unwrap_or_default().into_iter().rfind(|line| line.starts_with("Program log: "));
+        let more = match (rejection_in(message), last) {
+            (None, Some(line)) => format!(" ({line})"),
+            (Some(_), _) | (_, None) => String::new(),
+        };
         return anyhow!("the chain refuses the transaction: {}{more}", in_words(message));
     }
     anyhow::Error::new(error).context("the transaction could not be sent")
 }
 
-/// Explains the program's error number in a text of the chain, `custom program error: 0x…` or `Custom(…)`.
+/// Explains the program's error number in a text of the chain.
 fn in_words(text: &str) -> String {
-    let number = text
-        .split_once("custom program error: 0x")
-        .and_then(|(_, rest)| u32::from_str_radix(rest.split(|c: char| !c.is_ascii_hexdigit()).next()?, 16).ok())
-        .or_else(|| {
-            let (_, rest) = text.split_once("Custom(")?;
-            rest.split(')').next()?.parse().ok()
-        });
-    match number.and_then(Rejection::from_anchor) {
-        Some(rejection) => rejection.to_string(),
-        None => text.to_owned(),
-    }
+    rejection_in(text).map_or_else(|| text.to_owned(), |rejection| rejection.to_string())
+}
+
+/// The program's own rejection in a text of the chain: `custom program error: 0x…` or `Custom(…)`.
+fn rejection_in(text: &str) -> Option<Rejection> {
+    let hexadecimal = || {
+        let (_, rest) = text.split_once("custom program error: 0x")?;
+        u32::from_str_radix(rest.split(|c: char| !c.is_ascii_hexdigit()).next()?, 16).ok()
+    };
+    let decimal = || {
+        let (_, rest) = text.split_once("Custom(")?;
+        rest.split(')').next()?.parse().ok()
+    };
+    hexadecimal().or_else(decimal).and_then(Rejection::from_anchor)
 }
 
 #[cfg(test)]

@@ -1,0 +1,45 @@
+//! Charge for an HTTP route, one line a route:
+//!
+//! ```no_run
+//! use axum::{Router, routing::post};
+//! use tallybook_paywall::Paywall;
+//!
+//! async fn summary(text: String) -> String {
+//!     format!("{} words", text.split_whitespace().count())
+//! }
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let paywall = Paywall::builder("http://127.0.0.1:4020", "4uQeVj5tqViQh7yWWGStvkEG1Zmhx6uasJtWCJziofM")
+//!     .keep_vouchers_in("vouchers.jsonl")
+//!     .build()?;
+//! let app = Router::new().route("/summary", post(summary).route_layer(paywall.charge("$0.0005")?));
+//! axum::serve(tokio::net::TcpListener::bind("127.0.0.1:3000").await?, app).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A call is taken in three steps: its voucher is **reserved** by the facilitator, the handler runs, the voucher is
+//! **committed**, and only then the answer goes out. A handler that fails (any status of 400 and above, a panic, a client
+//! that hangs up before the handler is done) releases the reservation, and nothing is charged. Handlers find a
+//! [`Payment`] among the request's extensions.
+//!
+//! The newest voucher of every channel is also kept in a file of your own, so that no facilitator can withhold your
+//! money; see [`PaywallBuilder::keep_vouchers_in`].
+//!
+//! Reading path: [`Paywall`] → [`Charge`] (the layer) → `call` (the three steps) → `answers` (what a repeated request
+//! gets) → `refund` (what the operator's key signs).
+#![forbid(unsafe_code)]
+
+mod answers;
+mod builder;
+mod call;
+mod facilitator;
+mod layer;
+mod refund;
+mod respond;
+mod vouchers;
+
+pub use builder::{Paywall, PaywallBuilder, PaywallError};
+pub use call::Payment;
+pub use layer::{Charge, Charged};
+pub use respond::Body;

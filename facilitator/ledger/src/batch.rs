@@ -32,10 +32,7 @@ pub struct Batch {
 impl Batch {
     /// A batch of `rows`; [`Rejection::MalformedRows`] when there is none, too many, or one slot twice.
     pub fn new(page: [u8; 32], rows: Vec<ClaimRow>) -> Result<Self, Rejection> {
-        let twice = rows
-            .iter()
-            .enumerate()
-            .any(|(at, row)| rows.iter().take(at).any(|other| other.slot == row.slot));
+        let twice = rows.iter().enumerate().any(|(at, row)| rows.iter().take(at).any(|other| other.slot == row.slot));
         if rows.is_empty() || rows.len() > MAX_ROWS || twice {
             return Err(Rejection::MalformedRows);
         }
@@ -52,6 +49,11 @@ impl Batch {
         &self.rows
     }
 
+    /// The channels that are claimed.
+    pub fn channel_ids(&self) -> impl Iterator<Item = [u8; 32]> + '_ {
+        self.rows.iter().map(|row| row.voucher.voucher().channel_id)
+    }
+
     /// What all rows together are expected to add on chain, or [`Rejection::Overflow`].
     pub fn gain(&self) -> Result<Amount, Rejection> {
         self.rows.iter().try_fold(Amount::ZERO, |sum, row| sum.plus(row.gain()))
@@ -60,14 +62,8 @@ impl Batch {
     /// The two halves of a batch that failed as a whole, to find the row at fault; `None` for a single row.
     pub fn bisect(&self) -> Option<(Self, Self)> {
         let middle = self.rows.len() / 2;
-        let (left, right) = self
-            .rows
-            .split_at_checked(middle)
-            .filter(|(left, _)| !left.is_empty())?;
-        let half = |rows: &[ClaimRow]| Self {
-            page: self.page,
-            rows: rows.to_vec(),
-        };
+        let (left, right) = self.rows.split_at_checked(middle).filter(|(left, _)| !left.is_empty())?;
+        let half = |rows: &[ClaimRow]| Self { page: self.page, rows: rows.to_vec() };
         Some((half(left), half(right)))
     }
 }

@@ -46,11 +46,7 @@ pub(crate) struct Board {
 
 impl Board {
     pub(crate) fn new(seen: &PageSeen<'_>) -> Self {
-        Self {
-            header: *seen.header,
-            chain_slot: seen.chain_slot,
-            seats: vec![Seat::default(); seen.slots.len()],
-        }
+        Self { header: *seen.header, chain_slot: seen.chain_slot, seats: vec![Seat::default(); seen.slots.len()] }
     }
 
     /// The free seat that was offered longest ago, and when that was.
@@ -77,10 +73,7 @@ impl Board {
         until: i64,
         now: i64,
     ) -> Result<Held, Rejection> {
-        let seat = self
-            .seats
-            .get_mut(usize::from(place.slot))
-            .ok_or(Rejection::NoSuchSlot)?;
+        let seat = self.seats.get_mut(usize::from(place.slot)).ok_or(Rejection::NoSuchSlot)?;
         if seat.channel == Some(channel_id) {
             return Ok(Held::Open);
         }

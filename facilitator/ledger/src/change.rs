@@ -107,6 +107,11 @@ impl BatchRecord {
         })
     }
 
+    /// The channels that are claimed.
+    pub fn channel_ids(&self) -> impl Iterator<Item = [u8; 32]> + '_ {
+        self.rows.iter().map(|row| row.channel_id)
+    }
+
     /// Ends it: confirmed if every row has landed, else failed.
     pub fn end(&mut self, outcome: &Outcome, at: i64) {
         let landed = outcome.landed.iter().map(|landed| usize::try_from(landed.rows));

@@ -67,16 +67,12 @@ impl Channel {
             claim_after: 0,
         };
         if let Some(Stored { record, voucher }) = stored {
-            channel.charged = record.charged.max(on_chain.settled);
+            channel.charged = record.charged.min(record.voucher.cumulative).max(on_chain.settled);
             channel.newest = Some(voucher);
             channel.leaving_since = record.leaving_since;
             // A deposit below what was signed was lowered by the payee since.
             channel.funded = on_chain.deposit.max(record.voucher.cumulative);
-            channel.unsettled_since = if channel.gain().is_zero() {
-                0
-            } else {
-                record.unsettled_since.max(1)
-            };
+            channel.unsettled_since = if channel.gain().is_zero() { 0 } else { record.unsettled_since.max(1) };
         }
         channel.check()?;
         Ok(channel)
@@ -119,10 +115,7 @@ impl Channel {
             return Err(Rejection::ChannelBusy);
         }
         let cumulative = voucher.voucher().cumulative;
-        if self
-            .newest
-            .is_some_and(|newest| newest.voucher().cumulative == cumulative)
-        {
+        if self.newest.is_some_and(|newest| newest.voucher().cumulative == cumulative) {
             return Err(Rejection::VoucherUsed);
         }
         if amount.is_zero() || self.charged.plus(amount)? != cumulative {
@@ -140,22 +133,13 @@ impl Channel {
     pub(crate) fn collectable(&self, cumulative: Amount, now: i64) -> Result<(), Rejection> {
         let mut slot = self.on_chain;
         slot.claim(cumulative, now)?;
-        if slot.settled == cumulative {
-            Ok(())
-        } else {
-            Err(Rejection::DepositExceeded)
-        }
+        if slot.settled == cumulative { Ok(()) } else { Err(Rejection::DepositExceeded) }
     }
 
     /// The channel after `voucher` has paid for a call.
     pub(crate) fn charge(self, voucher: VerifiedVoucher, now: i64) -> Result<Self, Rejection> {
         self.collectable(voucher.voucher().cumulative, now)?;
-        let mut next = Self {
-            charged: voucher.voucher().cumulative,
-            newest: Some(voucher),
-            reservation: None,
-            ..self
-        };
+        let mut next = Self { charged: voucher.voucher().cumulative, newest: Some(voucher), reservation: None, ..self };
         if next.unsettled_since == 0 && !next.gain().is_zero() {
             next.unsettled_since = now.max(1);
         }
@@ -212,9 +196,7 @@ impl Channel {
 
     /// The cumulative amount of the newest voucher, or what somebody has settled beyond it.
     pub fn signed(&self) -> Amount {
-        self.newest
-            .map_or(Amount::ZERO, |newest| newest.voucher().cumulative)
-            .max(self.on_chain.settled)
+        self.newest.map_or(Amount::ZERO, |newest| newest.voucher().cumulative).max(self.on_chain.settled)
     }
 
     /// The newest voucher that paid for a call.

@@ -1,6 +1,6 @@
 use crate::board::Board;
 use crate::channel::Stored;
-use crate::{Batch, Channel, ChannelRecord, Held, Place, Reservation};
+use crate::{Channel, ChannelRecord, Held, Place, Reservation};
 use std::collections::{BTreeMap, HashMap};
 use tallybook_rules::signing::{SignedVoucher, VerifiedVoucher};
 use tallybook_rules::{Amount, Rejection};
@@ -17,10 +17,7 @@ pub struct Settings {
 impl Default for Settings {
     /// 10 USDC of credit, half a minute between tries.
     fn default() -> Self {
-        Self {
-            credit: Amount::new(10_000_000),
-            retry_seconds: 30,
-        }
+        Self { credit: Amount::new(10_000_000), retry_seconds: 30 }
     }
 }
 
@@ -35,10 +32,7 @@ pub struct Refused {
 
 impl From<Rejection> for Refused {
     fn from(rejection: Rejection) -> Self {
-        Self {
-            rejection,
-            channel: None,
-        }
+        Self { rejection, channel: None }
     }
 }
 
@@ -57,19 +51,14 @@ pub struct Ledger {
     pub(crate) settings: Settings,
     pub(crate) boards: BTreeMap<[u8; 32], Board>,
     pub(crate) channels: HashMap<[u8; 32], Channel>,
-    /// Records that were read back from disk and not met on chain yet.
+    /// Records of channels that do not stand on chain: read back and not met yet, or ended and not final yet.
     pub(crate) stored: HashMap<[u8; 32], Stored>,
 }
 
 impl Ledger {
     /// A ledger that knows nothing yet.
     pub fn new(settings: Settings) -> Self {
-        Self {
-            settings,
-            boards: BTreeMap::new(),
-            channels: HashMap::new(),
-            stored: HashMap::new(),
-        }
+        Self { settings, boards: BTreeMap::new(), channels: HashMap::new(), stored: HashMap::new() }
     }
 
     /// Takes back what was stored of a channel, before its page is observed for the first time.
@@ -101,9 +90,7 @@ impl Ledger {
     ) -> Result<Channel, Refused> {
         let credit = self.settings.credit;
         let channel = self.channel_mut(&voucher.voucher().channel_id)?;
-        channel
-            .decide(&voucher, amount, credit, now)
-            .map_err(|rejection| channel.refuse(rejection))?;
+        channel.decide(&voucher, amount, credit, now).map_err(|rejection| channel.refuse(rejection))?;
         channel.reservation = Some(Reservation { voucher, expires });
         Ok(*channel)
     }
@@ -115,30 +102,20 @@ impl Ledger {
     pub fn commit(&mut self, voucher: &SignedVoucher, now: i64) -> Result<Committed, Refused> {
         let channel = self.channel_mut(&voucher.channel_id)?;
         if channel.newest() == Some(voucher) {
-            return Ok(Committed {
-                channel: *channel,
-                change: None,
-            });
+            return Ok(Committed { channel: *channel, change: None });
         }
         let reserved = channel
             .live_reservation(now)
             .filter(|reservation| reservation.voucher.voucher() == voucher)
             .ok_or_else(|| channel.refuse(Rejection::NoReservation))?;
-        *channel = channel
-            .charge(reserved.voucher, now)
-            .map_err(|rejection| channel.refuse(rejection))?;
-        Ok(Committed {
-            channel: *channel,
-            change: channel.record(),
-        })
+        *channel = channel.charge(reserved.voucher, now).map_err(|rejection| channel.refuse(rejection))?;
+        Ok(Committed { channel: *channel, change: channel.record() })
     }
 
     /// Gives a reservation back: the call failed, nothing is charged. Asking twice does no harm.
     pub fn release(&mut self, voucher: &SignedVoucher) -> Result<Channel, Refused> {
         let channel = self.channel_mut(&voucher.channel_id)?;
-        channel.reservation = channel
-            .reservation
-            .filter(|reservation| reservation.voucher.voucher() != voucher);
+        channel.reservation = channel.reservation.filter(|reservation| reservation.voucher.voucher() != voucher);
         Ok(*channel)
     }
 
@@ -165,18 +142,12 @@ impl Ledger {
         if next.leaving_since == 0 {
             next.leaving_since = now.max(1);
         }
-        if next
-            .newest
-            .is_none_or(|newest| newest.voucher().cumulative < next.charged)
-        {
+        if next.newest.is_none_or(|newest| newest.voucher().cumulative < next.charged) {
             next.newest = Some(voucher);
         }
         next.check()?;
         *channel = next;
-        Ok(Committed {
-            channel: next,
-            change: if next == before { None } else { next.record() },
-        })
+        Ok(Committed { channel: next, change: if next == before { None } else { next.record() } })
     }
 
     /// Ends reservations whose time is over; says how many. They count as gone at their time even before this call.
@@ -196,11 +167,7 @@ impl Ledger {
     ///
     /// [`Rejection::UnknownBook`], [`Rejection::BookFull`].
     pub fn offer(&mut self, book: &[u8; 32], now: i64) -> Result<Place, Rejection> {
-        let mut pages = self
-            .boards
-            .iter_mut()
-            .filter(|(_, board)| board.header.book == *book)
-            .peekable();
+        let mut pages = self.boards.iter_mut().filter(|(_, board)| board.header.book == *book).peekable();
         pages.peek().ok_or(Rejection::UnknownBook)?;
         let (_, slot, page, board) = pages
             .filter_map(|(page, board)| {
@@ -227,28 +194,32 @@ impl Ledger {
         }
     }
 
-    /// Notes that a batch is on its way: its channels are not planned again until it has ended.
-    pub fn sent(&mut self, batch: &Batch) {
-        self.each_of(batch, |channel| channel.in_flight = true);
-    }
-
-    /// Notes that nothing of a batch is on its way any more. Observe its page first, or what it settled is planned again.
-    pub fn ended(&mut self, batch: &Batch, refused: &[(u8, Rejection)], now: i64) {
-        let claim_after = now.saturating_add(self.settings.retry_seconds);
-        self.each_of(batch, |channel| {
-            channel.in_flight = false;
-            if refused.iter().any(|(slot, _)| *slot == channel.place.slot) {
-                channel.claim_after = claim_after;
-            }
-        });
-    }
-
-    fn each_of(&mut self, batch: &Batch, change: impl Fn(&mut Channel)) {
-        for row in batch.rows() {
-            if let Some(channel) = self.channels.get_mut(&row.voucher.voucher().channel_id) {
-                change(channel);
+    /// Notes that claims of these channels are on their way: they are not planned again until [`Ledger::ended`].
+    pub fn sent(&mut self, channel_ids: impl IntoIterator<Item = [u8; 32]>) {
+        for channel_id in channel_ids {
+            if let Some(channel) = self.channels.get_mut(&channel_id) {
+                channel.in_flight = true;
             }
         }
+    }
+
+    /// Notes that nothing of a batch is on its way any more; rows that the chain refused, by slot, are left alone for a
+    /// while. Observe the page first, or what was settled is planned again.
+    pub fn ended(&mut self, channel_ids: impl IntoIterator<Item = [u8; 32]>, refused: &[(u8, Rejection)], now: i64) {
+        let claim_after = now.saturating_add(self.settings.retry_seconds);
+        for channel_id in channel_ids {
+            if let Some(channel) = self.channels.get_mut(&channel_id) {
+                channel.in_flight = false;
+                if refused.iter().any(|(slot, _)| *slot == channel.place.slot) {
+                    channel.claim_after = claim_after;
+                }
+            }
+        }
+    }
+
+    /// The book of a served page.
+    pub fn book_of(&self, page: &[u8; 32]) -> Option<[u8; 32]> {
+        self.boards.get(page).map(|board| board.header.book)
     }
 
     /// The channel of this id.
@@ -268,9 +239,6 @@ impl Ledger {
 
 impl Channel {
     fn refuse(&self, rejection: Rejection) -> Refused {
-        Refused {
-            rejection,
-            channel: Some(Box::new(*self)),
-        }
+        Refused { rejection, channel: Some(Box::new(*self)) }
     }
 }

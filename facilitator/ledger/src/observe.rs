@@ -1,4 +1,5 @@
 use crate::board::Board;
+use crate::channel::Stored;
 use crate::{Change, Channel, Ledger, PageSeen, Place};
 use tallybook_rules::signing::channel_id;
 use tallybook_rules::{Amount, Rejection, Slot, Status};
@@ -48,7 +49,7 @@ pub enum Event {
 pub struct Observed {
     /// What is new, in the order of the slots.
     pub events: Vec<Event>,
-    /// What to write.
+    /// What to write; only what is final.
     pub changes: Vec<Change>,
 }
 
@@ -60,8 +61,7 @@ impl Ledger {
     pub fn observe(&mut self, seen: &PageSeen<'_>, finality: Finality, now: i64) -> Result<Observed, Rejection> {
         seen.slots.iter().try_for_each(Slot::check)?;
         if finality == Finality::Final {
-            self.finalise(seen);
-            return Ok(Observed::default());
+            return Ok(self.finalise(seen));
         }
         let board = self.boards.entry(seen.address).or_insert_with(|| Board::new(seen));
         if seen.chain_slot < board.chain_slot {
@@ -76,7 +76,6 @@ impl Ledger {
         for (at, slot) in (0u8..).zip(seen.slots) {
             self.observe_slot(seen, at, slot, now, &mut observed)?;
         }
-        self.forget_unmet(&seen.address, &mut observed);
         Ok(observed)
     }
 
@@ -97,36 +96,22 @@ impl Ledger {
         }
         let Some(channel_id) = id else { return Ok(()) };
         let (channel, was_open) = match self.channels.get(&channel_id) {
-            Some(channel) => (
-                channel.observed(*slot, now)?,
-                channel.on_chain.status() == Ok(Status::Open),
-            ),
+            Some(channel) => (channel.observed(*slot, now)?, channel.on_chain.status() == Ok(Status::Open)),
             None => {
-                let place = Place {
-                    page: seen.address,
-                    slot: at,
-                    generation: slot.generation,
-                };
+                let place = Place { page: seen.address, slot: at, generation: slot.generation };
                 let stored = self.stored.remove(&channel_id);
-                observed.events.push(Event::Opened {
-                    channel_id,
-                    signer: slot.signer,
-                });
+                observed.events.push(Event::Opened { channel_id, signer: slot.signer });
                 (Channel::seen(channel_id, place, *slot, stored)?, true)
             }
         };
         if was_open && slot.status()? == Status::Closing {
-            observed.events.push(Event::Closing {
-                channel_id,
-                closing_at: slot.closing_at,
-                unsettled: channel.gain(),
-            });
+            observed.events.push(Event::Closing { channel_id, closing_at: slot.closing_at, unsettled: channel.gain() });
         }
         self.channels.insert(channel_id, channel);
         Ok(())
     }
 
-    /// Takes a channel out whose slot was freed.
+    /// Takes a channel out whose slot was freed. Its record is kept until that is final.
     fn end(&mut self, channel_id: &[u8; 32], observed: &mut Observed) {
         let Some(channel) = self.channels.remove(channel_id) else {
             return;
@@ -136,37 +121,34 @@ impl Ledger {
             unsettled: channel.gain(),
             refunded: channel.leaving_since != 0,
         });
-        if channel.newest.is_some() {
-            observed.changes.push(Change::Over {
-                channel_id: *channel_id,
-            });
+        if let (Some(record), Some(voucher)) = (channel.record(), channel.newest) {
+            self.stored.insert(*channel_id, Stored { record, voucher });
         }
     }
 
-    /// Records of this page that no slot has any more: their channels ended while nobody looked.
-    fn forget_unmet(&mut self, page: &[u8; 32], observed: &mut Observed) {
-        let ended = self.stored.extract_if(|_, stored| stored.record.place.page == *page);
-        let mut ended: Vec<_> = ended.collect();
-        ended.sort_by_key(|(_, stored)| stored.record.place);
-        for (channel_id, stored) in ended {
-            observed.events.push(Event::Over {
-                channel_id,
-                // What was settled since is not known here.
-                unsettled: Amount::ZERO,
-                refunded: stored.record.leaving_since != 0,
-            });
-            observed.changes.push(Change::Over { channel_id });
-        }
-    }
-
-    /// Deposits that nothing can undo any more.
-    fn finalise(&mut self, seen: &PageSeen<'_>) {
+    /// Deposits that nothing can undo any more, and channels that are over for good.
+    fn finalise(&mut self, seen: &PageSeen<'_>) -> Observed {
         for (at, slot) in (0u8..).zip(seen.slots) {
             if let Some(channel) = id_in(seen, at, slot).and_then(|id| self.channels.get_mut(&id)) {
                 channel.final_deposit = slot.deposit;
             }
         }
+        let over = self.stored.extract_if(|id, stored| is_over(seen, id, &stored.record.place));
+        let mut over: Vec<_> = over.map(|(channel_id, _)| channel_id).collect();
+        over.sort_unstable();
+        Observed {
+            events: Vec::new(),
+            changes: over.into_iter().map(|channel_id| Change::Over { channel_id }).collect(),
+        }
     }
+}
+
+/// True when the page shows that this channel of it has ended. A chain that has not come to the channel's generation yet
+/// says nothing about it.
+fn is_over(seen: &PageSeen<'_>, id: &[u8; 32], place: &Place) -> bool {
+    let slot = seen.slots.get(usize::from(place.slot));
+    place.page == seen.address
+        && slot.is_some_and(|slot| slot.generation >= place.generation && id_in(seen, place.slot, slot) != Some(*id))
 }
 
 /// The id of the channel in a slot; none in a free one.

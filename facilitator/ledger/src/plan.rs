@@ -1,4 +1,5 @@
 use crate::{Batch, Channel, ClaimRow, Ledger};
+use std::cmp::Reverse;
 use tallybook_rules::Amount;
 use tallybook_rules::half_aggregation::MAX_ROWS;
 
@@ -82,11 +83,7 @@ impl Channel {
 
 impl Waiting {
     fn add(&mut self, row: ClaimRow, since: i64) {
-        self.oldest = if self.rows.is_empty() {
-            since
-        } else {
-            self.oldest.min(since)
-        };
+        self.oldest = if self.rows.is_empty() { since } else { self.oldest.min(since) };
         // Deposits are below 2^48 and a page has at most 96 slots, so the sum stays below 2^55.
         self.amount = self.amount.plus(row.gain()).unwrap_or(self.amount);
         self.rows.push(row);
@@ -105,8 +102,8 @@ impl Waiting {
         } else {
             0
         };
-        self.rows
-            .sort_unstable_by(|a, b| b.gain().cmp(&a.gain()).then(a.slot.cmp(&b.slot)));
+        // Stable: rows of equal gain stay in the order of their slots.
+        self.rows.sort_by_key(|row| Reverse(row.gain()));
         self.rows.truncate(due);
         let chunks: Vec<Vec<ClaimRow>> = self.rows.chunks(width).map(<[ClaimRow]>::to_vec).collect();
         chunks.into_iter()

@@ -1,0 +1,23 @@
+//! The facilitator: takes vouchers for payees, makes them durable, and settles them on chain at its own expense.
+//!
+//! It has no role on chain: it can move nobody's money anywhere but where the program sends it.
+//!
+//! Reading path of a voucher: `routes` (HTTP) → `payment::voucher` (verified, nothing locked) → `sequencer` (decided, made
+//! durable, answered) → `settlement` (planned, sent, ended). Beside it `watcher` is the eye on the chain.
+#![forbid(unsafe_code)]
+
+mod app;
+mod config;
+mod facilitator;
+mod metrics;
+mod payment;
+mod problem;
+mod quota;
+mod routes;
+mod sequencer;
+mod settlement;
+mod show;
+mod watcher;
+
+pub use config::{AccessToken, ChainSettings, Config, ConfigProblem, Limits, Log, Settlement};
+pub use facilitator::{Facilitator, Failure, run};

@@ -105,17 +105,15 @@ pub struct Failure(pub TransactionError);
 impl Failure {
     /// The number of the instruction that failed, if one did.
     pub const fn instruction(&self) -> Option<u8> {
-        match self.0 {
-            TransactionError::InstructionError(at, _) => Some(at),
-            _ => None,
-        }
+        if let TransactionError::InstructionError(at, _) = self.0 { Some(at) } else { None }
     }
 
     /// The program's rejection, if the program gave one.
     pub fn rejection(&self) -> Option<Rejection> {
-        match self.0 {
-            TransactionError::InstructionError(_, InstructionError::Custom(code)) => Rejection::from_anchor(code),
-            _ => None,
+        if let TransactionError::InstructionError(_, InstructionError::Custom(code)) = self.0 {
+            Rejection::from_anchor(code)
+        } else {
+            None
         }
     }
 

@@ -17,6 +17,8 @@ use tallybook_rules::{Amount, Leg, Rejection, Status};
 
 /// How many claims fit into one transaction with the payout and a lookup table. A larger batch is split.
 pub const ROWS_PER_TRANSACTION: usize = 23;
+/// How many fit without a table, with one leg to pay.
+pub(crate) const ROWS_WITHOUT_TABLE: usize = 19;
 /// The most that a transaction may use.
 pub(crate) const MAX_COMPUTE_UNITS: u32 = 1_400_000;
 /// The number of the payout in a claim transaction, after compute limit, compute price and claim.
@@ -72,15 +74,16 @@ impl Scene {
                 Err(Rejection::WrongGeneration)
             }
             _ if slot.signer != *row.voucher.signer() => Err(Rejection::BadSignature),
-            status => Ok(status),
+            Status::Open => Ok(Status::Open),
+            Status::Closing => Ok(Status::Closing),
         }
     }
 
     /// What a row adds to what is settled on chain.
     fn gain(&self, row: &ClaimRow) -> Amount {
-        self.page.slot(row.slot).map_or(Amount::ZERO, |slot| {
-            row.voucher.voucher().cumulative.min(slot.deposit).less(slot.settled)
-        })
+        self.page
+            .slot(row.slot)
+            .map_or(Amount::ZERO, |slot| row.voucher.voucher().cumulative.min(slot.deposit).less(slot.settled))
     }
 
     /// The legs that are owed something once `rows` are claimed, and can be paid: bit 0 is the payee's.
@@ -116,10 +119,7 @@ impl Plan<'_> {
     /// Compute limit, compute price, the claim if there are rows, the payout if there are legs.
     pub(crate) fn instructions(&self) -> Result<Vec<Instruction>, Rejection> {
         let program = Instructions::new(PROGRAM_ID);
-        let mut instructions = vec![
-            compute_unit_limit(self.compute_units),
-            compute_unit_price(self.compute_price),
-        ];
+        let mut instructions = vec![compute_unit_limit(self.compute_units), compute_unit_price(self.compute_price)];
         if !self.rows.is_empty() {
             let vouchers: Vec<VerifiedVoucher> = self.rows.iter().map(|row| row.voucher).collect();
             let rows: Vec<Row> = self.rows.iter().map(row_of).collect();
@@ -134,11 +134,7 @@ impl Plan<'_> {
 
 fn row_of(row: &ClaimRow) -> Row {
     let voucher = row.voucher.voucher();
-    Row {
-        slot: row.slot,
-        cumulative: voucher.cumulative,
-        nonce: *halves(&voucher.signature).0,
-    }
+    Row { slot: row.slot, cumulative: voucher.cumulative, nonce: *halves(&voucher.signature).0 }
 }
 
 /// A v0 message that `fee_payer` pays for; [`Rejection::MalformedRows`] for one that cannot be written down at all.
@@ -156,18 +152,10 @@ pub(crate) fn message(
 
 /// How many rows too many a transaction carries; 0 when it fits.
 pub(crate) fn rows_too_many(message: &VersionedMessage, rows: usize) -> usize {
-    let unsigned = VersionedTransaction {
-        signatures: vec![Default::default()],
-        message: message.clone(),
-    };
+    let unsigned = VersionedTransaction { signatures: vec![Default::default()], message: message.clone() };
     let excess = match to_bytes(&unsigned) {
         Ok(_) => 0,
-        Err(_) => unsigned
-            .message
-            .serialize()
-            .len()
-            .saturating_add(1 + 64)
-            .saturating_sub(MAX_TRANSACTION_BYTES),
+        Err(_) => unsigned.message.serialize().len().saturating_add(1 + 64).saturating_sub(MAX_TRANSACTION_BYTES),
     };
     excess.div_ceil(ROW_BYTES).min(rows)
 }
@@ -176,7 +164,5 @@ pub(crate) fn rows_too_many(message: &VersionedMessage, rows: usize) -> usize {
 /// for small ones.
 pub(crate) fn limit_for(measured: u64) -> u32 {
     let with_margin = measured.saturating_add(measured / 10).saturating_add(3_000);
-    u32::try_from(with_margin)
-        .unwrap_or(MAX_COMPUTE_UNITS)
-        .min(MAX_COMPUTE_UNITS)
+    u32::try_from(with_margin).unwrap_or(MAX_COMPUTE_UNITS).min(MAX_COMPUTE_UNITS)
 }

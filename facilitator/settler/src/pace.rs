@@ -34,9 +34,8 @@ impl Pace {
 
 /// Between half of `pause` and all of it, so that many who were refused together do not come back together.
 pub(crate) fn jittered(pause: Duration) -> Duration {
-    let half = pause / 2;
-    if half.is_zero() {
-        return pause;
+    match pause.checked_div(2) {
+        Some(half) => rand::rng().random_range(half..=pause),
+        None => pause,
     }
-    rand::rng().random_range(half..=pause)
 }

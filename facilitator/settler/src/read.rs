@@ -38,10 +38,7 @@ impl<C: Chain> Settler<C> {
             let account = account.ok_or(Rejection::UnknownBook)?;
             BookView::parse(*book, ours(&account)?)
         });
-        Ok(BooksRead {
-            slot,
-            books: books.collect::<Result<_, _>>()?,
-        })
+        Ok(BooksRead { slot, books: books.collect::<Result<_, _>>()? })
     }
 
     /// Reads every page of `books`, as many as each book's `next_page` says.
@@ -55,10 +52,7 @@ impl<C: Chain> Settler<C> {
             .into_iter()
             .zip(accounts)
             .filter_map(|(page, account)| Some(PageView::parse(page, ours(&account?).ok()?)));
-        Ok(PagesRead {
-            slot,
-            pages: pages.collect::<Result<_, _>>()?,
-        })
+        Ok(PagesRead { slot, pages: pages.collect::<Result<_, _>>()? })
     }
 
     /// Reads a page as of `min_slot` or later, together with the slot; waits for a node that is behind.
@@ -114,9 +108,5 @@ impl<C: Chain> Settler<C> {
 
 /// The data of an account that the program owns.
 pub(crate) fn ours(account: &Account) -> Result<&[u8], Rejection> {
-    if account.owner == PROGRAM_ID {
-        Ok(&account.data)
-    } else {
-        Err(Rejection::WrongAccount)
-    }
+    if account.owner == PROGRAM_ID { Ok(&account.data) } else { Err(Rejection::WrongAccount) }
 }

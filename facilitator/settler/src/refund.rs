@@ -93,13 +93,12 @@ impl<C: Chain> Settler<C> {
     ) -> Result<Closed, Rejection> {
         let transaction = self.co_signed(&check_signed(prepared, signed)?);
         let attempt = attempt_of(&transaction, prepared.last_valid_height).ok_or(Rejection::MalformedPayload)?;
-        let decided = match previous.filter(|previous| previous.signature == attempt.signature) {
+        let sent_before = previous.is_some_and(|previous| previous.signature == attempt.signature);
+        let decided = if sent_before { fate(self.chain(), &attempt).await?.decided() } else { None };
+        let decided = match decided {
+            Some(decided) => decided,
             // Not sent yet, or not seen: the same transaction again does no harm.
             None => self.record_and_send(&transaction, &attempt, journal).await?,
-            Some(_) => match fate(self.chain(), &attempt).await? {
-                Fate::Unknown => self.record_and_send(&transaction, &attempt, journal).await?,
-                decided => decided,
-            },
         };
         match decided {
             Fate::Landed { slot, .. } => Ok(Closed { attempt, slot }),
@@ -122,11 +121,7 @@ impl<C: Chain> Settler<C> {
             .and_then(|account| TokenAccountView::parse(&account.data))
             .is_some_and(|token| token.mint == book.mint() && token.owner == payer && !token.frozen);
         // Where everything was charged nothing goes back, so no account is needed.
-        if usable || slot.deposit <= refund.keep {
-            Ok(())
-        } else {
-            Err(Rejection::WrongRecipientAccount)
-        }
+        if usable || slot.deposit <= refund.keep { Ok(()) } else { Err(Rejection::WrongRecipientAccount) }
     }
 }
 
@@ -151,9 +146,7 @@ fn instructions(refund: &Refund<'_>, compute_units: u32, compute_price: u64) -> 
     }
     let program = Instructions::new(PROGRAM_ID);
     let mut instructions = vec![compute_unit_limit(compute_units), compute_unit_price(compute_price)];
-    let newest = refund
-        .newest
-        .filter(|newest| newest.voucher().cumulative.min(slot.deposit) > slot.settled);
+    let newest = refund.newest.filter(|newest| newest.voucher().cumulative.min(slot.deposit) > slot.settled);
     if let Some(newest) = newest {
         let row = Row {
             slot: refund.slot,
@@ -162,25 +155,16 @@ fn instructions(refund: &Refund<'_>, compute_units: u32, compute_price: u64) -> 
         };
         instructions.push(program.claim(&page.address, &aggregate(&[*newest])?, &[row])?);
     }
-    let row = RefundRow {
-        slot: refund.slot,
-        generation: slot.generation,
-        keep: refund.keep.get(),
-    };
-    instructions.push(program.refund(
-        book,
-        &page.address,
-        &book.operator(),
-        &[(row, Address::from(slot.payer))],
-    ));
+    let row = RefundRow { slot: refund.slot, generation: slot.generation, keep: refund.keep.get() };
+    instructions.push(program.refund(book, &page.address, &book.operator(), &[(row, Address::from(slot.payer))]));
     Ok(instructions)
 }
 
 /// A transaction with the right number of empty signatures.
 fn unsigned(message: VersionedMessage) -> VersionedTransaction {
     let signers = usize::from(message.header().num_required_signatures);
-    VersionedTransaction {
-        signatures: vec![Signature::default(); signers],
-        message,
-    }
+    VersionedTransaction { signatures: vec![Signature::default(); signers], message }
 }
+
+#[cfg(test)]
+mod tests;

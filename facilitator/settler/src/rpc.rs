@@ -32,10 +32,7 @@ impl RpcChain {
     /// Asks the node at `url`; an answer that takes longer than `timeout` is none.
     pub fn new(url: &str, timeout: Duration) -> Self {
         let client = RpcClient::new_with_timeout(url.to_owned(), timeout);
-        Self {
-            client: Arc::new(client),
-            timeout,
-        }
+        Self { client: Arc::new(client), timeout }
     }
 
     /// One try. The limit is around the whole of it: the client below waits out a 429 for minutes.
@@ -69,12 +66,7 @@ impl Chain for RpcChain {
             commitment: Some(level(commitment)),
             ..RpcAccountInfoConfig::default()
         };
-        let answer = self
-            .read(|| {
-                self.client
-                    .get_multiple_ui_accounts_with_config(addresses, config.clone())
-            })
-            .await?;
+        let answer = self.read(|| self.client.get_multiple_ui_accounts_with_config(addresses, config.clone())).await?;
         if answer.value.len() != addresses.len() {
             return Err(ChainError("another number of accounts than was asked for".into()));
         }
@@ -85,37 +77,19 @@ impl Chain for RpcChain {
                 _ => Err(ChainError("an account that does not decode".into())),
             },
         });
-        Ok(Snapshot {
-            slot: answer.context.slot,
-            accounts: accounts.collect::<Result<_, _>>()?,
-        })
+        Ok(Snapshot { slot: answer.context.slot, accounts: accounts.collect::<Result<_, _>>()? })
     }
 
     async fn latest_blockhash(&self) -> Result<Blockhash, ChainError> {
-        let (hash, last_valid_height) = self
-            .read(|| {
-                self.client
-                    .get_latest_blockhash_with_commitment(CommitmentConfig::confirmed())
-            })
-            .await?;
-        Ok(Blockhash {
-            hash,
-            last_valid_height,
-        })
+        let (hash, last_valid_height) =
+            self.read(|| self.client.get_latest_blockhash_with_commitment(CommitmentConfig::confirmed())).await?;
+        Ok(Blockhash { hash, last_valid_height })
     }
 
     async fn height(&self) -> Result<Height, ChainError> {
         // One answer for slot and height, so that the two belong together.
-        let info = self
-            .read(|| {
-                self.client
-                    .get_epoch_info_with_commitment(CommitmentConfig::finalized())
-            })
-            .await?;
-        Ok(Height {
-            slot: info.absolute_slot,
-            block: info.block_height,
-        })
+        let info = self.read(|| self.client.get_epoch_info_with_commitment(CommitmentConfig::finalized())).await?;
+        Ok(Height { slot: info.absolute_slot, block: info.block_height })
     }
 
     async fn simulate(&self, transaction: &VersionedTransaction) -> Result<Simulation, ChainError> {
@@ -124,12 +98,7 @@ impl Chain for RpcChain {
             commitment: Some(CommitmentConfig::confirmed()),
             ..RpcSimulateTransactionConfig::default()
         };
-        let answer = self
-            .read(|| {
-                self.client
-                    .simulate_transaction_with_config(transaction, config.clone())
-            })
-            .await?;
+        let answer = self.read(|| self.client.simulate_transaction_with_config(transaction, config.clone())).await?;
         Ok(Simulation {
             failure: answer.value.err.map(|error| Failure(error.into())),
             compute_units: answer.value.units_consumed.unwrap_or_default(),
@@ -179,10 +148,7 @@ impl Chain for RpcChain {
                 failure: status.err.map(Failure),
             })
         });
-        Ok(Statuses {
-            slot: answer.context.slot,
-            landings: landings.collect(),
-        })
+        Ok(Statuses { slot: answer.context.slot, landings: landings.collect() })
     }
 
     async fn spent(&self, signature: &Signature) -> Result<Option<Spent>, ChainError> {
@@ -192,9 +158,7 @@ impl Chain for RpcChain {
             max_supported_transaction_version: Some(0),
         };
         // A node answers null for what it does not have, which the client below reports as an error: one try.
-        let found = self
-            .once(self.client.get_transaction_with_config(signature, config))
-            .await;
+        let found = self.once(self.client.get_transaction_with_config(signature, config)).await;
         let Some(meta) = found.ok().and_then(|found| found.transaction.meta) else {
             return Ok(None);
         };

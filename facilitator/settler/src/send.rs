@@ -53,6 +53,13 @@ pub enum Fate {
     },
 }
 
+impl Fate {
+    /// The fate, unless it is unknown.
+    pub fn decided(self) -> Option<Self> {
+        (self != Self::Unknown).then_some(self)
+    }
+}
+
 /// Decides from answers, in this order: how far the finalized chain was, then where the transaction is.
 ///
 /// Expired is proved by two things together: a finalized block beyond the last valid height, and a node that has seen at
@@ -60,11 +67,7 @@ pub enum Fate {
 pub fn decide(attempt: &Attempt, height: Option<Height>, statuses: &Statuses) -> Fate {
     match statuses.landings.first().cloned().flatten() {
         Some(Landing { commitment, .. }) if commitment < Commitment::Confirmed => Fate::Unknown,
-        Some(Landing {
-            slot,
-            failure: Some(failure),
-            ..
-        }) => Fate::Failed { slot, failure },
+        Some(Landing { slot, failure: Some(failure), .. }) => Fate::Failed { slot, failure },
         Some(Landing { slot, commitment, .. }) => Fate::Landed { slot, commitment },
         None => match height {
             Some(height) if height.block > attempt.last_valid_block_height && statuses.slot >= height.slot => {
@@ -117,9 +120,11 @@ pub async fn send_until_decided<C: Chain>(
         if let Err(error) = chain.send(transaction).await {
             tracing::debug!(%signature, %error, "sent, with no good answer");
         }
-        match watch(chain, attempt, pace, deadline).await {
-            Fate::Unknown if Instant::now() < deadline => {}
-            decided => return decided,
+        if let Some(decided) = watch(chain, attempt, pace, deadline).await.decided() {
+            return decided;
+        }
+        if Instant::now() >= deadline {
+            return Fate::Unknown;
         }
         // Not seen: expired for certain, or to be sent again.
         match fate(chain, attempt).await {
@@ -132,17 +137,15 @@ pub async fn send_until_decided<C: Chain>(
 
 /// Asks for the status, at a growing pace, until it is time to send again.
 async fn watch<C: Chain>(chain: &C, attempt: &Attempt, pace: &Pace, deadline: Instant) -> Fate {
-    let until = Instant::now()
-        .checked_add(pace.resend)
-        .unwrap_or(deadline)
-        .min(deadline);
+    let until = Instant::now().checked_add(pace.resend).unwrap_or(deadline).min(deadline);
     let mut pause = pace.first;
     loop {
         match chain.statuses(&[Signature::from(attempt.signature)], false).await {
-            Ok(statuses) => match decide(attempt, None, &statuses) {
-                Fate::Unknown => {}
-                decided => return decided,
-            },
+            Ok(statuses) => {
+                if let Some(decided) = decide(attempt, None, &statuses).decided() {
+                    return decided;
+                }
+            }
             Err(error) => tracing::debug!(%error, "status unknown"),
         }
         if Instant::now() >= until {
@@ -158,3 +161,6 @@ pub(crate) fn deadline(pace: &Pace) -> Instant {
     let now = Instant::now();
     now.checked_add(pace.patience).unwrap_or(now)
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,8 @@
 
 use crate::chain::{Chain, Commitment, Failure, Snapshot};
 use crate::claim::{
-    MAX_COMPUTE_UNITS, PAYOUT_INSTRUCTION, Plan, ROWS_PER_TRANSACTION, Scene, limit_for, message, rows_too_many,
+    MAX_COMPUTE_UNITS, PAYOUT_INSTRUCTION, Plan, ROWS_PER_TRANSACTION, ROWS_WITHOUT_TABLE, Scene, limit_for, message,
+    rows_too_many,
 };
 use crate::deposit::refusal;
 use crate::read::ours;
@@ -62,8 +63,12 @@ impl<C: Chain> Settler<C> {
         let scene = self.scene(book, &page, 0).await?;
         let sorted = scene.sort(batch.rows());
         let mut queue: VecDeque<Vec<ClaimRow>> = sorted.closing.iter().map(|row| vec![*row]).collect();
-        queue.extend(sorted.open.chunks(ROWS_PER_TRANSACTION).map(<[_]>::to_vec));
         let mut work = self.work(book, page, journal).await;
+        let at_once = match work.table {
+            Some(_) => ROWS_PER_TRANSACTION,
+            None => ROWS_WITHOUT_TABLE,
+        };
+        queue.extend(sorted.open.chunks(at_once).map(<[_]>::to_vec));
         work.outcome.refused = sorted.refused;
         self.work_through(&mut work, queue, journal).await
     }
@@ -76,8 +81,7 @@ impl<C: Chain> Settler<C> {
         journal: &J,
     ) -> Result<Outcome, Rejection> {
         let mut work = self.work(book, *page, journal).await;
-        self.work_through(&mut work, VecDeque::from([Vec::new()]), journal)
-            .await
+        self.work_through(&mut work, VecDeque::from([Vec::new()]), journal).await
     }
 
     async fn work<'a, J: Journal>(&self, book: &'a BookView, page: Address, journal: &J) -> Work<'a> {
@@ -130,16 +134,13 @@ impl<C: Chain> Settler<C> {
     /// One group of rows, up to a decision: a transaction that expired is built and sent again while patience lasts.
     async fn step<J: Journal>(&self, work: &mut Work<'_>, rows: &[ClaimRow], journal: &J) -> Result<Step, Rejection> {
         let deadline = deadline(&self.settings().pace);
+        let mut rows = rows.to_vec();
         loop {
             let scene = self.scene(work.book, &work.page, work.min_slot).await?;
-            let sorted = scene.sort(rows);
+            let sorted = scene.sort(&rows);
             work.outcome.refused.extend(sorted.refused);
-            let rows = [sorted.closing, sorted.open].concat();
-            let legs = if work.without_payout {
-                0
-            } else {
-                scene.legs(work.book, &rows)?
-            };
+            rows = [sorted.closing, sorted.open].concat();
+            let legs = if work.without_payout { 0 } else { scene.legs(work.book, &rows)? };
             if rows.is_empty() && legs == 0 {
                 return Ok(Step::Nothing);
             }
@@ -160,11 +161,17 @@ impl<C: Chain> Settler<C> {
                     // It cost a fee all the same, so it is counted.
                     work.outcome.landed.push(self.landed(&attempt, 0).await);
                     work.min_slot = work.min_slot.max(slot);
-                    return Ok(Step::Refused(failure));
+                    if work.without_payout || !is_of_payout(&failure, &rows) {
+                        return Ok(Step::Refused(failure));
+                    }
+                    work.without_payout = true;
                 }
                 Sent::Fate(_, Fate::Expired) if Instant::now() < deadline => {}
                 Sent::Fate(_, Fate::Expired | Fate::Unknown) => return Ok(Step::Unknown),
-                Sent::Refused(failure) if failure.is_unknown_blockhash() && Instant::now() < deadline => {}
+                Sent::Refused(failure) if failure.is_unknown_blockhash() && Instant::now() < deadline => {
+                    // Another node gave the hash than simulates: it will catch up.
+                    tokio::time::sleep(self.settings().pace.slowest).await;
+                }
                 Sent::Refused(failure) if is_of_payout(&failure, &rows) && !work.without_payout => {
                     tracing::warn!(page = %work.page, %failure, "cannot pay out now: it stays owed");
                     work.without_payout = true;
@@ -182,23 +189,14 @@ impl<C: Chain> Settler<C> {
     /// Simulates with the highest compute limit, sets what that used, signs, records, and sends.
     async fn send_plan<J: Journal>(&self, work: &Work<'_>, mut plan: Plan<'_>, journal: &J) -> Result<Sent, Rejection> {
         let blockhash = self.latest_blockhash().await?;
-        let compile = |plan: &Plan<'_>| {
-            message(
-                &self.sponsor(),
-                &plan.instructions()?,
-                work.table.as_ref(),
-                blockhash.hash,
-            )
-        };
+        let compile =
+            |plan: &Plan<'_>| message(&self.sponsor(), &plan.instructions()?, work.table.as_ref(), blockhash.hash);
         let draft = compile(&plan)?;
         let excess = rows_too_many(&draft, plan.rows.len());
         if excess > 0 && plan.rows.len() > 1 {
             return Ok(Sent::TooMany(excess));
         }
-        let draft = VersionedTransaction {
-            signatures: vec![Default::default()],
-            message: draft,
-        };
+        let draft = VersionedTransaction { signatures: vec![Default::default()], message: draft };
         let simulation = self.chain().simulate(&draft).await?;
         if let Some(failure) = simulation.failure {
             return Ok(Sent::Refused(failure));
@@ -257,14 +255,8 @@ impl<C: Chain> Settler<C> {
         if view.book() != book.address {
             return Err(Rejection::WrongBook);
         }
-        let payable = legs
-            .iter()
-            .zip(accounts)
-            .map(|(leg, account)| Scene::is_payable(book, leg, account.as_ref()));
-        Ok(Scene {
-            page: view,
-            payable: payable.collect(),
-        })
+        let payable = legs.iter().zip(accounts).map(|(leg, account)| Scene::is_payable(book, leg, account.as_ref()));
+        Ok(Scene { page: view, payable: payable.collect() })
     }
 
     /// Makes the payee's associated token account, at the sponsor's expense. Nobody else's is ever made.
@@ -314,10 +306,9 @@ impl Work<'_> {
 
 /// True when it was not the claim that failed.
 fn is_of_payout(failure: &Failure, rows: &[ClaimRow]) -> bool {
-    let payout = if rows.is_empty() {
-        PAYOUT_INSTRUCTION.saturating_sub(1)
-    } else {
-        PAYOUT_INSTRUCTION
-    };
+    let payout = if rows.is_empty() { PAYOUT_INSTRUCTION.saturating_sub(1) } else { PAYOUT_INSTRUCTION };
     failure.instruction() == Some(payout)
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,7 @@ pub struct Settings {
     pub max_compute_price: u64,
     /// Make a payee's missing token account, at the sponsor's expense (about 0.002 SOL of rent, once a payee).
     pub create_payee_accounts: bool,
-    /// Make a lookup table for each page (about 0.004 SOL of rent, once a page): 23 claims in a transaction, else 18.
+    /// Make a lookup table for each page (about 0.004 SOL of rent, once a page): 23 claims in a transaction, else 19.
     pub make_tables: bool,
     /// How often the chain is asked, and for how long.
     pub pace: Pace,
@@ -55,12 +55,7 @@ pub struct Settler<C = RpcChain> {
 impl<C: Chain> Settler<C> {
     /// A settler that pays with `sponsor`.
     pub fn new(chain: C, sponsor: Keypair, settings: Settings) -> Self {
-        Self {
-            chain,
-            sponsor,
-            settings,
-            tables: Tables::default(),
-        }
+        Self { chain, sponsor, settings, tables: Tables::default() }
     }
 
     /// Who pays the fees.
@@ -97,17 +92,11 @@ impl<C: Chain> Settler<C> {
 
     /// A transaction that the sponsor alone signs.
     pub(crate) fn signed(&self, message: VersionedMessage) -> VersionedTransaction {
-        VersionedTransaction {
-            signatures: vec![self.sign(&message)],
-            message,
-        }
+        VersionedTransaction { signatures: vec![self.sign(&message)], message }
     }
 }
 
 /// What is recorded of a transaction; `None` for one without a signature.
 pub(crate) fn attempt_of(transaction: &VersionedTransaction, last_valid_block_height: u64) -> Option<Attempt> {
-    transaction.signatures.first().map(|signature| Attempt {
-        signature: (*signature).into(),
-        last_valid_block_height,
-    })
+    transaction.signatures.first().map(|signature| Attempt { signature: (*signature).into(), last_valid_block_height })
 }

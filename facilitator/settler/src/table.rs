@@ -40,10 +40,7 @@ impl Tables {
     }
 
     fn set(&self, page: &Address, known: Known) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(*page, known);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(*page, known);
     }
 }
 
@@ -152,14 +149,9 @@ impl<C: Chain> Settler<C> {
         page: &Address,
     ) -> Result<Option<AddressLookupTableAccount>, Rejection> {
         let Snapshot { slot, accounts } = self.chain().accounts(&[*key], Commitment::Confirmed).await?;
-        let addresses = accounts
-            .first()
-            .and_then(Option::as_ref)
-            .and_then(|account| usable(account, slot));
+        let addresses = accounts.first().and_then(Option::as_ref).and_then(|account| usable(account, slot));
         let complete = |addresses: &Vec<Address>| contents(book, page).iter().all(|one| addresses.contains(one));
-        Ok(addresses
-            .filter(complete)
-            .map(|addresses| AddressLookupTableAccount { key: *key, addresses }))
+        Ok(addresses.filter(complete).map(|addresses| AddressLookupTableAccount { key: *key, addresses }))
     }
 }
 
@@ -193,10 +185,7 @@ mod tests {
         data.push(meta.last_extended_slot_start_index);
         data.resize(56, 0);
         addresses.iter().for_each(|one| data.extend(one.to_bytes()));
-        Account {
-            owner: LOOKUP_TABLE_PROGRAM,
-            data,
-        }
+        Account { owner: LOOKUP_TABLE_PROGRAM, data }
     }
 
     #[test]
@@ -205,10 +194,7 @@ mod tests {
         assert_eq!(usable(&table(u64::MAX, 10, &addresses), 10), None, "not warm yet");
         assert_eq!(usable(&table(u64::MAX, 10, &addresses), 11), Some(addresses.to_vec()));
         assert_eq!(usable(&table(12, 10, &addresses), 12), None, "being closed");
-        let foreign = Account {
-            owner: Address::new_from_array([1; 32]),
-            ..table(u64::MAX, 10, &addresses)
-        };
+        let foreign = Account { owner: Address::new_from_array([1; 32]), ..table(u64::MAX, 10, &addresses) };
         assert_eq!(usable(&foreign, 11), None, "not a lookup table at all");
     }
 }

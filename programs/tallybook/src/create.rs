@@ -17,21 +17,14 @@ pub(crate) fn create_account<'info>(
 ) -> core::result::Result<(), Failure> {
     let missing = Rent::get()?.minimum_balance(bytes).saturating_sub(new.lamports());
     if missing > 0 {
-        let transfer = Transfer {
-            from: rent_payer.clone(),
-            to: new.clone(),
-        };
+        let transfer = Transfer { from: rent_payer.clone(), to: new.clone() };
         system_program::transfer(CpiContext::new(system_program.key(), transfer), missing)?;
     }
     let signer = [seeds];
-    let allocate = Allocate {
-        account_to_allocate: new.clone(),
-    };
+    let allocate = Allocate { account_to_allocate: new.clone() };
     let bytes = u64::try_from(bytes).map_err(|_| ProgramError::InvalidArgument)?;
     system_program::allocate(CpiContext::new_with_signer(system_program.key(), allocate, &signer), bytes)?;
-    let assign = Assign {
-        account_to_assign: new.clone(),
-    };
+    let assign = Assign { account_to_assign: new.clone() };
     system_program::assign(CpiContext::new_with_signer(system_program.key(), assign, &signer), &crate::ID)?;
     Ok(())
 }
@@ -42,9 +35,8 @@ pub(crate) fn write_account<T: Discriminator>(
     state: &[u8],
 ) -> core::result::Result<(), Failure> {
     let mut data = account.try_borrow_mut_data()?;
-    let (discriminator, rest) = data
-        .split_at_mut_checked(T::DISCRIMINATOR.len())
-        .ok_or(ProgramError::AccountDataTooSmall)?;
+    let (discriminator, rest) =
+        data.split_at_mut_checked(T::DISCRIMINATOR.len()).ok_or(ProgramError::AccountDataTooSmall)?;
     let (place, _) = rest.split_at_mut_checked(state.len()).ok_or(ProgramError::AccountDataTooSmall)?;
     discriminator.copy_from_slice(T::DISCRIMINATOR);
     place.copy_from_slice(state);

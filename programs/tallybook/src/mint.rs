@@ -23,10 +23,7 @@ const ALLOWED: [ExtensionType; 6] = [
 /// [`Rejection::WrongMint`] when it is none of that program, [`Rejection::MintNotSupported`] for its extensions. Once is
 /// enough: extensions that are not allowed can only be added before a mint is initialised, and a mint can be closed and
 /// made anew only by one of them.
-pub(crate) fn supported_decimals(
-    mint: &AccountInfo<'_>,
-    token_program: &Pubkey,
-) -> core::result::Result<u8, Failure> {
+pub(crate) fn supported_decimals(mint: &AccountInfo<'_>, token_program: &Pubkey) -> core::result::Result<u8, Failure> {
     if mint.owner != token_program {
         return Err(Rejection::WrongMint.into());
     }

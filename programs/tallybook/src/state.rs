@@ -111,6 +111,7 @@ pub struct Page {
 /// Asserts that two structs have the same size and each named field at the same place, with the same size.
 macro_rules! same_layout {
     ($ours:ty, $rules:ty, $($field:ident)+) => {
+        #[expect(clippy::arithmetic_side_effects, reason = "at compile time, where it fails the build")]
         const _: () = {
             assert!(size_of::<$ours>() == size_of::<$rules>() && align_of::<$ours>() == align_of::<$rules>());
             let mut end = 0;
@@ -127,7 +128,6 @@ macro_rules! same_layout {
 }
 
 /// The size of the field that `_get` gets.
-#[expect(clippy::extra_unused_type_parameters, reason = "the type parameters are the point")]
 const fn field_size<S, T>(_get: fn(&S) -> &T) -> usize {
     size_of::<T>()
 }
@@ -147,11 +147,7 @@ impl Book {
     /// The book as the rules see it; [`Rejection::WrongAccount`] if it has another layout version.
     pub(crate) fn rules(&self) -> core::result::Result<&rules::Book, Failure> {
         let book: &rules::Book = cast_ref(self);
-        if book.version == rules::Book::VERSION {
-            Ok(book)
-        } else {
-            Err(Rejection::WrongAccount.into())
-        }
+        if book.version == rules::Book::VERSION { Ok(book) } else { Err(Rejection::WrongAccount.into()) }
     }
 }
 

@@ -31,7 +31,12 @@ pub(crate) struct Vault<'a, 'info> {
 impl<'info> Vault<'_, 'info> {
     /// Takes `amount` out of a payer's account, by the payer's signature, and measures that all of it arrived
     /// ([`Rejection::DepositNotReceived`]).
-    pub(crate) fn receive(&self, amount: Amount, source: &AccountInfo<'info>, payer: &AccountInfo<'info>) -> Outcome<()> {
+    pub(crate) fn receive(
+        &self,
+        amount: Amount,
+        source: &AccountInfo<'info>,
+        payer: &AccountInfo<'info>,
+    ) -> Outcome<()> {
         let before = balance(self.account)?;
         self.transfer(amount, source, self.account, payer, &[])?;
         let after = balance(self.account)?;
@@ -89,10 +94,7 @@ impl<'info> Vault<'_, 'info> {
         authority: &AccountInfo<'info>,
         seeds: &[&[&[u8]]],
     ) -> Outcome<()> {
-        let data = TokenInstruction::TransferChecked {
-            amount: amount.get(),
-            decimals: self.decimals,
-        };
+        let data = TokenInstruction::TransferChecked { amount: amount.get(), decimals: self.decimals };
         let instruction = Instruction {
             program_id: *self.token_program.key,
             accounts: vec![

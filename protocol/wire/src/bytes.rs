@@ -95,10 +95,7 @@ impl Key {
         for (byte, pair) in bytes.iter_mut().zip(pairs) {
             let digits = core::str::from_utf8(pair).map_err(|_| Rejection::MalformedPayload)?;
             let hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-            *byte = u8::from_str_radix(digits, 16)
-                .ok()
-                .filter(|_| hex)
-                .ok_or(Rejection::MalformedPayload)?;
+            *byte = u8::from_str_radix(digits, 16).ok().filter(|_| hex).ok_or(Rejection::MalformedPayload)?;
         }
         Ok(Self(bytes))
     }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use tallybook_rules::{Amount, Rejection};
 
 /// Reads `0`, or digits without a leading zero, up to 2^64 − 1. One amount has one spelling.
-pub(crate) fn parse(text: &str) -> Result<Amount, Rejection> {
+pub fn parse(text: &str) -> Result<Amount, Rejection> {
     let canonical = text == "0" || (!text.starts_with('0') && text.bytes().all(|digit| digit.is_ascii_digit()));
     match text.parse() {
         Ok(base_units) if canonical => Ok(Amount::new(base_units)),
@@ -13,27 +13,30 @@ pub(crate) fn parse(text: &str) -> Result<Amount, Rejection> {
     }
 }
 
-pub(crate) fn serialize<S: Serializer>(amount: &Amount, serializer: S) -> Result<S::Ok, S::Error> {
+/// Writes an amount.
+pub fn serialize<S: Serializer>(amount: &Amount, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(amount)
 }
 
-pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Amount, D::Error> {
+/// Reads an amount.
+pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Amount, D::Error> {
     parse(&Cow::<str>::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
 /// The same where the amount may be left out, be `null`, or be `""` (which x402 writes for "none").
-pub(crate) mod option {
+pub mod option {
     use super::{Amount, Cow, Deserialize, Deserializer, Error, Serializer, parse};
 
-    #[expect(clippy::ref_option, reason = "the signature that serde calls")]
-    pub(crate) fn serialize<S: Serializer>(amount: &Option<Amount>, serializer: S) -> Result<S::Ok, S::Error> {
+    /// Writes an amount, or `null`.
+    pub fn serialize<S: Serializer>(amount: &Option<Amount>, serializer: S) -> Result<S::Ok, S::Error> {
         match amount {
             Some(amount) => serializer.collect_str(amount),
             None => serializer.serialize_none(),
         }
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Amount>, D::Error> {
+    /// Reads an amount that may be missing.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Amount>, D::Error> {
         match Option::<Cow<'_, str>>::deserialize(deserializer)? {
             None => Ok(None),
             Some(text) if text.is_empty() => Ok(None),

@@ -58,11 +58,8 @@ fn why_unreadable(json: &[u8]) -> Rejection {
     if version.is_some_and(|version| version.as_u64() != Some(Version::NUMBER)) {
         return Rejection::UnsupportedVersion;
     }
-    let requirements = places
-        .iter()
-        .flatten()
-        .map(|place| place.get("accepted"))
-        .chain([message.get("paymentRequirements")]);
+    let requirements =
+        places.iter().flatten().map(|place| place.get("accepted")).chain([message.get("paymentRequirements")]);
     let mut schemes = requirements.flatten().filter_map(|place| place.get("scheme"));
     if schemes.any(|scheme| scheme.as_str() != Some(SCHEME)) {
         return Rejection::UnsupportedScheme;

@@ -29,11 +29,7 @@ pub type ReleaseRequest = FacilitatorRequest;
 impl FacilitatorRequest {
     /// Asks about `payment` under `requirements`.
     pub const fn new(payment: PaymentPayload, requirements: PaymentRequirements) -> Self {
-        Self {
-            x402_version: Version,
-            payment_payload: payment,
-            payment_requirements: requirements,
-        }
+        Self { x402_version: Version, payment_payload: payment, payment_requirements: requirements }
     }
 
     /// Refuses a payment that was made for other requirements; see [`PaymentRequirements::answers`].
@@ -192,20 +188,8 @@ impl TryFrom<RawSettle> for SettleResponse {
         };
         let (network, extra) = (raw.network, raw.extra.unwrap_or_default());
         match (raw.success, raw.payer, raw.error_reason) {
-            (true, Some(payer), _) => Ok(Self::Settled {
-                transaction,
-                network,
-                payer,
-                amount: raw.amount,
-                extra,
-            }),
-            (false, payer, Some(reason)) => Ok(Self::Failed {
-                reason,
-                transaction,
-                network,
-                payer,
-                extra,
-            }),
+            (true, Some(payer), _) => Ok(Self::Settled { transaction, network, payer, amount: raw.amount, extra }),
+            (false, payer, Some(reason)) => Ok(Self::Failed { reason, transaction, network, payer, extra }),
             (true, None, _) | (false, _, None) => Err(Rejection::MalformedPayload),
         }
     }
@@ -216,13 +200,7 @@ impl From<SettleResponse> for RawSettle {
         let text = |signature: Option<Signature>| signature.map(String::from).unwrap_or_default();
         let some = |extra: AnswerExtra| Some(extra).filter(|extra| !extra.is_empty());
         match response {
-            SettleResponse::Settled {
-                transaction,
-                network,
-                payer,
-                amount,
-                extra,
-            } => Self {
+            SettleResponse::Settled { transaction, network, payer, amount, extra } => Self {
                 success: true,
                 transaction: text(transaction),
                 network,
@@ -232,13 +210,7 @@ impl From<SettleResponse> for RawSettle {
                 error_message: None,
                 extra: some(extra),
             },
-            SettleResponse::Failed {
-                reason,
-                transaction,
-                network,
-                payer,
-                extra,
-            } => Self {
+            SettleResponse::Failed { reason, transaction, network, payer, extra } => Self {
                 success: false,
                 transaction: text(transaction),
                 network,

@@ -10,7 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod bytes;
-mod decimal;
+pub mod decimal;
 mod envelope;
 mod facilitator;
 mod network;

@@ -38,9 +38,7 @@ impl TryFrom<u64> for Version {
     type Error = Rejection;
 
     fn try_from(number: u64) -> Result<Self, Rejection> {
-        (number == Self::NUMBER)
-            .then_some(Self)
-            .ok_or(Rejection::UnsupportedVersion)
+        (number == Self::NUMBER).then_some(Self).ok_or(Rejection::UnsupportedVersion)
     }
 }
 
@@ -88,11 +86,7 @@ impl TryFrom<String> for Network {
     fn try_from(text: String) -> Result<Self, Rejection> {
         let reference = text.strip_prefix(Self::NAMESPACE).unwrap_or_default();
         let base58 = reference.bytes().all(|c| c.is_ascii_alphanumeric());
-        if reference.len() == Self::REFERENCE_CHARS && base58 {
-            Ok(Self(text))
-        } else {
-            Err(Rejection::WrongNetwork)
-        }
+        if reference.len() == Self::REFERENCE_CHARS && base58 { Ok(Self(text)) } else { Err(Rejection::WrongNetwork) }
     }
 }
 

@@ -25,13 +25,7 @@ pub struct PaymentPayload {
 impl PaymentPayload {
     /// A payment by `payload` for `accepted`.
     pub const fn new(accepted: PaymentRequirements, payload: ChannelPayload) -> Self {
-        Self {
-            x402_version: Version,
-            resource: None,
-            accepted,
-            payload,
-            extensions: None,
-        }
+        Self { x402_version: Version, resource: None, accepted, payload, extensions: None }
     }
 }
 

@@ -36,8 +36,7 @@ impl Reason {
 
     /// What to do about it, where we know it.
     pub fn advice(&self) -> &str {
-        self.rejection()
-            .map_or("See the documentation of the server that said so.", Rejection::advice)
+        self.rejection().map_or("See the documentation of the server that said so.", Rejection::advice)
     }
 }
 
@@ -49,10 +48,8 @@ impl From<Rejection> for Reason {
 
 impl From<String> for Reason {
     fn from(name: String) -> Self {
-        Rejection::from_name(&name).map_or_else(
-            || Self::Other(name.chars().take(Self::MAX_CHARS).collect()),
-            Self::Known,
-        )
+        Rejection::from_name(&name)
+            .map_or_else(|| Self::Other(name.chars().take(Self::MAX_CHARS).collect()), Self::Known)
     }
 }
 
@@ -83,9 +80,6 @@ pub struct Refusal {
 
 impl From<Rejection> for Refusal {
     fn from(rejection: Rejection) -> Self {
-        Self {
-            error: rejection.into(),
-            message: rejection.advice().to_owned(),
-        }
+        Self { error: rejection.into(), message: rejection.advice().to_owned() }
     }
 }

@@ -109,9 +109,15 @@ pub struct BatchView {
     /// The transaction that was sent last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transaction: Option<Signature>,
-    /// What the sponsor paid for it, in lamports.
+    /// How many transactions are confirmed: one, or more where rows were split or refused.
+    #[serde(default)]
+    pub transactions: u32,
+    /// What the sponsor paid for them, in lamports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fee_lamports: Option<u64>,
+    /// What they used of the chain, in compute units.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compute_units: Option<u64>,
     /// When it was planned, in Unix seconds.
     pub planned_at: i64,
 }
@@ -143,6 +149,12 @@ pub struct Health {
     /// The slot of the chain that was seen last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain_slot: Option<u64>,
+    /// Channels in the ledger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channels: Option<u64>,
+    /// What is charged and not settled yet, in base units of all mints together.
+    #[serde(default, with = "decimal::option", skip_serializing_if = "Option::is_none")]
+    pub unsettled: Option<Amount>,
 }
 
 /// Health in one word.

@@ -35,10 +35,8 @@ fn channel_state() -> impl Strategy<Value = ChannelState> {
 }
 
 fn voucher_state() -> impl Strategy<Value = VoucherState> {
-    (amount(), signature()).prop_map(|(signed_max_claimable, signature)| VoucherState {
-        signed_max_claimable,
-        signature,
-    })
+    (amount(), signature())
+        .prop_map(|(signed_max_claimable, signature)| VoucherState { signed_max_claimable, signature })
 }
 
 prop_compose! {
@@ -87,14 +85,7 @@ fn transaction() -> impl Strategy<Value = TransactionBytes> {
 
 fn channel() -> impl Strategy<Value = Channel> {
     (key(), key(), key(), key(), any::<u8>(), any::<u32>()).prop_map(|(payer, signer, book, page, slot, generation)| {
-        Channel {
-            payer,
-            signer,
-            book,
-            page,
-            slot,
-            generation,
-        }
+        Channel { payer, signer, book, page, slot, generation }
     })
 }
 
@@ -102,11 +93,7 @@ fn payload() -> impl Strategy<Value = ChannelPayload> {
     prop_oneof![
         (channel(), voucher(), amount(), transaction()).prop_map(|(channel, voucher, amount, transaction)| {
             let deposit = Deposit { amount, transaction };
-            ChannelPayload::Deposit {
-                channel,
-                voucher,
-                deposit,
-            }
+            ChannelPayload::Deposit { channel, voucher, deposit }
         }),
         voucher().prop_map(|voucher| ChannelPayload::Voucher { voucher }),
         (voucher(), proptest::option::of(transaction()))
@@ -121,14 +108,12 @@ fn answer_extra() -> impl Strategy<Value = AnswerExtra> {
         proptest::option::of(amount()),
         proptest::option::of(transaction()),
     )
-        .prop_map(
-            |(channel_state, voucher_state, charged_amount, transaction)| AnswerExtra {
-                channel_state,
-                voucher_state,
-                charged_amount,
-                transaction,
-            },
-        )
+        .prop_map(|(channel_state, voucher_state, charged_amount, transaction)| AnswerExtra {
+            channel_state,
+            voucher_state,
+            charged_amount,
+            transaction,
+        })
 }
 
 fn reason() -> impl Strategy<Value = Reason> {
@@ -243,11 +228,7 @@ fn every_spoiled_member_has_its_rejection() {
         ("/accepted/amount", json!("0500"), Rejection::MalformedPayload),
         ("/accepted/amount", json!("+5"), Rejection::MalformedPayload),
         ("/accepted/amount", json!(""), Rejection::MalformedPayload),
-        (
-            "/accepted/amount",
-            json!("18446744073709551616"),
-            Rejection::MalformedPayload,
-        ),
+        ("/accepted/amount", json!("18446744073709551616"), Rejection::MalformedPayload),
         ("/accepted/maxTimeoutSeconds", json!(0), Rejection::MalformedPayload),
         ("/accepted/network", json!("eip155:1"), Rejection::MalformedPayload),
         ("/accepted/payTo", json!("1"), Rejection::MalformedPayload),
@@ -265,23 +246,11 @@ fn every_spoiled_member_has_its_rejection() {
 
 #[test]
 fn caps_are_named() {
-    assert_eq!(
-        read_header::<PaymentPayload>(&[b'A'; MAX_HEADER_BYTES + 1]),
-        Err(Rejection::RequestTooLarge)
-    );
-    assert_eq!(
-        read_body::<PaymentPayload>(&[b' '; MAX_BODY_BYTES + 1]),
-        Err(Rejection::RequestTooLarge)
-    );
-    assert_eq!(
-        TransactionBytes::new(vec![0; MAX_TRANSACTION_BYTES + 1]),
-        Err(Rejection::RequestTooLarge)
-    );
+    assert_eq!(read_header::<PaymentPayload>(&[b'A'; MAX_HEADER_BYTES + 1]), Err(Rejection::RequestTooLarge));
+    assert_eq!(read_body::<PaymentPayload>(&[b' '; MAX_BODY_BYTES + 1]), Err(Rejection::RequestTooLarge));
+    assert_eq!(TransactionBytes::new(vec![0; MAX_TRANSACTION_BYTES + 1]), Err(Rejection::RequestTooLarge));
     let mut payment = sample();
-    payment
-        .accepted
-        .other
-        .insert("big".into(), Value::String("x".repeat(8_192)));
+    payment.accepted.other.insert("big".into(), Value::String("x".repeat(8_192)));
     assert_eq!(header(&payment), Err(Rejection::RequestTooLarge));
 }
 
@@ -348,15 +317,10 @@ fn an_echo_may_differ_in_hints_only() {
 
 #[test]
 fn answers_without_their_members_are_refused() {
-    for json in [
-        r#"{"isValid":true}"#,
-        r#"{"isValid":false}"#,
-        r#"{"isValid":false,"payer":null,"invalidReason":null}"#,
-    ] {
-        assert_eq!(
-            read_body::<VerifyResponse>(json.as_bytes()),
-            Err(Rejection::MalformedPayload)
-        );
+    for json in
+        [r#"{"isValid":true}"#, r#"{"isValid":false}"#, r#"{"isValid":false,"payer":null,"invalidReason":null}"#]
+    {
+        assert_eq!(read_body::<VerifyResponse>(json.as_bytes()), Err(Rejection::MalformedPayload));
     }
     let failed = r#"{"success":false,"errorReason":"settlement_pending","transaction":"","amount":"","network":"solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1"}"#;
     let failed: SettleResponse = read_body(failed.as_bytes()).unwrap();

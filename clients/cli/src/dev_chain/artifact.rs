@@ -1,29 +1,31 @@
+use crate::keys;
 use anyhow::{Context, Result};
 use solana_keypair::Keypair;
-use std::path::{Path, PathBuf};
+use std::borrow::Cow;
+use std::path::Path;
+
+/// The released program of this repository.
+const RELEASED: &[u8] = include_bytes!("../../../../programs/tallybook/artifact/tallybook.so");
+/// The key of its address on local chains: public and worthless.
+const LOCALNET_KEY: &str = include_str!("../../../../programs/tallybook/localnet-keypair.json");
 
 /// A built program and the key of the address that it is deployed at.
 pub struct Artifact {
     /// The ELF file.
-    pub elf: Vec<u8>,
+    pub elf: Cow<'static, [u8]>,
     /// The program's key: needed once, to create its account.
     pub program: Keypair,
 }
 
 impl Artifact {
-    /// The released program of this repository, at its local address, whose key is public and worthless.
+    /// The released program, at its local address.
     pub fn released() -> Result<Self> {
-        Self::built(&program_folder().join("artifact/tallybook.so"))
+        Ok(Self { elf: Cow::Borrowed(RELEASED), program: keys::parse(LOCALNET_KEY)? })
     }
 
     /// Another build of the program, for the same address.
     pub fn built(elf: &Path) -> Result<Self> {
         let elf = std::fs::read(elf).with_context(|| format!("cannot read {}", elf.display()))?;
-        let program = crate::keys::read(&program_folder().join("localnet-keypair.json"))?;
-        Ok(Self { elf, program })
+        Ok(Self { elf: Cow::Owned(elf), program: keys::parse(LOCALNET_KEY)? })
     }
-}
-
-fn program_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../programs/tallybook")
 }

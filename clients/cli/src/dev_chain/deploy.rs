@@ -38,10 +38,7 @@ pub async fn deploy(chain: &DevChain, artifact: &Artifact, progress: impl Fn(usi
     let program = artifact.program.pubkey();
     // Deploying from the buffer verifies the program; a refusal comes with the loader's reason.
     let deploy = deploy_with_max_program_len(&authority, &program, &buffer.pubkey(), &authority, rent, length, true)?;
-    chain
-        .send(&deploy, &[&artifact.program])
-        .await
-        .context("deploying the program")?;
+    chain.send(&deploy, &[&artifact.program]).await.context("deploying the program")?;
     executable(chain, &program).await
 }
 
@@ -57,9 +54,7 @@ async fn fill(chain: &DevChain, buffer: &Keypair, elf: &[u8], progress: impl Fn(
         let deadline = Instant::now().checked_add(ROUND).context("a time out of range")?;
         loop {
             let left = self::missing(chain, buffer, elf).await?;
-            let written = elf
-                .len()
-                .saturating_sub(left.iter().map(|(_, chunk)| chunk.len()).sum());
+            let written = elf.len().saturating_sub(left.iter().map(|(_, chunk)| chunk.len()).sum());
             progress(written, elf.len());
             if left.is_empty() {
                 return Ok(());
@@ -76,9 +71,7 @@ async fn fill(chain: &DevChain, buffer: &Keypair, elf: &[u8], progress: impl Fn(
 /// The chunks, by their offset, that the buffer on chain does not hold yet.
 async fn missing<'a>(chain: &DevChain, buffer: &Keypair, elf: &'a [u8]) -> Result<Vec<(usize, &'a [u8])>> {
     let account = chain.rpc().get_account_data(&buffer.pubkey()).await?;
-    let written = account
-        .get(UpgradeableLoaderState::size_of_buffer_metadata()..)
-        .unwrap_or_default();
+    let written = account.get(UpgradeableLoaderState::size_of_buffer_metadata()..).unwrap_or_default();
     ensure!(written.len() == elf.len(), "the buffer is smaller than the program");
     let chunks = elf.chunks(CHUNK_BYTES).zip(written.chunks(CHUNK_BYTES)).enumerate();
     Ok(chunks
@@ -91,21 +84,13 @@ async fn missing<'a>(chain: &DevChain, buffer: &Keypair, elf: &'a [u8]) -> Resul
 async fn write_all(chain: &DevChain, buffer: &Keypair, chunks: &[(usize, &[u8])]) -> Result<()> {
     let authority = chain.faucet();
     let blockhash = chain.rpc().get_latest_blockhash().await?;
-    let config = RpcSendTransactionConfig {
-        skip_preflight: true,
-        ..RpcSendTransactionConfig::default()
-    };
+    let config = RpcSendTransactionConfig { skip_preflight: true, ..RpcSendTransactionConfig::default() };
     let mut under_way = JoinSet::new();
     for (offset, chunk) in chunks {
         if under_way.len() >= PARALLEL {
             under_way.join_next().await.transpose()?.transpose()?;
         }
-        let write = write(
-            &buffer.pubkey(),
-            &authority.pubkey(),
-            u32::try_from(*offset)?,
-            chunk.to_vec(),
-        );
+        let write = write(&buffer.pubkey(), &authority.pubkey(), u32::try_from(*offset)?, chunk.to_vec());
         let message = Message::new_with_blockhash(&[write], Some(&authority.pubkey()), &blockhash);
         let transaction = Transaction::new(&[authority], message, blockhash);
         let rpc = Arc::clone(chain.rpc());

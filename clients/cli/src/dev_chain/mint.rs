@@ -37,10 +37,7 @@ impl DevMint {
             initialize_mint2(&TOKEN_PROGRAM, &mint, &faucet, None, Self::DECIMALS)?,
         ];
         chain.send(&instructions, &[key]).await.context("creating the mint")?;
-        Ok(Self {
-            address: mint,
-            minted: AtomicU64::new(0),
-        })
+        Ok(Self { address: mint, minted: AtomicU64::new(0) })
     }
 
     /// The mint's address.
@@ -77,15 +74,7 @@ impl DevMint {
         if !tokens.is_zero() {
             let amount = tokens.get();
             let mint = &self.address;
-            instructions.push(mint_to_checked(
-                &TOKEN_PROGRAM,
-                mint,
-                &account,
-                &faucet,
-                &[],
-                amount,
-                Self::DECIMALS,
-            )?);
+            instructions.push(mint_to_checked(&TOKEN_PROGRAM, mint, &account, &faucet, &[], amount, Self::DECIMALS)?);
         }
         Ok(instructions)
     }
@@ -97,13 +86,8 @@ impl DevMint {
 
     /// What `owner` holds in its associated token account; nothing when there is none.
     pub async fn held_by(&self, chain: &DevChain, owner: &Address) -> Result<Amount> {
-        let account = chain
-            .rpc()
-            .get_account_with_commitment(&self.account_of(owner), chain.rpc().commitment())
-            .await?
-            .value;
-        Ok(account
-            .and_then(|account| TokenAccountView::parse(&account.data))
-            .map_or(Amount::ZERO, |view| view.amount))
+        let account =
+            chain.rpc().get_account_with_commitment(&self.account_of(owner), chain.rpc().commitment()).await?.value;
+        Ok(account.and_then(|account| TokenAccountView::parse(&account.data)).map_or(Amount::ZERO, |view| view.amount))
     }
 }

@@ -43,17 +43,8 @@ impl DevChain {
     pub async fn start(ports: Ports, blocks: Blocks) -> Result<Self> {
         let node = tokio::task::spawn_blocking(move || Node::start(ports, blocks)).await??;
         let rpc = RpcClient::new_with_commitment(node.rpc_url(), CommitmentConfig::confirmed());
-        let genesis_hash = rpc
-            .get_genesis_hash()
-            .await
-            .context("the local chain does not answer")?
-            .to_bytes();
-        let chain = Self {
-            node,
-            rpc: Arc::new(rpc),
-            faucet: Keypair::new(),
-            genesis_hash,
-        };
+        let genesis_hash = rpc.get_genesis_hash().await.context("the local chain does not answer")?.to_bytes();
+        let chain = Self { node, rpc: Arc::new(rpc), faucet: Keypair::new(), genesis_hash };
         let lamports = FAUCET_SOL.checked_mul(LAMPORTS_PER_SOL).context("too much SOL")?;
         chain.airdrop(&chain.faucet, lamports).await?;
         Ok(chain)
@@ -86,8 +77,7 @@ impl DevChain {
 
     /// Sends `instructions`, paid by the faucet and signed by `signers` too, and waits until they are confirmed.
     pub async fn send(&self, instructions: &[Instruction], signers: &[&Keypair]) -> Result<Signature> {
-        let signers: Vec<&dyn Signer> = signers.iter().map(|key| *key as &dyn Signer).collect();
-        sending::send(&self.rpc, instructions, &self.faucet, &signers).await
+        sending::send(&self.rpc, instructions, &self.faucet, signers).await
     }
 
     /// Puts the chain's clock to `unix_seconds`, later than it is.
@@ -95,12 +85,7 @@ impl DevChain {
         let milliseconds = unix_seconds.checked_mul(1_000).context("a time out of range")?;
         let _: serde_json::Value = self
             .rpc
-            .send(
-                RpcRequest::Custom {
-                    method: "surfnet_timeTravel",
-                },
-                json!([{ "absoluteTimestamp": milliseconds }]),
-            )
+            .send(RpcRequest::Custom { method: "surfnet_timeTravel" }, json!([{ "absoluteTimestamp": milliseconds }]))
             .await
             .with_context(|| format!("the local chain did not travel to {unix_seconds}"))?;
         Ok(())

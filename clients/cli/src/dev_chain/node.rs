@@ -111,18 +111,9 @@ impl Node {
                     move || drain(&events, &report)
                 })?;
                 let config = surfpool_config(rpc_port, ws_port, slot_milliseconds, blocks);
-                let runtime = tokio::runtime::Builder::new_multi_thread()
-                    .worker_threads(1)
-                    .enable_all()
-                    .build()?;
+                let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
                 runtime
-                    .block_on(start_local_surfnet(
-                        svm,
-                        config,
-                        own_commands,
-                        commands_received,
-                        geyser_events,
-                    ))
+                    .block_on(start_local_surfnet(svm, config, own_commands, commands_received, geyser_events))
                     .map_err(|error| anyhow::anyhow!("{error}"))
             })();
             // Whoever waits for the start has gone by the time that a running chain stops.
@@ -132,12 +123,7 @@ impl Node {
             .recv_timeout(START_TIMEOUT)
             .context("the local chain did not start in time")?
             .with_context(|| format!("the local chain cannot listen on ports {rpc_port} and {ws_port}"))?;
-        Ok(Self {
-            rpc_port,
-            ws_port,
-            commands,
-            thread: Some(thread),
-        })
+        Ok(Self { rpc_port, ws_port, commands, thread: Some(thread) })
     }
 
     pub(super) fn rpc_url(&self) -> String {
@@ -200,12 +186,7 @@ fn surfpool_config(rpc_port: u16, ws_port: u16, slot_milliseconds: u64, blocks: 
             instruction_profiling_enabled: false,
             ..SimnetConfig::default()
         }],
-        rpc: RpcConfig {
-            bind_host: HOST.into(),
-            bind_port: rpc_port,
-            ws_port,
-            ..RpcConfig::default()
-        },
+        rpc: RpcConfig { bind_host: HOST.into(), bind_port: rpc_port, ws_port, ..RpcConfig::default() },
         ..SurfpoolConfig::default()
     }
 }

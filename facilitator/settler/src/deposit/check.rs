@@ -95,11 +95,7 @@ pub fn check(bytes: &[u8], expected: &ExpectedDeposit<'_>, caps: &Caps) -> Resul
     let whole = [limit.plain()?, price.plain()?, expected_open, expected_memo];
     check_accounts(message, &whole, caps)?;
     check_signatures(&transaction, new)?;
-    Ok(CheckedDeposit {
-        new: *new,
-        channel_id: expected.channel_id,
-        transaction,
-    })
+    Ok(CheckedDeposit { new: *new, channel_id: expected.channel_id, transaction })
 }
 
 fn check_payload(expected: &ExpectedDeposit<'_>) -> Result<(), Rejection> {
@@ -108,13 +104,7 @@ fn check_payload(expected: &ExpectedDeposit<'_>) -> Result<(), Rejection> {
         OpenPolicy::Anyone => None,
         OpenPolicy::OperatorCoSigns => Some(book.operator()),
     };
-    let id = channel_id(
-        &page.header.page_domain,
-        new.slot,
-        new.generation,
-        &new.payer.to_bytes(),
-        &new.signer,
-    );
+    let id = channel_id(&page.header.page_domain, new.slot, new.generation, &new.payer.to_bytes(), &new.signer);
     let of_one_piece = page.book() == book.address
         && page.address == new.page
         && id == expected.channel_id
@@ -138,9 +128,8 @@ fn check_payload(expected: &ExpectedDeposit<'_>) -> Result<(), Rejection> {
 
 /// A legacy or v0 transaction without lookup tables, whole and in its one encoding.
 fn parse(bytes: &[u8]) -> Result<VersionedTransaction, Rejection> {
-    let transaction = from_bytes(bytes).map_err(|rejection| match rejection {
-        Rejection::RequestTooLarge => rejection,
-        _ => Rejection::MalformedDeposit,
+    let transaction = from_bytes(bytes).map_err(|rejection| {
+        if rejection == Rejection::RequestTooLarge { rejection } else { Rejection::MalformedDeposit }
     })?;
     let plain = match &transaction.message {
         VersionedMessage::Legacy(_) => true,
@@ -148,11 +137,7 @@ fn parse(bytes: &[u8]) -> Result<VersionedTransaction, Rejection> {
         // A v1 message carries its compute limits outside of its instructions, where nothing here looks.
         VersionedMessage::V1(_) => false,
     };
-    if plain && !transaction.uses_durable_nonce() {
-        Ok(transaction)
-    } else {
-        Err(Rejection::MalformedDeposit)
-    }
+    if plain && !transaction.uses_durable_nonce() { Ok(transaction) } else { Err(Rejection::MalformedDeposit) }
 }
 
 /// An instruction with its accounts by address.
@@ -177,25 +162,15 @@ impl<'a> Named<'a> {
         if !self.accounts.is_empty() {
             return Err(Rejection::MalformedDeposit);
         }
-        Ok(Instruction {
-            program_id: self.program,
-            accounts: Vec::new(),
-            data: self.data.to_vec(),
-        })
+        Ok(Instruction { program_id: self.program, accounts: Vec::new(), data: self.data.to_vec() })
     }
 }
 
 /// Exactly four.
 fn instructions(message: &VersionedMessage) -> Result<[Named<'_>; 4], Rejection> {
     let keys = message.static_account_keys();
-    let named: Option<Vec<_>> = message
-        .instructions()
-        .iter()
-        .map(|compiled| Named::read(keys, compiled))
-        .collect();
-    named
-        .and_then(|named| named.try_into().ok())
-        .ok_or(Rejection::MalformedDeposit)
+    let named: Option<Vec<_>> = message.instructions().iter().map(|compiled| Named::read(keys, compiled)).collect();
+    named.and_then(|named| named.try_into().ok()).ok_or(Rejection::MalformedDeposit)
 }
 
 /// The first two are a compute limit and a compute price, each below its cap.
@@ -238,11 +213,7 @@ fn check_accounts(message: &VersionedMessage, whole: &[Instruction], caps: &Caps
     let expected = rights(&VersionedMessage::Legacy(expected));
     let given = rights(message);
     let unique = given.len() == message.static_account_keys().len();
-    if unique && given == expected {
-        Ok(())
-    } else {
-        Err(Rejection::MalformedDeposit)
-    }
+    if unique && given == expected { Ok(()) } else { Err(Rejection::MalformedDeposit) }
 }
 
 fn is_signer(message: &VersionedMessage, who: &Address) -> bool {
@@ -255,9 +226,7 @@ fn rights(message: &VersionedMessage) -> BTreeMap<Address, (bool, bool)> {
     let keys = message.static_account_keys();
     let signers = usize::from(header.num_required_signatures);
     let writable_signers = signers.saturating_sub(usize::from(header.num_readonly_signed_accounts));
-    let writable = keys
-        .len()
-        .saturating_sub(usize::from(header.num_readonly_unsigned_accounts));
+    let writable = keys.len().saturating_sub(usize::from(header.num_readonly_unsigned_accounts));
     let right = |at: usize| (at < signers, at < writable_signers || (at >= signers && at < writable));
     keys.iter().enumerate().map(|(at, key)| (*key, right(at))).collect()
 }

@@ -59,12 +59,10 @@ impl<C: Chain> Settler<C> {
         // The hash is the client's. Whatever it is, it is no newer than the newest, so it expires no later.
         let newest = self.latest_blockhash().await?.last_valid_height;
         let attempt = attempt_of(&transaction, newest).ok_or(Rejection::MalformedDeposit)?;
-        let attempt = previous
-            .filter(|previous| previous.signature == attempt.signature)
-            .unwrap_or(attempt);
-        let decided = match fate(self.chain(), &attempt).await? {
-            Fate::Unknown => self.send_checked(&transaction, &attempt, previous, journal).await?,
-            decided => decided,
+        let attempt = previous.filter(|previous| previous.signature == attempt.signature).unwrap_or(attempt);
+        let decided = match fate(self.chain(), &attempt).await?.decided() {
+            Some(decided) => decided,
+            None => self.send_checked(deposit, &transaction, &attempt, previous, journal).await?,
         };
         match decided {
             Fate::Landed { slot, .. } => self.read_back(deposit, attempt, slot).await,
@@ -77,18 +75,28 @@ impl<C: Chain> Settler<C> {
     /// Sends what has not been seen on chain. A deposit that would fail is not sent, so that no fee is lost on it.
     async fn send_checked<J: Journal>(
         &self,
+        deposit: &CheckedDeposit,
         transaction: &VersionedTransaction,
         attempt: &Attempt,
         previous: Option<Attempt>,
         journal: &J,
     ) -> Result<Fate, Rejection> {
-        match self.chain().simulate(transaction).await?.failure {
-            None => self.record_and_send(transaction, attempt, journal).await,
-            // Sent before, so the answer is about a state that it may itself have made: its fate has to be seen.
-            Some(_) if previous.is_some() => Ok(fate(self.chain(), attempt).await?),
-            Some(failure) if failure.is_already_processed() => Ok(fate(self.chain(), attempt).await?),
-            Some(failure) => Err(refusal(&failure)),
+        let Some(failure) = self.chain().simulate(transaction).await?.failure else {
+            return self.record_and_send(transaction, attempt, journal).await;
+        };
+        // Perhaps it fails because it has just landed, sent by an earlier call or one beside this.
+        match fate(self.chain(), attempt).await?.decided() {
+            Some(decided) => Ok(decided),
+            None if previous.is_some() || self.is_open(deposit).await? => Ok(Fate::Unknown),
+            None => Err(refusal(&failure)),
         }
+    }
+
+    /// True when the page shows the channel that the deposit opens.
+    async fn is_open(&self, deposit: &CheckedDeposit) -> Result<bool, Rejection> {
+        let new = deposit.new_channel();
+        let (_, page) = self.read_page(&new.page, 0, Commitment::Confirmed).await?;
+        Ok(page.channel_id(new.slot) == Some(*deposit.channel_id()))
     }
 
     /// The transaction with the sponsor's signature in the fee payer's place.
@@ -109,11 +117,7 @@ impl<C: Chain> Settler<C> {
             // It was opened, and is over already: a deposit that is repeated after its channel's end.
             return Err(Rejection::SlotFree);
         }
-        Ok(Opened {
-            attempt,
-            chain_slot,
-            state: *page.slot(new.slot)?,
-        })
+        Ok(Opened { attempt, chain_slot, state: *page.slot(new.slot)? })
     }
 }
 

@@ -83,11 +83,6 @@ pub(crate) fn add_page(ctx: Context<'_, AddPage<'_>>, index: u32, capacity: u8) 
         system_program: &accounts.system_program,
     }
     .create()?;
-    emit!(PageAdded {
-        book: accounts.book.key(),
-        page: accounts.page.key(),
-        index,
-        capacity,
-    });
+    emit!(PageAdded { book: accounts.book.key(), page: accounts.page.key(), index, capacity });
     Ok(())
 }

@@ -60,11 +60,7 @@ pub(crate) fn init_book(ctx: Context<'_, InitBook<'_>>, book_id: u16, offer: &Of
     let mut leg_count = 0u8;
     for (leg, (recipient, basis_points)) in legs.iter_mut().zip(shares) {
         let account = associated_account(&Pubkey::from(recipient), accounts.mint.key, accounts.token_program.key);
-        *leg = Leg {
-            recipient,
-            account: account.to_bytes(),
-            basis_points,
-        };
+        *leg = Leg { recipient, account: account.to_bytes(), basis_points };
         leg_count = leg_count.checked_add(1).ok_or(Rejection::BadSplits)?;
     }
     let book = rules::Book {
@@ -96,20 +92,11 @@ pub(crate) fn init_book(ctx: Context<'_, InitBook<'_>>, book_id: u16, offer: &Of
         &[BOOK_SEED, &book.payee, &book.mint, &book_id.to_le_bytes(), &[book.bump]],
     )?;
     write_account::<Book>(&accounts.book, bytemuck::bytes_of(&book))?;
-    emit!(BookMade {
-        book: accounts.book.key(),
-        payee,
-        mint: accounts.mint.key(),
-    });
+    emit!(BookMade { book: accounts.book.key(), payee, mint: accounts.mint.key() });
     Ok(())
 }
 
 /// [`Terms`] out of the instruction's arguments.
 pub(crate) const fn terms(grace_seconds: u32, max_idle_seconds: u32, min_deposit: u64, open_policy: u8) -> Terms {
-    Terms {
-        grace_seconds,
-        max_idle_seconds,
-        min_deposit: Amount::new(min_deposit),
-        open_policy,
-    }
+    Terms { grace_seconds, max_idle_seconds, min_deposit: Amount::new(min_deposit), open_policy }
 }

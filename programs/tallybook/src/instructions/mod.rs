@@ -22,4 +22,4 @@ pub use withdraw::*;
 use crate::error::Failure;
 
 /// What a handler answers.
-type Outcome<T = ()> = core::result::Result<T, Failure>;
+type Outcome<T = ()> = Result<T, Failure>;

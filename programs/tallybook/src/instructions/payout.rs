@@ -43,10 +43,8 @@ pub(crate) fn payout<'info>(ctx: Context<'info, Payout<'info>>, legs: u8) -> Out
     let book = accounts.book.load()?;
     let book = book.rules()?;
     let named = named_legs(book, legs)?;
-    let (destinations, recipients) = ctx
-        .remaining_accounts
-        .split_at_checked(named.len())
-        .ok_or(Rejection::AccountCountMismatch)?;
+    let (destinations, recipients) =
+        ctx.remaining_accounts.split_at_checked(named.len()).ok_or(Rejection::AccountCountMismatch)?;
     let vault = Vault {
         page: &accounts.page,
         account: &accounts.vault,
@@ -70,11 +68,7 @@ pub(crate) fn payout<'info>(ctx: Context<'info, Payout<'info>>, legs: u8) -> Out
         Ok(())
     })?;
     vault.pay(&payments)?;
-    emit!(PaidOut {
-        page: accounts.page.key(),
-        legs: paid_legs,
-        amount: paid.get(),
-    });
+    emit!(PaidOut { page: accounts.page.key(), legs: paid_legs, amount: paid.get() });
     Ok(())
 }
 

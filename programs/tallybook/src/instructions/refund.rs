@@ -79,10 +79,7 @@ pub(crate) fn refund<'info>(ctx: Context<'info, Refund<'info>>, rows: &[RefundRo
             let Some(returned) = give_back(page, row.slot, transition, &vault, to, None)? else {
                 continue;
             };
-            payments.push(Payment {
-                to,
-                amount: returned.amount,
-            });
+            payments.push(Payment { to, amount: returned.amount });
             emit!(Refunded {
                 page: accounts.page.key(),
                 slot: row.slot,

@@ -23,14 +23,8 @@ pub(crate) fn request_close(ctx: Context<'_, RequestClose<'_>>, slot: u8, genera
     let grace_seconds = accounts.book.load()?.rules()?.grace_seconds;
     let now = now()?;
     let payer = accounts.payer.key.as_array();
-    let closing_at = change(&accounts.page, |page| {
-        Ok(page.request_close(slot, generation, payer, grace_seconds, now)?)
-    })?;
-    emit!(CloseRequested {
-        page: accounts.page.key(),
-        slot,
-        generation,
-        closing_at,
-    });
+    let closing_at =
+        change(&accounts.page, |page| Ok(page.request_close(slot, generation, payer, grace_seconds, now)?))?;
+    emit!(CloseRequested { page: accounts.page.key(), slot, generation, closing_at });
     Ok(())
 }

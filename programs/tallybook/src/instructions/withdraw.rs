@@ -60,15 +60,8 @@ pub(crate) fn withdraw<'info>(ctx: Context<'info, Withdraw<'info>>, slots: &[u8]
             let Some(returned) = give_back(page, *slot, transition, &vault, to, signer)? else {
                 continue;
             };
-            payments.push(Payment {
-                to,
-                amount: returned.amount,
-            });
-            emit!(Withdrawn {
-                page: accounts.page.key(),
-                slot: *slot,
-                returned: returned.amount.get(),
-            });
+            payments.push(Payment { to, amount: returned.amount });
+            emit!(Withdrawn { page: accounts.page.key(), slot: *slot, returned: returned.amount.get() });
         }
         Ok(())
     })?;

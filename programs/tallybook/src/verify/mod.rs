@@ -9,7 +9,7 @@ mod scalar;
 mod sha512;
 mod torsion;
 
-use bytemuck::{cast, cast_slice, cast_ref};
+use bytemuck::{cast, cast_ref, cast_slice};
 use solana_curve25519::edwards::{PodEdwardsPoint, add_edwards, multiscalar_multiply_edwards};
 use solana_curve25519::scalar::PodScalar;
 use tallybook_rules::half_aggregation::{ROW_BYTES, Row, SCALAR_BYTES, coefficient, transcript};
@@ -64,11 +64,12 @@ pub(crate) fn check_batch(
     let mut points = Vec::with_capacity(points_count);
     let (pairs, last) = scalars.as_chunks_mut::<8>();
     for (row, hash) in rows.iter().zip(pairs.iter_mut()) {
+        let [_, _, _, _, _, _, _, nonce @ ..] = row;
         let row = Row::from_bytes(row);
         let slot = slots.get(usize::from(row.slot)).ok_or(Rejection::NoSuchSlot)?;
         let channel = channel_id::<Runtime>(page_domain, row.slot, slot.generation, &slot.payer, &slot.signer);
-        *hash = challenge(&row.nonce, &slot.signer, &voucher_bytes(&channel, row.cumulative));
-        points.push(PodEdwardsPoint(row.nonce));
+        *hash = challenge(nonce, &slot.signer, &voucher_bytes(&channel, row.cumulative));
+        points.push(PodEdwardsPoint(*nonce));
         points.push(PodEdwardsPoint(slot.signer));
     }
     points.push(MINUS_BASE);
@@ -79,22 +80,14 @@ pub(crate) fn check_batch(
         .ok_or(Rejection::SignatureMismatch)?;
     // 8·P is the identity exactly when P is one of the eight points of small order, and the runtime encodes points
     // canonically: a look at eight encodings instead of three doublings.
-    if torsion::contains(&sum.0) {
-        Ok(())
-    } else {
-        Err(Rejection::SignatureMismatch)
-    }
+    if torsion::contains(&sum.0) { Ok(()) } else { Err(Rejection::SignatureMismatch) }
 }
 
 /// Refuses a key that is not a point, or one of small order that anybody can sign for ([`Rejection::WeakSigner`]).
 pub(crate) fn check_signer(signer: &[u8; 32]) -> Result<(), Rejection> {
     // A point may have several encodings; the sum with the identity comes back in the canonical one.
     let point = add_edwards(&PodEdwardsPoint(*signer), &IDENTITY).ok_or(Rejection::WeakSigner)?;
-    if torsion::contains(&point.0) {
-        Err(Rejection::WeakSigner)
-    } else {
-        Ok(())
-    }
+    if torsion::contains(&point.0) { Err(Rejection::WeakSigner) } else { Ok(()) }
 }
 
 /// Turns each hash `h_i` into the scalars `z_i` and `z_i · k_i`.
@@ -122,11 +115,7 @@ fn weigh(pairs: &mut [[u64; 8]]) -> Result<(), Rejection> {
 /// The scalar in words, or [`Rejection::ScalarNotCanonical`] from `L` on: or else one batch would have many encodings.
 fn canonical(scalar: &[u8; SCALAR_BYTES]) -> Result<[u64; 4], Rejection> {
     let words: [u64; 4] = cast(*scalar);
-    if words.iter().rev().lt(ORDER.iter().rev()) {
-        Ok(words)
-    } else {
-        Err(Rejection::ScalarNotCanonical)
-    }
+    if words.iter().rev().lt(ORDER.iter().rev()) { Ok(words) } else { Err(Rejection::ScalarNotCanonical) }
 }
 
 /// `h = SHA-512(R ‖ A ‖ voucher)`
@@ -139,7 +128,7 @@ fn challenge(nonce: &[u8; 32], signer: &[u8; 32], voucher: &[u8; VOUCHER_BYTES])
     let [head @ .., x, y, z] = *voucher;
     let [m0, m1, m2, m3, m4] = cast::<[u8; 40], [[u8; 8]; 5]>(head).map(word);
     let m5 = word([x, y, z, 0x80, 0, 0, 0, 0]);
-    sha512::one_block(&[r0, r1, r2, r3, a0, a1, a2, a3, m0, m1, m2, m3, m4, m5])
+    sha512::one_block([r0, r1, r2, r3, a0, a1, a2, a3, m0, m1, m2, m3, m4, m5, 0, 0])
 }
 
 /// `h = SHA-512(R ‖ A ‖ voucher)`

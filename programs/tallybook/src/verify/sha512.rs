@@ -101,16 +101,8 @@ impl Working {
         let t = t.wrapping_add(((self.f ^ g) & self.e) ^ g);
         let e = d.wrapping_add(t);
         let a_xor_b = self.a ^ self.b;
-        let a = t
-            .wrapping_add((self.b_xor_c & a_xor_b) ^ self.b)
-            .wrapping_add(sum_of_a(self.a));
-        *self = Self {
-            a,
-            b: self.a,
-            b_xor_c: a_xor_b,
-            e,
-            f: self.e,
-        };
+        let a = t.wrapping_add((self.b_xor_c & a_xor_b) ^ self.b).wrapping_add(sum_of_a(self.a));
+        *self = Self { a, b: self.a, b_xor_c: a_xor_b, e, f: self.e };
         (a, e)
     }
 
@@ -133,32 +125,31 @@ macro_rules! unrolled {
     };
 }
 
-/// SHA-512 of the 107 bytes whose first 14 big-endian words, padded with `0x80` and zeros, are `words`. The digest as it
-/// lies in memory: little-endian words of the big-endian hash.
+/// SHA-512 of the 107 bytes whose 14 big-endian words, padded with `0x80` and zeros, are the first of `words`; the other
+/// two are written here. The digest as it lies in memory: little-endian words of the big-endian hash.
 #[inline(always)]
-pub(super) fn one_block(words: &[u64; 14]) -> [u64; 8] {
-    let mut word = [0; 16];
-    word[..14].copy_from_slice(words);
-    word[15] = MESSAGE_BITS;
+pub(super) fn one_block(words: [u64; 16]) -> [u64; 8] {
+    let mut schedule = Kept(words);
+    schedule.set(14, 0);
+    schedule.set(15, MESSAGE_BITS);
 
-    let mut v = Working {
-        a: IV[0],
-        b: IV[1],
-        b_xor_c: IV[1] ^ IV[2],
-        e: IV[4],
-        f: IV[5],
-    };
-    let (a0, e0) = v.round(word[0], K[0], IV[3], IV[6], IV[7]);
-    let (a1, e1) = v.round(word[1], K[1], IV[2], IV[5], IV[6]);
-    let (a2, e2) = v.round(word[2], K[2], IV[1], IV[4], IV[5]);
-    let (a3, e3) = v.round(word[3], K[3], IV[0], e0, IV[4]);
+    let mut v = Working { a: IV[0], b: IV[1], b_xor_c: IV[1] ^ IV[2], e: IV[4], f: IV[5] };
+    let (a0, e0) = v.round(schedule.get(0), K[0], IV[3], IV[6], IV[7]);
+    let (a1, e1) = v.round(schedule.get(1), K[1], IV[2], IV[5], IV[6]);
+    let (a2, e2) = v.round(schedule.get(2), K[2], IV[1], IV[4], IV[5]);
+    let (a3, e3) = v.round(schedule.get(3), K[3], IV[0], e0, IV[4]);
     let (mut last_a, mut last_e) = (Kept([a0, a1, a2, a3]), Kept([e0, e1, e2, e3]));
-    unrolled!(I in [4 5 6 7 8 9 10 11 12 13 14 15] v.kept_round(I, word[I], K[I], &mut last_a, &mut last_e));
+    unrolled!(I in [4 5 6 7 8 9 10 11 12 13] v.kept_round(I, schedule.get(I), K[I], &mut last_a, &mut last_e));
+    v.kept_round(14, 0, K[14], &mut last_a, &mut last_e);
+    v.kept_round(15, MESSAGE_BITS, K[15], &mut last_a, &mut last_e);
 
-    let mut schedule = Kept(word);
     // The first sixteen new words: those numbered 14 and 15 are constants until they are replaced in their turn.
     unrolled!(I in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] {
-        let old = |at: usize| if at == 14 || at == 15 { word[at] } else { schedule.get(at % 16) };
+        let old = |at: usize| match at {
+            14 => 0,
+            15 => MESSAGE_BITS,
+            _ => schedule.get(at % 16),
+        };
         let next = next_word(old(I), old(I + 1), old(I + 9), old(I + 14));
         schedule.set(I, next);
     });
@@ -179,16 +170,7 @@ pub(super) fn one_block(words: &[u64; 14]) -> [u64; 8] {
             });
         }
     }
-    let sums = [
-        v.a,
-        v.b,
-        last_a.get(1),
-        last_a.get(0),
-        v.e,
-        v.f,
-        last_e.get(1),
-        last_e.get(0),
-    ];
+    let sums = [v.a, v.b, last_a.get(1), last_a.get(0), v.e, v.f, last_e.get(1), last_e.get(0)];
     core::array::from_fn(|at| sums[at].wrapping_add(IV[at]).swap_bytes())
 }
 
@@ -198,8 +180,8 @@ mod tests {
     use rand::{Rng, SeedableRng, rngs::StdRng};
     use sha2::{Digest, Sha512};
 
-    fn padded(message: &[u8; 107]) -> [u64; 14] {
-        let mut block = [0; 112];
+    fn padded(message: &[u8; 107]) -> [u64; 16] {
+        let mut block = [0; 128];
         block[..107].copy_from_slice(message);
         block[107] = 0x80;
         core::array::from_fn(|at| u64::from_be_bytes(block[8 * at..][..8].try_into().unwrap()))
@@ -207,7 +189,7 @@ mod tests {
 
     fn assert_same(message: &[u8; 107]) {
         let digest: [u8; 64] = Sha512::digest(message).into();
-        assert_eq!(bytemuck::cast::<_, [u8; 64]>(one_block(&padded(message))), digest, "{message:02x?}");
+        assert_eq!(bytemuck::cast::<_, [u8; 64]>(one_block(padded(message))), digest, "{message:02x?}");
     }
 
     #[test]

@@ -20,11 +20,7 @@ struct Batch {
 
 impl Batch {
     fn of(count: u8, random: &mut StdRng) -> Self {
-        let mut batch = Self {
-            slots: Vec::new(),
-            vouchers: Vec::new(),
-            rows: Vec::new(),
-        };
+        let mut batch = Self { slots: Vec::new(), vouchers: Vec::new(), rows: Vec::new() };
         for at in 0..count {
             let key = SigningKey::from_bytes(&random.random());
             let slot = Slot {
@@ -76,11 +72,7 @@ fn any_flipped_bit_of_scalar_or_row_is_refused() {
         assert!(honest.check(&forged).is_err(), "bit {bit} of the scalar");
     }
     for bit in 0..ROW_BYTES * 8 {
-        let mut batch = Batch {
-            slots: honest.slots.clone(),
-            vouchers: Vec::new(),
-            rows: honest.rows.clone(),
-        };
+        let mut batch = Batch { slots: honest.slots.clone(), vouchers: Vec::new(), rows: honest.rows.clone() };
         batch.rows[3][bit / 8] ^= 1 << (bit % 8);
         assert!(batch.check(&scalar).is_err(), "bit {bit} of row 3");
     }
@@ -101,10 +93,7 @@ fn a_row_of_another_slot_generation_payer_signer_or_page_is_refused() {
     let mut swapped = batch.rows.clone();
     swapped.swap(0, 2);
     assert_eq!(check_batch(&DOMAIN, &batch.slots, &scalar, &swapped), Err(Rejection::SignatureMismatch));
-    assert_eq!(
-        check_batch(&DOMAIN, &batch.slots, &scalar, &batch.rows[..2]),
-        Err(Rejection::SignatureMismatch)
-    );
+    assert_eq!(check_batch(&DOMAIN, &batch.slots, &scalar, &batch.rows[..2]), Err(Rejection::SignatureMismatch));
     assert_eq!(check_batch(&DOMAIN, &batch.slots[..2], &scalar, &batch.rows), Err(Rejection::NoSuchSlot));
 }
 
@@ -132,7 +121,15 @@ fn signers_are_weak_exactly_where_the_rules_say_so() {
             let mut key = [0xff; 32];
             (key[0], key[31]) = (low, sign);
             keys.push(key);
-            keys.push(core::array::from_fn(|at| if at == 0 { low } else if at == 31 { sign & 0x80 } else { 0 }));
+            keys.push(core::array::from_fn(|at| {
+                if at == 0 {
+                    low
+                } else if at == 31 {
+                    sign & 0x80
+                } else {
+                    0
+                }
+            }));
         }
     }
     for _ in 0..2_000 {

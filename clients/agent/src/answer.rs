@@ -1,0 +1,147 @@
+//! What an answer to a paid request means. Pure but for reading a 402's body.
+
+use crate::error::AgentError;
+use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
+use reqwest::Response;
+use std::time::Duration;
+use tallybook_rules::Rejection;
+use tallybook_wire::{
+    AnswerExtra, MAX_BODY_BYTES, PAYMENT_REQUIRED, PAYMENT_RESPONSE, PaymentRequired, Reason, SettleResponse,
+    read_body, read_header,
+};
+
+/// The receipt of a paid call: its `PAYMENT-RESPONSE` header, if there is one that can be read.
+pub fn receipt(headers: &HeaderMap) -> Option<SettleResponse> {
+    let value = headers.get(PAYMENT_RESPONSE)?;
+    read_header(value.as_bytes()).ok()
+}
+
+/// What is known of a paid call once its answer's head is there.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// Served and charged, as the receipt says.
+    Charged(AnswerExtra),
+    /// The handler failed, nothing was charged.
+    NotCharged,
+    /// An answer, but nothing that says whether it was charged.
+    Unclear,
+    /// The paywall refuses for now, before anything was charged.
+    Refused(Reason, Option<Duration>),
+    /// Somebody between did not get an answer.
+    Lost(Option<Duration>),
+    /// Another payment is asked for.
+    PayAgain,
+}
+
+/// How long the server asks to wait, if it does so in seconds.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// What the head of an answer says.
+pub(crate) fn outcome(status: StatusCode, headers: &HeaderMap) -> Outcome {
+    let retry_after = retry_after(headers);
+    match receipt(headers) {
+        _ if status == StatusCode::PAYMENT_REQUIRED => Outcome::PayAgain,
+        Some(SettleResponse::Settled { extra, .. }) => Outcome::Charged(extra),
+        Some(SettleResponse::Failed { reason, .. }) => Outcome::Refused(reason, retry_after),
+        None if status == StatusCode::BAD_GATEWAY || status == StatusCode::GATEWAY_TIMEOUT => {
+            Outcome::Lost(retry_after)
+        }
+        None if status.is_client_error() => Outcome::NotCharged,
+        None => Outcome::Unclear,
+    }
+}
+
+/// The offer of a 402: its header, or where a proxy has dropped that, its body.
+pub(crate) async fn payment_required(mut response: Response) -> Result<PaymentRequired, AgentError> {
+    if let Some(value) = response.headers().get(PAYMENT_REQUIRED) {
+        return read_header(value.as_bytes()).map_err(AgentError::Unreadable);
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        body.extend_from_slice(&chunk);
+        if body.len() > MAX_BODY_BYTES {
+            return Err(AgentError::Unreadable(Rejection::RequestTooLarge));
+        }
+    }
+    read_body(&body).map_err(AgentError::Unreadable)
+}
+
+/// What to do about a payment that was refused for this reason.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Remedy {
+    /// Look at the offer again: it changed.
+    NewOffer,
+    /// Take over where the channel stands.
+    Adopt,
+    /// The channel is of no more use: take another.
+    AnotherChannel,
+    /// The deposit did not open the channel: ask the chain, and choose again.
+    OpenAgain,
+    /// Wait and send the same again.
+    Wait,
+    /// Nothing helps.
+    GiveUp,
+}
+
+pub(crate) fn remedy(reason: &Reason) -> Remedy {
+    use Rejection as R;
+    const TABLE: &[(Remedy, &[R])] = &[
+        (Remedy::NewOffer, &[R::WrongPrice, R::RequirementsMismatch]),
+        (Remedy::Adopt, &[R::WrongCumulative, R::VoucherUsed]),
+        (
+            Remedy::AnotherChannel,
+            &[R::UnknownChannel, R::UnknownPage, R::ChannelClosing, R::DepositExceeded, R::SlotFree, R::SlotNotOpen],
+        ),
+        (Remedy::OpenAgain, &[R::SlotTaken, R::WrongGeneration, R::NoSuchSlot, R::SimulationFailed, R::DepositExpired]),
+        (
+            Remedy::Wait,
+            &[
+                R::ChannelBusy,
+                R::SettlementPending,
+                R::NoReservation,
+                R::Overloaded,
+                R::Draining,
+                R::ChainUnavailable,
+                R::StoreUnavailable,
+                R::FacilitatorUnavailable,
+                R::BookFull,
+            ],
+        ),
+    ];
+    let Some(rejection) = reason.rejection() else {
+        return Remedy::GiveUp;
+    };
+    let row = TABLE.iter().find(|(_, rejections)| rejections.contains(&rejection));
+    row.map_or(Remedy::GiveUp, |(remedy, _)| *remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tallybook_rules::Class;
+
+    #[test]
+    fn what_can_be_retried_is_retried_and_what_is_final_is_not_waited_for() {
+        for rejection in Rejection::ALL.iter().filter(|rejection| rejection.code() >= 100) {
+            let remedy = remedy(&Reason::from(*rejection));
+            if remedy == Remedy::Wait {
+                assert_eq!(rejection.class(), Class::Transient, "{rejection:?}");
+            }
+        }
+        assert_eq!(remedy(&Reason::from("insufficient_funds".to_owned())), Remedy::GiveUp);
+    }
+
+    #[test]
+    fn an_answer_without_a_receipt_is_charged_only_if_it_may_have_been() {
+        let empty = HeaderMap::new();
+        let of = |code: u16| outcome(StatusCode::from_u16(code).unwrap(), &empty);
+        assert!(matches!(of(404), Outcome::NotCharged));
+        assert!(matches!(of(200), Outcome::Unclear));
+        assert!(matches!(of(500), Outcome::Unclear));
+        assert!(matches!(of(504), Outcome::Lost(None)));
+        assert!(matches!(of(402), Outcome::PayAgain));
+    }
+}

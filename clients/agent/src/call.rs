@@ -1,0 +1,247 @@
+//! One paid call: pay, look at the answer, correct, pay again, within bounds.
+
+use crate::agent::AgentState;
+use crate::answer;
+use crate::channel::Phase;
+use crate::error::AgentError;
+use crate::opening::Landing;
+use crate::pool::{Lease, PoolKey, Shared, lock};
+use crate::route::Route;
+use crate::rpc::Chain;
+use crate::terms::Confirmed;
+use http::StatusCode;
+use reqwest::{Request, Response};
+use std::sync::Arc;
+use std::time::Duration;
+use tallybook_rules::Amount;
+use tallybook_wire::{
+    ChannelPayload, Deposit, Key, PaymentPayload, PaymentRequired, PaymentRequirements, Reason, Voucher, header,
+};
+
+/// A call that is paid for.
+pub(crate) struct Call<'a, C> {
+    pub(crate) agent: &'a AgentState<C>,
+    pub(crate) request: &'a Request,
+    pub(crate) route: Route,
+    pub(crate) offer: Arc<PaymentRequirements>,
+    pub(crate) lease: Lease,
+    /// The deposit that this call sent, to be sent again as it is.
+    pub(crate) deposit: Option<(Key, Deposit)>,
+    /// How many channels turned out to be of no use.
+    pub(crate) given_up: u32,
+    /// The price was asked for again because the page that was remembered is full.
+    asked_afresh: bool,
+    /// How often the request was sent with a payment.
+    pub(crate) attempts: u32,
+    /// The voucher that is on its way.
+    pub(crate) sent: Option<Sent>,
+    /// A voucher of this call whose outcome was not seen.
+    pub(crate) unseen: Option<(Key, Amount)>,
+    /// Why the last attempt failed.
+    pub(crate) last: Option<Last>,
+}
+
+/// A voucher that was sent.
+#[derive(Clone)]
+pub(crate) struct Sent {
+    pub(crate) channel: Shared,
+    pub(crate) id: Key,
+    pub(crate) cumulative: Amount,
+    /// What the server could have charged before this voucher was signed.
+    pub(crate) before: Amount,
+}
+
+/// Why an attempt failed.
+pub(crate) enum Last {
+    Refused(StatusCode, Reason),
+    Error(AgentError),
+}
+
+/// What comes after an answer.
+pub(crate) enum Next {
+    Return(Response),
+    Again(Duration),
+}
+
+impl<'a, C: Chain> Call<'a, C> {
+    /// Checks the policy and waits for a turn.
+    pub(crate) async fn new(
+        agent: &'a AgentState<C>,
+        request: &'a Request,
+        route: Route,
+        offer: Arc<PaymentRequirements>,
+    ) -> Result<Self, AgentError> {
+        agent.policy.check_host(route.host(), route.authority())?;
+        agent.policy.check_offer(&offer)?;
+        let lease = agent.pool(&pool_key(&route, &offer)).turn().await;
+        Ok(Self {
+            agent,
+            request,
+            route,
+            offer,
+            lease,
+            deposit: None,
+            given_up: 0,
+            asked_afresh: false,
+            attempts: 0,
+            sent: None,
+            unseen: None,
+            last: None,
+        })
+    }
+
+    /// Sends until there is an answer or no more to try.
+    pub(crate) async fn run(mut self) -> Result<Response, AgentError> {
+        while self.attempts < self.agent.policy.attempts {
+            self.attempts = self.attempts.saturating_add(1);
+            let payload = match self.payment().await {
+                Err(AgentError::NoFreeSlot) if !self.asked_afresh => match self.ask_afresh().await? {
+                    Some(response) => return Ok(response),
+                    None => continue,
+                },
+                payload => payload?,
+            };
+            let payment = PaymentPayload::new(self.offer.as_ref().clone(), payload);
+            let value = header(&payment).map_err(AgentError::Unreadable)?;
+            match self.agent.send(self.request, Some(value)).await {
+                Ok(response) => match self.look_at(response).await? {
+                    Next::Return(response) => return Ok(response),
+                    Next::Again(wait) => tokio::time::sleep(wait).await,
+                },
+                Err(error) => {
+                    if !matches!(&error, AgentError::Http(error) if error.is_connect()) {
+                        self.mark_unseen();
+                    }
+                    self.last = Some(Last::Error(error));
+                    tokio::time::sleep(self.backoff()).await;
+                }
+            }
+        }
+        Err(self.exhausted())
+    }
+
+    /// The page that was remembered is full: asks for another one. A response is an answer without payment.
+    async fn ask_afresh(&mut self) -> Result<Option<Response>, AgentError> {
+        self.asked_afresh = true;
+        let response = self.agent.send(self.request, None).await?;
+        if response.status() != StatusCode::PAYMENT_REQUIRED {
+            return Ok(Some(response));
+        }
+        let required = answer::payment_required(response).await?;
+        self.take_offer(&required).await?;
+        Ok(None)
+    }
+
+    /// Takes up what a 402 offers, if the policy allows it.
+    pub(crate) async fn take_offer(&mut self, required: &PaymentRequired) -> Result<(), AgentError> {
+        let book = self.offer.extra.book;
+        self.offer = self.agent.learn(&self.route, required)?;
+        self.agent.policy.check_offer(&self.offer)?;
+        if self.offer.extra.book != book {
+            self.refuse_to_pay_twice()?;
+            self.sent = None;
+            // Its own turn is given back first, or two calls could wait for each other's.
+            self.lease.leave();
+            self.lease = self.agent.pool(&pool_key(&self.route, &self.offer)).turn().await;
+        }
+        Ok(())
+    }
+
+    /// A call that may have been charged is not paid on another channel.
+    pub(crate) fn refuse_to_pay_twice(&mut self) -> Result<(), AgentError> {
+        match self.unseen {
+            Some(_) => Err(self.exhausted()),
+            None => Ok(()),
+        }
+    }
+
+    /// The payment of the next attempt, with everything durable that must be.
+    async fn payment(&mut self) -> Result<ChannelPayload, AgentError> {
+        loop {
+            let Some(channel) = self.lease.channel_for(self.offer.amount) else {
+                return self.open_new().await;
+            };
+            let opening = matches!(lock(&channel).phase, Phase::Opening { .. });
+            if !opening {
+                let voucher = self.voucher(&channel).await?;
+                return Ok(ChannelPayload::Voucher { voucher });
+            }
+            match self.agent.look_for(&channel).await? {
+                Landing::Landed | Landing::Never => {} // its phase says so now: choose again
+                Landing::Undecided(confirmed) => return self.open_again(&channel, &confirmed).await,
+            }
+        }
+    }
+
+    async fn open_new(&mut self) -> Result<ChannelPayload, AgentError> {
+        let (channel, deposit) = self.agent.open(&self.route, self.request, &self.offer).await?;
+        self.lease.use_new(Arc::clone(&channel));
+        self.deposit_payload(&channel, deposit).await
+    }
+
+    /// The same slot and generation once more: at most one of the two transactions can land.
+    async fn open_again(&mut self, channel: &Shared, confirmed: &Confirmed) -> Result<ChannelPayload, AgentError> {
+        let id = {
+            let mut channel = lock(channel);
+            channel.unsure = false; // it is not open, so nothing was charged
+            channel.id
+        };
+        let deposit = match self.deposit.take() {
+            Some((of, deposit)) if of == id => deposit,
+            _ => self.agent.sign_again(channel, confirmed).await?,
+        };
+        self.deposit_payload(channel, deposit).await
+    }
+
+    async fn deposit_payload(&mut self, channel: &Shared, deposit: Deposit) -> Result<ChannelPayload, AgentError> {
+        let (id, parts) = {
+            let channel = lock(channel);
+            (channel.id, channel.parts)
+        };
+        let voucher = self.voucher(channel).await?;
+        self.deposit = Some((id, deposit.clone()));
+        Ok(ChannelPayload::Deposit { channel: parts, voucher, deposit })
+    }
+
+    /// Signs `charged + amount`, once the ceiling is durable.
+    async fn voucher(&mut self, channel: &Shared) -> Result<Voucher, AgentError> {
+        let price = self.offer.amount;
+        let (before, cumulative, must_save) = {
+            let mut channel = lock(channel);
+            let before = channel.possible();
+            let cumulative = channel.to_sign(price).map_err(AgentError::Amount)?;
+            let must_save = channel.reserve(cumulative, price).map_err(AgentError::Amount)?;
+            (before, cumulative, must_save)
+        };
+        if must_save {
+            self.agent.save(channel).await?;
+        }
+        let signed = lock(channel).sign(&self.agent.signer, cumulative);
+        self.sent = Some(Sent { channel: Arc::clone(channel), id: signed.channel_id.into(), cumulative, before });
+        Ok(signed.into())
+    }
+
+    pub(crate) fn wait(&self, asked: Option<Duration>) -> Duration {
+        asked.map_or_else(|| self.backoff(), |asked| asked.min(self.agent.policy.max_wait))
+    }
+
+    /// 50 ms, and twice as long with each attempt.
+    pub(crate) fn backoff(&self) -> Duration {
+        let doubled = 2u32.saturating_pow(self.attempts.saturating_sub(1));
+        Duration::from_millis(50).saturating_mul(doubled).min(self.agent.policy.max_wait)
+    }
+
+    fn exhausted(&mut self) -> AgentError {
+        let attempts = self.attempts;
+        match self.last.take() {
+            _ if self.unseen.is_some() => AgentError::AnswerLost { attempts, at_risk: self.offer.amount },
+            Some(Last::Error(error)) => error,
+            Some(Last::Refused(status, reason)) => AgentError::Unavailable { attempts, status, reason: Some(reason) },
+            None => AgentError::NoFreeSlot,
+        }
+    }
+}
+
+fn pool_key(route: &Route, offer: &PaymentRequirements) -> PoolKey {
+    PoolKey { authority: route.authority().to_owned(), book: offer.extra.book }
+}

@@ -1,0 +1,68 @@
+//! What an agent remembers of prices, so that it can pay with the first request.
+
+use crate::error::AgentError;
+use http::Method;
+use reqwest::Request;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tallybook_wire::PaymentRequirements;
+
+/// Where a price was asked for: calls of one route are expected to cost the same, whatever their query.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Route {
+    /// The scheme, `host:port`, and path.
+    place: String,
+    method: Method,
+    host: String,
+    authority: String,
+}
+
+impl Route {
+    /// The route of a request, or [`AgentError::NoHost`].
+    pub(crate) fn of(request: &Request) -> Result<Self, AgentError> {
+        let url = request.url();
+        let host = url.host_str().ok_or_else(|| AgentError::NoHost(url.clone()))?.to_owned();
+        let authority = match url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.clone(),
+        };
+        Ok(Self {
+            place: format!("{}://{authority}{}", url.scheme(), url.path()),
+            method: request.method().clone(),
+            host,
+            authority,
+        })
+    }
+
+    /// The host without its port.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// `host:port`, or the host alone at the usual port.
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
+    }
+}
+
+/// The last offer of each route.
+#[derive(Default, Debug)]
+pub(crate) struct Remembered {
+    offers: HashMap<Route, Arc<PaymentRequirements>>,
+}
+
+impl Remembered {
+    /// So many routes are remembered. A server that has more is asked for the price again now and then.
+    const MAX_ROUTES: usize = 4_096;
+
+    pub(crate) fn get(&self, route: &Route) -> Option<Arc<PaymentRequirements>> {
+        self.offers.get(route).cloned()
+    }
+
+    pub(crate) fn insert(&mut self, route: &Route, offer: Arc<PaymentRequirements>) {
+        if self.offers.len() >= Self::MAX_ROUTES && !self.offers.contains_key(route) {
+            self.offers.clear();
+        }
+        self.offers.insert(route.clone(), offer);
+    }
+}

@@ -1,0 +1,394 @@
+//! A seller on a real socket: an honest paywall and facilitator in one, and the faults that a test tells it to have.
+
+use crate::world::{MINT, PAYEE, SPONSOR, Shared, signed};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use tallybook_chain::instruction::NewChannel;
+use tallybook_chain::{deposit, transaction::from_bytes};
+use tallybook_rules::signing::SignedVoucher;
+use tallybook_rules::{Amount, Opening, Rejection};
+use tallybook_wire::*;
+
+/// What the seller does wrong with the next paid request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// Charges, and closes the connection without an answer.
+    Drop,
+    /// Charges, and a proxy says 504.
+    Gateway,
+    /// Charges, says 504, and keeps no answer.
+    GatewayAndForget,
+    /// Says that the channel is busy.
+    Busy,
+    /// Says that the facilitator is down.
+    Down,
+    /// The handler says 404; nothing is charged.
+    NotFound,
+    /// The handler says 500; nothing is charged.
+    Broken,
+    /// Claims that so much was charged and signed, under a signature of its own making.
+    Claim(u64),
+    /// Claims that so much was charged, and shows the newest voucher that it has.
+    ClaimUnderOldVoucher(u64),
+    /// Refuses the payment for this reason.
+    Refuse(Rejection),
+    /// Somebody takes the offered slot first.
+    Race,
+    /// Serves without a receipt.
+    NoReceipt,
+    /// Charges less than the price.
+    Discount(u64),
+    /// Takes that long.
+    Slow(Duration),
+    /// Says that it refunded, and does not.
+    PretendRefund,
+    /// Opens the channel on chain, and closes the connection.
+    DropAfterOpening,
+}
+
+pub struct Entry {
+    pub signer: [u8; 32],
+    pub charged: Amount,
+    pub newest: Option<SignedVoucher>,
+}
+
+pub struct Books {
+    pub price: u64,
+    pub offer: Extra,
+    pub faults: VecDeque<Fault>,
+    pub channels: HashMap<Key, Entry>,
+    answers: HashMap<(Signature, String), Amount>,
+    /// Requests in all, and those that were served.
+    pub requests: u32,
+    pub served: u32,
+    /// Calls that are being handled now, and the most at a time.
+    pub at_once: (u32, u32),
+    /// Every voucher that was ever seen.
+    pub vouchers: Vec<Voucher>,
+}
+
+#[derive(Clone)]
+pub struct Seller {
+    pub world: Shared,
+    pub url: String,
+    books: Arc<Mutex<Books>>,
+}
+
+type Answer = (u16, Option<SettleResponse>, Option<PaymentRequired>);
+
+impl Seller {
+    pub async fn start(world: Shared) -> Self {
+        let extra = {
+            let world = world.lock();
+            Extra {
+                book: world.book_address().to_bytes().into(),
+                book_id: 0,
+                page: world.page_address().to_bytes().into(),
+                slot: 2,
+                generation: 1,
+                fee_payer: Key(SPONSOR),
+                withdraw_delay: world.book.grace_seconds,
+                min_deposit: world.book.min_deposit,
+                token_program: world.book.token_program.into(),
+                decimals: 6,
+                recent_blockhash: None,
+                channel_state: None,
+                voucher_state: None,
+                other: Default::default(),
+            }
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let books = Books {
+            price: 500,
+            offer: extra,
+            faults: VecDeque::new(),
+            channels: HashMap::new(),
+            answers: HashMap::new(),
+            requests: 0,
+            served: 0,
+            at_once: (0, 0),
+            vouchers: Vec::new(),
+        };
+        let seller = Self { world, url, books: Arc::new(Mutex::new(books)) };
+        let router = Router::new().fallback(answer).with_state(seller.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        seller
+    }
+
+    pub fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap()
+    }
+
+    pub fn faults(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.books().faults.extend(faults);
+    }
+
+    pub fn charged(&self) -> u64 {
+        self.books().channels.values().map(|entry| entry.charged.get()).sum()
+    }
+
+    fn required(&self, error: Option<Rejection>, about: Option<(ChannelState, Option<VoucherState>)>) -> Answer {
+        let books = self.books();
+        let mut extra = books.offer.clone();
+        extra.channel_state = about.map(|(state, _)| state);
+        extra.voucher_state = about.and_then(|(_, voucher)| voucher);
+        let requirements = PaymentRequirements {
+            scheme: Scheme,
+            network: Network::devnet(),
+            amount: Amount::new(books.price),
+            asset: Key(MINT),
+            pay_to: Key(PAYEE),
+            max_timeout_seconds: 60.try_into().unwrap(),
+            extra,
+            other: Default::default(),
+        };
+        let required = PaymentRequired::new(ResourceInfo::default(), requirements, error.map(Reason::from));
+        (402, None, Some(required))
+    }
+
+    fn state(&self, id: Key) -> (ChannelState, Option<VoucherState>) {
+        let books = self.books();
+        let entry = &books.channels[&id];
+        let state = ChannelState {
+            channel_id: id,
+            balance: Amount::ZERO,
+            total_claimed: Amount::ZERO,
+            charged_cumulative_amount: entry.charged,
+        };
+        let voucher = entry.newest.map(|voucher| VoucherState {
+            signed_max_claimable: voucher.cumulative,
+            signature: voucher.signature.into(),
+        });
+        (state, voucher)
+    }
+
+    fn settled(&self, id: Key, charged: Amount) -> Answer {
+        let (mut state, _) = self.state(id);
+        state.charged_cumulative_amount = charged;
+        let extra = AnswerExtra { channel_state: Some(state), ..AnswerExtra::default() };
+        let settled = SettleResponse::Settled {
+            transaction: None,
+            network: Network::devnet(),
+            payer: Key([0; 32]),
+            amount: None,
+            extra,
+        };
+        (200, Some(settled), None)
+    }
+
+    fn failed(&self, status: u16, reason: Rejection) -> Answer {
+        let failed = SettleResponse::Failed {
+            reason: reason.into(),
+            transaction: None,
+            network: Network::devnet(),
+            payer: None,
+            extra: AnswerExtra::default(),
+        };
+        (status, Some(failed), None)
+    }
+
+    /// Opens the channel as the facilitator and the program would.
+    fn open(&self, channel: &Channel, deposit: &Deposit) -> Result<Key, Rejection> {
+        let transaction = from_bytes(deposit.transaction.as_bytes()).unwrap();
+        let mut world = self.world.lock();
+        let view = world.page_view();
+        let id = channel.id(&world.header.page_domain);
+        if view.channel_id(channel.slot) == Some(id.0) {
+            return Ok(id);
+        }
+        let new = NewChannel {
+            payer: channel.payer.0.into(),
+            source: world.book_view().token_account(&channel.payer.0.into()),
+            operator: None,
+            page: view.address,
+            slot: channel.slot,
+            generation: channel.generation,
+            signer: channel.signer.0,
+            deposit: deposit.amount.get(),
+        };
+        deposit::expected_channel_id(&view, &new)?;
+        // Given the same facts, the sponsor builds the same message; and the payer has signed it.
+        let blockhash = solana_hash::Hash::new_from_array(transaction.message.recent_blockhash().to_bytes());
+        let expected = deposit::message(&world.book_view(), &new, &id.0, &SPONSOR.into(), blockhash);
+        assert_eq!(transaction.message, expected);
+        assert_eq!(signed(&transaction), [false, true], "only the sponsor has not signed");
+        let opening = Opening {
+            payer: channel.payer.0,
+            signer: channel.signer.0,
+            generation: channel.generation,
+            deposit: deposit.amount,
+        };
+        let (now, min_deposit) = (world.now, world.book.min_deposit);
+        world.page().open(channel.slot, &opening, min_deposit, now)?;
+        world.held -= deposit.amount.get();
+        world.deposits += 1;
+        drop(world);
+        let entry = Entry { signer: channel.signer.0, charged: Amount::ZERO, newest: None };
+        self.books().channels.entry(id).or_insert(entry);
+        Ok(id)
+    }
+
+    fn refund(&self, voucher: &Voucher) -> Answer {
+        let id = voucher.channel_id;
+        let Some(charged) = self.books().channels.get(&id).map(|entry| entry.charged) else {
+            return self.required(Some(Rejection::UnknownChannel), None);
+        };
+        if voucher.max_claimable_amount != charged {
+            // Where the channel stands is told to calls; not everybody tells it to a refund.
+            return self.required(Some(Rejection::WrongCumulative), None);
+        }
+        let mut world = self.world.lock();
+        let view = world.page_view();
+        let slot = (0..8).find(|slot| view.channel_id(*slot) == Some(id.0)).unwrap();
+        let (generation, now) = (view.slots[usize::from(slot)].generation, world.now);
+        world.page().claim(slot, charged, now).unwrap();
+        let returned = world.page().refund(slot, generation, charged).unwrap();
+        world.held += returned.amount.get();
+        drop(world);
+        let settled = self.settled(id, charged);
+        self.books().channels.remove(&id);
+        settled
+    }
+
+    async fn pay(&self, payment: PaymentPayload, place: String) -> Answer {
+        let voucher = *payment.payload.voucher();
+        let fault = {
+            let mut books = self.books();
+            books.vouchers.push(voucher);
+            books.faults.pop_front()
+        };
+        match fault {
+            Some(Fault::Busy) => return self.failed(409, Rejection::ChannelBusy),
+            Some(Fault::Down) => return self.failed(503, Rejection::FacilitatorUnavailable),
+            Some(Fault::NotFound) => return (404, None, None),
+            Some(Fault::Broken) => return (500, None, None),
+            Some(Fault::Refuse(reason)) => return self.required(Some(reason), None),
+            Some(Fault::Slow(time)) => tokio::time::sleep(time).await,
+            Some(Fault::Claim(charged)) => {
+                let voucher =
+                    VoucherState { signed_max_claimable: Amount::new(charged), signature: Signature([7; 64]) };
+                return self.claim(&payment, charged, Some(voucher));
+            }
+            Some(Fault::ClaimUnderOldVoucher(charged)) => {
+                let (_, shown) = self.state(voucher.channel_id);
+                return self.claim(&payment, charged, shown);
+            }
+            Some(Fault::Race) => {
+                let mut world = self.world.lock();
+                let ChannelPayload::Deposit { channel, .. } = &payment.payload else { panic!("no deposit") };
+                world.occupy(channel.slot);
+            }
+            _ => {}
+        }
+        if payment.accepted.amount.get() != self.books().price {
+            return self.required(Some(Rejection::WrongPrice), None);
+        }
+        if let ChannelPayload::Refund { voucher, .. } = &payment.payload {
+            if fault == Some(Fault::PretendRefund) {
+                return self.settled(voucher.channel_id, voucher.max_claimable_amount);
+            }
+            let closed = self.refund(voucher);
+            assert!(fault != Some(Fault::Drop), "the connection breaks here");
+            return closed;
+        }
+        if let ChannelPayload::Deposit { channel, deposit, .. } = &payment.payload {
+            if voucher.max_claimable_amount.get() != self.books().price {
+                return self.required(Some(Rejection::WrongCumulative), None);
+            }
+            match self.open(channel, deposit) {
+                Ok(id) => assert_eq!(id, voucher.channel_id),
+                Err(reason) => return self.required(Some(reason), None),
+            }
+            assert!(fault != Some(Fault::DropAfterOpening), "the connection breaks here");
+        }
+        let charged = match self.charge(&voucher, &place, fault).await {
+            Ok(charged) => charged,
+            Err(answer) => return *answer,
+        };
+        match fault {
+            Some(Fault::Drop) => panic!("the connection breaks here"),
+            Some(Fault::Gateway | Fault::GatewayAndForget) => (504, None, None),
+            Some(Fault::NoReceipt) => (200, None, None),
+            _ => self.settled(voucher.channel_id, charged),
+        }
+    }
+
+    async fn charge(&self, voucher: &Voucher, place: &str, fault: Option<Fault>) -> Result<Amount, Box<Answer>> {
+        let id = voucher.channel_id;
+        let price = self.books().price;
+        if !self.books().channels.contains_key(&id) {
+            return Err(Box::new(self.required(Some(Rejection::UnknownChannel), None)));
+        }
+        let key = (voucher.signature, place.to_owned());
+        if let Some(charged) = self.books().answers.get(&key) {
+            return Ok(*charged);
+        }
+        let (signer, charged, newest) = {
+            let books = self.books();
+            let entry = &books.channels[&id];
+            (entry.signer, entry.charged, entry.newest)
+        };
+        let signed = SignedVoucher::from(*voucher).verify(&signer).expect("the agent signs well");
+        if newest.is_some_and(|newest| newest.cumulative == voucher.max_claimable_amount) {
+            return Err(Box::new(self.required(Some(Rejection::VoucherUsed), Some(self.state(id)))));
+        }
+        if voucher.max_claimable_amount.get() != charged.get() + price {
+            return Err(Box::new(self.required(Some(Rejection::WrongCumulative), Some(self.state(id)))));
+        }
+        let at_once = {
+            let mut books = self.books();
+            books.at_once.0 += 1;
+            books.at_once.0
+        };
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let mut books = self.books();
+        books.at_once = (books.at_once.0 - 1, books.at_once.1.max(at_once));
+        books.served += 1;
+        let discount = if let Some(Fault::Discount(discount)) = fault { discount } else { 0 };
+        let entry = books.channels.get_mut(&id).unwrap();
+        assert_eq!(entry.charged, charged, "one call at a time on a channel");
+        entry.charged = Amount::new(voucher.max_claimable_amount.get() - discount);
+        entry.newest = Some(*signed.voucher());
+        let charged = entry.charged;
+        if fault != Some(Fault::GatewayAndForget) {
+            books.answers.insert(key, charged);
+        }
+        Ok(charged)
+    }
+
+    fn claim(&self, payment: &PaymentPayload, charged: u64, shown: Option<VoucherState>) -> Answer {
+        let state = ChannelState {
+            channel_id: payment.payload.voucher().channel_id,
+            balance: Amount::ZERO,
+            total_claimed: Amount::ZERO,
+            charged_cumulative_amount: Amount::new(charged),
+        };
+        self.required(Some(Rejection::WrongCumulative), Some((state, shown)))
+    }
+}
+
+async fn answer(State(seller): State<Seller>, request: Request) -> Response {
+    seller.books().requests += 1;
+    let place = format!("{} {}", request.method(), request.uri());
+    if place.contains("/free") {
+        return Response::new(Body::from("free"));
+    }
+    let (status, receipt, required) = match request.headers().get(PAYMENT_SIGNATURE) {
+        None => seller.required(None, None),
+        Some(value) => seller.pay(read_header(value.as_bytes()).unwrap(), place).await,
+    };
+    let mut response = Response::builder().status(status);
+    if let Some(receipt) = receipt {
+        response = response.header(PAYMENT_RESPONSE, header(&receipt).unwrap());
+    }
+    if let Some(required) = required {
+        response = response.header(PAYMENT_REQUIRED, header(&required).unwrap());
+    }
+    response.body(Body::from("paid for")).unwrap()
+}

@@ -1,0 +1,225 @@
+use crate::answers::Answers;
+use crate::facilitator::Facilitator;
+use crate::layer::Charge;
+use crate::vouchers::Vouchers;
+use core::num::NonZeroU32;
+use http::HeaderValue;
+use solana_keypair::Keypair;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tallybook_rules::{Amount, Rejection};
+use tallybook_wire::Key;
+use tokio::sync::Semaphore;
+use url::Url;
+
+/// Why a paywall could not be made. Each says which setting, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PaywallError {
+    /// The facilitator's address is none.
+    #[error("the facilitator's address {0:?} is no URL: write it like http://127.0.0.1:4020")]
+    Facilitator(String),
+    /// The book's address is none.
+    #[error("{0:?} is no book address: `tallybook book show` prints it in base58")]
+    Book(String),
+    /// The price is no decimal number of the mint.
+    #[error("{text:?} is no price in a token of {decimals} decimals: write it like $0.0005")]
+    Price {
+        /// What was written.
+        text: String,
+        /// Of the mint.
+        decimals: u8,
+    },
+    /// The price is zero: then leave the layer out.
+    #[error("a price of nothing needs no paywall: leave the layer out")]
+    Free,
+    /// The file of vouchers cannot be read or written.
+    #[error("cannot keep vouchers in {path}: {source}. Check that the folder exists and is writable")]
+    Vouchers {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The access token is not made of visible characters.
+    #[error("the facilitator's access token may hold visible ASCII characters only")]
+    AccessToken,
+    /// The HTTP client could not be made.
+    #[error("no HTTP client: {0}")]
+    Http(#[from] reqwest::Error),
+}
+
+/// What all routes behind one paywall share. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Paywall {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) facilitator: Facilitator,
+    pub(crate) answers: Answers,
+    pub(crate) vouchers: Option<Vouchers>,
+    /// The resource server's key on chain; signs cooperative closes and nothing else.
+    pub(crate) operator: Option<Keypair>,
+    pub(crate) timeout_seconds: NonZeroU32,
+    pub(crate) in_flight: Arc<Semaphore>,
+    decimals: u8,
+}
+
+/// Without the operator's key.
+impl core::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Shared").field("facilitator", &self.facilitator).finish_non_exhaustive()
+    }
+}
+
+/// Settings of a [`Paywall`].
+#[must_use]
+pub struct PaywallBuilder {
+    facilitator: String,
+    book: String,
+    access_token: Option<String>,
+    operator: Option<Keypair>,
+    vouchers: Option<PathBuf>,
+    decimals: u8,
+    timeout_seconds: NonZeroU32,
+    patience: Duration,
+    max_in_flight: usize,
+    answers: (usize, usize),
+}
+
+impl Paywall {
+    /// A paywall whose vouchers the facilitator at this address keeps and settles, for the payee's `book` (base58).
+    pub fn builder(facilitator: impl Into<String>, book: impl Into<String>) -> PaywallBuilder {
+        PaywallBuilder {
+            facilitator: facilitator.into(),
+            book: book.into(),
+            access_token: None,
+            operator: None,
+            vouchers: None,
+            decimals: 6,
+            timeout_seconds: const { NonZeroU32::new(60).unwrap() },
+            patience: Duration::from_secs(5),
+            max_in_flight: 1_024,
+            answers: (1_024, 64 * 1_024),
+        }
+    }
+
+    /// The layer that charges `price` for each call of a route, a decimal number of whole tokens: `"$0.0005"`.
+    pub fn charge(&self, price: &str) -> Result<Charge, PaywallError> {
+        let decimals = self.shared.decimals;
+        let amount = Amount::parse_decimal(price, decimals)
+            .map_err(|_| PaywallError::Price { text: price.to_owned(), decimals })?;
+        self.charge_amount(amount)
+    }
+
+    /// The layer that charges `price` base units for each call of a route.
+    pub fn charge_amount(&self, price: Amount) -> Result<Charge, PaywallError> {
+        if price.is_zero() { Err(PaywallError::Free) } else { Ok(Charge::new(self.clone(), price)) }
+    }
+
+    /// The newest voucher of each channel that paid here, as kept in the local file; nothing without one.
+    pub fn newest_vouchers(&self) -> Vec<tallybook_wire::Voucher> {
+        self.shared.vouchers.as_ref().map(Vouchers::newest).unwrap_or_default()
+    }
+}
+
+/// Without secrets.
+impl core::fmt::Debug for PaywallBuilder {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("PaywallBuilder").field("book", &self.book).finish_non_exhaustive()
+    }
+}
+
+impl PaywallBuilder {
+    /// What the facilitator asks of resource servers: sent to it as a bearer token.
+    pub fn access_token(mut self, token: impl Into<String>) -> Self {
+        self.access_token = Some(token.into());
+        self
+    }
+
+    /// The book's operator key: with it, clients can close their channels at once. Without it they wait for the grace
+    /// period. It is used to sign refunds that were asked for by the payer, and nothing else.
+    pub fn operator(mut self, operator: Keypair) -> Self {
+        self.operator = Some(operator);
+        self
+    }
+
+    /// Keeps the newest voucher of each channel in this file (JSON lines, 0600), made if it is not there: whoever holds
+    /// it can claim, so that a facilitator that withholds vouchers withholds nothing. Written before each answer; synced
+    /// to disk at most once a second, since the facilitator has the durable copy.
+    pub fn keep_vouchers_in(mut self, path: impl Into<PathBuf>) -> Self {
+        self.vouchers = Some(path.into());
+        self
+    }
+
+    /// Decimals of the mint, 6 unless told otherwise; an offer of another mint is refused.
+    pub const fn decimals(mut self, decimals: u8) -> Self {
+        self.decimals = decimals;
+        self
+    }
+
+    /// How long a handler may take before its reservation ends, in seconds: 60 unless told otherwise.
+    pub const fn timeout_seconds(mut self, seconds: NonZeroU32) -> Self {
+        self.timeout_seconds = seconds;
+        self
+    }
+
+    /// How long to wait for the facilitator's answer, 5 seconds unless told otherwise. (A deposit, which waits for the
+    /// chain, is given ten times as long.)
+    pub const fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// How many requests are in work at once, 1,024 unless told otherwise; more are refused with 503 at once.
+    pub const fn max_in_flight(mut self, requests: usize) -> Self {
+        self.max_in_flight = requests;
+        self
+    }
+
+    /// How many answers are kept for clients that lost theirs, and how large an answer (in bytes) is kept: 1,024 of at
+    /// most 65,536 unless told otherwise. Larger and streamed answers go out uncopied, and are not kept.
+    pub const fn keep_answers(mut self, count: usize, max_bytes: usize) -> Self {
+        self.answers = (count, max_bytes);
+        self
+    }
+
+    /// Makes the paywall. Asks nobody yet: the facilitator is met with the first request.
+    pub fn build(self) -> Result<Paywall, PaywallError> {
+        let url = Url::parse(&self.facilitator)
+            .ok()
+            .filter(|url| url.has_host() && matches!(url.scheme(), "http" | "https"))
+            .ok_or_else(|| PaywallError::Facilitator(self.facilitator.clone()))?;
+        let book: Key = self.book.parse().map_err(|_: Rejection| PaywallError::Book(self.book.clone()))?;
+        let vouchers = match self.vouchers {
+            Some(path) => {
+                Some(Vouchers::open(&path).map_err(|source| PaywallError::Vouchers { path: path.clone(), source })?)
+            }
+            None => None,
+        };
+        let authorization = match self.access_token {
+            Some(token) => Some(bearer(&token).ok_or(PaywallError::AccessToken)?),
+            None => None,
+        };
+        let (count, max_bytes) = self.answers;
+        let shared = Shared {
+            facilitator: Facilitator::new(url, book, self.decimals, self.patience, authorization)?,
+            answers: Answers::new(count, max_bytes),
+            vouchers,
+            operator: self.operator,
+            timeout_seconds: self.timeout_seconds,
+            in_flight: Arc::new(Semaphore::new(self.max_in_flight)),
+            decimals: self.decimals,
+        };
+        Ok(Paywall { shared: Arc::new(shared) })
+    }
+}
+
+/// The header of a bearer token, marked as not to be shown.
+fn bearer(token: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}

@@ -1,0 +1,169 @@
+//! The facilitator, as a resource server sees it over HTTP.
+
+use core::fmt;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
+use reqwest::{Client, RequestBuilder};
+use serde::de::DeserializeOwned;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tallybook_chain::PROGRAM_ID;
+use tallybook_chain::address::book as book_address;
+use tallybook_rules::Rejection;
+use tallybook_wire::{
+    ChannelView, FacilitatorRequest, Key, KindExtra, MAX_BODY_BYTES, Offer, Reason, Refusal, ReleaseResponse,
+    SettleResponse, SupportedResponse, VerifyResponse, body, read_body,
+};
+use url::Url;
+
+/// A deposit waits for the chain.
+const DEPOSIT_PATIENCE: u32 = 10;
+
+/// The client of one facilitator, for one book.
+pub(crate) struct Facilitator {
+    http: Client,
+    url: Url,
+    book: Key,
+    decimals: u8,
+    patience: Duration,
+    /// The offer that was read last; its terms are good for as long as the facilitator keeps its sponsor.
+    offer: RwLock<Option<Arc<Offer>>>,
+}
+
+impl fmt::Debug for Facilitator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Facilitator({}, book {})", self.url, self.book)
+    }
+}
+
+/// An answer that was asked for and not had.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Failure {
+    /// The facilitator refuses, by name.
+    Refused(Reason),
+    /// No answer, or none that can be read: whether the request was done is not known.
+    Unknown,
+}
+
+impl Failure {
+    /// The reason to tell a client.
+    pub(crate) fn reason(self) -> Reason {
+        match self {
+            Self::Refused(reason) => reason,
+            Self::Unknown => Rejection::FacilitatorUnavailable.into(),
+        }
+    }
+}
+
+impl Facilitator {
+    pub(crate) fn new(
+        url: Url,
+        book: Key,
+        decimals: u8,
+        patience: Duration,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Self, reqwest::Error> {
+        let headers: HeaderMap = authorization.map(|value| (AUTHORIZATION, value)).into_iter().collect();
+        let http = Client::builder().default_headers(headers).connect_timeout(patience);
+        let http = http.redirect(reqwest::redirect::Policy::none()).build()?;
+        Ok(Self { http, url, book, decimals, patience, offer: RwLock::new(None) })
+    }
+
+    /// A fresh offer: a free slot, and the terms.
+    pub(crate) async fn offer(&self) -> Result<Arc<Offer>, Failure> {
+        let offer: Offer = self.get(&["books", &self.book.to_string(), "offer"]).await?;
+        self.check(&offer).map_err(|rejection| Failure::Refused(rejection.into()))?;
+        let offer = Arc::new(offer);
+        *self.offer.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&offer));
+        Ok(offer)
+    }
+
+    /// The terms as they were read last, or fresh ones if there are none yet.
+    pub(crate) async fn terms(&self) -> Result<Arc<Offer>, Failure> {
+        let known = self.offer.read().unwrap_or_else(PoisonError::into_inner).clone();
+        match known {
+            Some(offer) => Ok(offer),
+            None => self.offer().await,
+        }
+    }
+
+    /// The facilitator may not name another payee, token or book than the owner of this server has set: the book's
+    /// address is made of payee and token.
+    fn check(&self, offer: &Offer) -> Result<(), Rejection> {
+        let (payee, mint) = (offer.pay_to.0.into(), offer.asset.0.into());
+        let (address, _) = book_address(&PROGRAM_ID, &payee, &mint, offer.extra.book_id);
+        let is_ours =
+            offer.extra.book == self.book && address.to_bytes() == self.book.0 && offer.extra.decimals == self.decimals;
+        if is_ours { Ok(()) } else { Err(Rejection::UnknownBook) }
+    }
+
+    pub(crate) async fn verify(&self, request: &FacilitatorRequest) -> Result<VerifyResponse, Failure> {
+        self.post("verify", request, self.patience).await
+    }
+
+    pub(crate) async fn settle(&self, request: &FacilitatorRequest) -> Result<SettleResponse, Failure> {
+        self.post("settle", request, self.patience).await
+    }
+
+    /// [`Facilitator::settle`] of something that waits for the chain.
+    pub(crate) async fn settle_on_chain(&self, request: &FacilitatorRequest) -> Result<SettleResponse, Failure> {
+        self.post("settle", request, self.patience.saturating_mul(DEPOSIT_PATIENCE)).await
+    }
+
+    pub(crate) async fn release(&self, request: &FacilitatorRequest) -> Result<ReleaseResponse, Failure> {
+        self.post("release", request, self.patience).await
+    }
+
+    pub(crate) async fn channel(&self, id: &Key) -> Result<ChannelView, Failure> {
+        self.get(&["channels", &id.to_string()]).await
+    }
+
+    /// The cluster that the facilitator serves, on the network of the offer.
+    pub(crate) async fn cluster(&self, offer: &Offer) -> Result<KindExtra, Failure> {
+        let supported: SupportedResponse = self.get(&["supported"]).await?;
+        let kind = supported.kinds.into_iter().find(|kind| kind.network == offer.network);
+        kind.map(|kind| kind.extra).ok_or_else(|| Failure::Refused(Rejection::WrongNetwork.into()))
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, Failure> {
+        self.answer(self.http.get(self.at(path)).timeout(self.patience)).await
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        request: &FacilitatorRequest,
+        patience: Duration,
+    ) -> Result<T, Failure> {
+        let json = body(request).map_err(|rejection| Failure::Refused(rejection.into()))?;
+        let request = self.http.post(self.at(&[path])).header(CONTENT_TYPE, "application/json");
+        self.answer(request.timeout(patience).body(json)).await
+    }
+
+    fn at(&self, path: &[&str]) -> Url {
+        let mut url = self.url.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        url
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failure> {
+        let lost = |error: reqwest::Error| {
+            tracing::warn!(facilitator = %self.url, error = %error.without_url(), "no answer from the facilitator");
+            Failure::Unknown
+        };
+        let mut response = request.send().await.map_err(lost)?;
+        let mut json = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(lost)? {
+            json.extend_from_slice(&chunk);
+            if json.len() > MAX_BODY_BYTES {
+                return Err(Failure::Unknown);
+            }
+        }
+        if response.status().is_success() {
+            return read_body(&json).map_err(|_| Failure::Unknown);
+        }
+        Err(read_body::<Refusal>(&json).map_or(Failure::Unknown, |refusal| Failure::Refused(refusal.error)))
+    }
+}

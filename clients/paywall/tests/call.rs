@@ -1,0 +1,392 @@
+//! One paid call, with a facilitator that does as it is told: what a real one cannot be made to do when it is wanted.
+
+#![allow(
+    missing_docs,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test"
+)]
+
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use http::StatusCode;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tallybook_chain::PROGRAM_ID;
+use tallybook_chain::address::book;
+use tallybook_paywall::{Payment, Paywall, PaywallBuilder};
+use tallybook_rules::{Amount, Rejection};
+use tallybook_wire::*;
+
+const NETWORK: &str = "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1";
+const PAYEE: Key = Key([1; 32]);
+const MINT: Key = Key([2; 32]);
+const PAYER: Key = Key([3; 32]);
+const CHANNEL: Key = Key([4; 32]);
+
+fn book_key() -> Key {
+    book(&PROGRAM_ID, &PAYEE.0.into(), &MINT.0.into(), 0).0.to_bytes().into()
+}
+
+fn offer() -> Offer {
+    Offer {
+        network: NETWORK.parse().unwrap(),
+        asset: MINT,
+        pay_to: PAYEE,
+        max_timeout_seconds: 60.try_into().unwrap(),
+        extra: Extra {
+            book: book_key(),
+            book_id: 0,
+            page: Key([5; 32]),
+            slot: 0,
+            generation: 1,
+            fee_payer: Key([6; 32]),
+            withdraw_delay: 900,
+            min_deposit: Amount::new(1_000),
+            token_program: Key([7; 32]),
+            decimals: 6,
+            recent_blockhash: None,
+            channel_state: None,
+            voucher_state: None,
+            other: Default::default(),
+        },
+    }
+}
+
+/// What the scripted facilitator does next, and what it was asked.
+#[derive(Clone, Default)]
+struct Script {
+    verify: Arc<Mutex<VecDeque<Result<VerifyResponse, StatusCode>>>>,
+    settle: Arc<Mutex<VecDeque<Result<SettleResponse, StatusCode>>>>,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+fn valid() -> VerifyResponse {
+    VerifyResponse::Valid { payer: PAYER, extra: AnswerExtra::default() }
+}
+
+fn invalid(rejection: Rejection, extra: AnswerExtra) -> VerifyResponse {
+    VerifyResponse::Invalid { reason: rejection.into(), payer: None, extra }
+}
+
+fn settled() -> SettleResponse {
+    let network = NETWORK.parse().unwrap();
+    SettleResponse::Settled { transaction: None, network, payer: PAYER, amount: None, extra: AnswerExtra::default() }
+}
+
+fn failed(rejection: Rejection) -> SettleResponse {
+    let network = NETWORK.parse().unwrap();
+    let reason = rejection.into();
+    SettleResponse::Failed { reason, transaction: None, network, payer: None, extra: AnswerExtra::default() }
+}
+
+impl Script {
+    fn note(&self, what: &str, request: &FacilitatorRequest) {
+        let kind = match request.payment_payload.payload {
+            ChannelPayload::Deposit { .. } => "deposit",
+            ChannelPayload::Voucher { .. } => "voucher",
+            ChannelPayload::Refund { .. } => "refund",
+        };
+        self.asked.lock().unwrap().push(format!("{what} {kind}"));
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    async fn serve(self) -> String {
+        async fn verify(State(script): State<Script>, Json(request): Json<FacilitatorRequest>) -> Response {
+            script.note("verify", &request);
+            answer(script.verify.lock().unwrap().pop_front().unwrap_or(Ok(valid())))
+        }
+        async fn settle(State(script): State<Script>, Json(request): Json<FacilitatorRequest>) -> Response {
+            script.note("settle", &request);
+            answer(script.settle.lock().unwrap().pop_front().unwrap_or(Ok(settled())))
+        }
+        async fn release(State(script): State<Script>, Json(request): Json<FacilitatorRequest>) -> Response {
+            script.note("release", &request);
+            Json(ReleaseResponse { released: true }).into_response()
+        }
+        fn answer<T: serde::Serialize>(next: Result<T, StatusCode>) -> Response {
+            next.map_or_else(IntoResponse::into_response, |message| Json(message).into_response())
+        }
+        let routes = Router::new()
+            .route("/books/{book}/offer", get(async |Path(_): Path<String>| Json(offer())))
+            .route("/verify", post(verify))
+            .route("/settle", post(settle))
+            .route("/release", post(release))
+            .with_state(self);
+        listen(routes).await
+    }
+}
+
+async fn listen(routes: Router) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    url
+}
+
+/// A server with one paid route that counts how often it was run.
+struct Shop {
+    url: String,
+    runs: Arc<Mutex<u32>>,
+    paywall: Paywall,
+    _folder: tempfile::TempDir,
+}
+
+async fn shop(facilitator: &str, settings: impl FnOnce(PaywallBuilder) -> PaywallBuilder) -> Shop {
+    let folder = tempfile::tempdir().unwrap();
+    let builder = Paywall::builder(facilitator, book_key().to_string())
+        .keep_vouchers_in(folder.path().join("vouchers.jsonl"))
+        .patience(Duration::from_millis(500));
+    let paywall = settings(builder).build().unwrap();
+    let runs = Arc::new(Mutex::new(0));
+    let counter = Arc::clone(&runs);
+    let handler = async move |Extension(payment): Extension<Payment>, text: String| {
+        assert_eq!(payment, Payment { payer: PAYER, channel_id: CHANNEL, amount: Amount::new(500) });
+        *counter.lock().unwrap() += 1;
+        match text.as_str() {
+            "fail" => Err(StatusCode::INTERNAL_SERVER_ERROR),
+            "panic" => panic!("as asked"),
+            _ => Ok(format!("{} bytes", text.len())),
+        }
+    };
+    let routes = Router::new().route("/count", post(handler).route_layer(paywall.charge("$0.0005").unwrap()));
+    Shop { url: listen(routes).await + "/count", runs, paywall, _folder: folder }
+}
+
+fn voucher(amount: u64) -> Voucher {
+    Voucher { channel_id: CHANNEL, max_claimable_amount: Amount::new(amount), signature: Signature([8; 64]) }
+}
+
+fn paying(payload: ChannelPayload) -> http::HeaderValue {
+    let accepted = offer().priced(Amount::new(500), 60.try_into().unwrap());
+    header(&PaymentPayload::new(accepted, payload)).unwrap()
+}
+
+impl Shop {
+    async fn call(&self, amount: u64, text: &str) -> reqwest::Response {
+        self.pay(paying(ChannelPayload::Voucher { voucher: voucher(amount) }), text).await
+    }
+
+    async fn pay(&self, header: http::HeaderValue, text: &str) -> reqwest::Response {
+        let request = reqwest::Client::new().post(&self.url).header(PAYMENT_SIGNATURE, header);
+        request.body(text.to_owned()).send().await.unwrap()
+    }
+
+    fn runs(&self) -> u32 {
+        *self.runs.lock().unwrap()
+    }
+}
+
+fn reason(response: &reqwest::Response) -> Option<Rejection> {
+    let required = response.headers().get(PAYMENT_REQUIRED);
+    if let Some(value) = required {
+        return read_header::<PaymentRequired>(value.as_bytes()).unwrap().error?.rejection();
+    }
+    match read_header(response.headers().get(PAYMENT_RESPONSE)?.as_bytes()).unwrap() {
+        SettleResponse::Failed { reason, .. } => reason.rejection(),
+        SettleResponse::Settled { .. } => None,
+    }
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    for _ in 0..500 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("what was waited for did not come");
+}
+
+#[tokio::test]
+async fn given_no_payment_when_called_then_402_says_how_to_pay_and_nothing_runs() {
+    let script = Script::default();
+    let shop = shop(&script.clone().serve().await, |builder| builder).await;
+    let response = reqwest::Client::new().post(&shop.url).body("hello").send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::PAYMENT_REQUIRED);
+    let header: PaymentRequired = read_header(response.headers()[PAYMENT_REQUIRED].as_bytes()).unwrap();
+    let body: PaymentRequired = read_body(&response.bytes().await.unwrap()).unwrap();
+    assert_eq!(header, body);
+    assert_eq!(body.channel_offers().next().unwrap().amount, Amount::new(500));
+    assert_eq!((shop.runs(), script.asked()), (0, vec![]));
+}
+
+#[tokio::test]
+async fn given_a_voucher_when_called_then_it_is_reserved_run_committed_and_kept_before_the_answer() {
+    let script = Script::default();
+    let shop = shop(&script.clone().serve().await, |builder| builder).await;
+    let response = shop.call(500, "hello").await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert!(matches!(read_header(response.headers()[PAYMENT_RESPONSE].as_bytes()), Ok(SettleResponse::Settled { .. })));
+    assert_eq!(response.text().await.unwrap(), "5 bytes");
+    assert_eq!(script.asked(), ["verify voucher", "settle voucher"]);
+    assert_eq!(shop.paywall.newest_vouchers(), [voucher(500)]);
+}
+
+#[tokio::test]
+async fn given_a_deposit_when_called_then_the_channel_is_opened_and_its_voucher_pays() {
+    let script = Script::default();
+    let shop = shop(&script.clone().serve().await, |builder| builder).await;
+    let channel = Channel { payer: PAYER, signer: PAYER, book: book_key(), page: Key([5; 32]), slot: 0, generation: 1 };
+    let deposit = Deposit { amount: Amount::new(9_000), transaction: TransactionBytes::new(vec![1]).unwrap() };
+    let payload = ChannelPayload::Deposit { channel, voucher: voucher(500), deposit };
+    assert_eq!(shop.pay(paying(payload), "hello").await.status(), StatusCode::OK);
+    assert_eq!(script.asked(), ["settle deposit", "verify voucher", "settle voucher"]);
+}
+
+#[tokio::test]
+async fn given_a_handler_that_fails_or_panics_when_called_then_the_voucher_is_released_and_not_charged() {
+    for text in ["fail", "panic"] {
+        let script = Script::default();
+        let shop = shop(&script.clone().serve().await, |builder| builder).await;
+        let request = reqwest::Client::new().post(&shop.url).body(text);
+        let header = paying(ChannelPayload::Voucher { voucher: voucher(500) });
+        let response = request.header(PAYMENT_SIGNATURE, header).send().await;
+        if let Ok(response) = response {
+            assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+            assert!(response.headers().get(PAYMENT_RESPONSE).is_none());
+        }
+        until(|| script.asked() == ["verify voucher", "release voucher"]).await;
+        assert_eq!(shop.paywall.newest_vouchers(), []);
+    }
+}
+
+#[tokio::test]
+async fn given_an_answer_that_was_lost_when_the_same_is_asked_again_then_it_comes_again_and_runs_once() {
+    let script = Script::default();
+    let shop = shop(&script.clone().serve().await, |builder| builder).await;
+    shop.call(500, "hello").await;
+    let again = shop.call(500, "hello").await;
+    assert_eq!(again.status(), StatusCode::OK);
+    assert!(again.headers().get(PAYMENT_RESPONSE).is_some());
+    assert_eq!((again.text().await.unwrap().as_str(), shop.runs()), ("5 bytes", 1));
+    // The same voucher for something else is not looked up: the facilitator says what it is.
+    script.verify.lock().unwrap().push_back(Ok(invalid(Rejection::VoucherUsed, AnswerExtra::default())));
+    let other = shop.call(500, "something else").await;
+    assert_eq!((other.status(), reason(&other)), (StatusCode::PAYMENT_REQUIRED, Some(Rejection::VoucherUsed)));
+    assert_eq!(shop.runs(), 1);
+}
+
+#[tokio::test]
+async fn given_a_commit_whose_outcome_is_unknown_when_asked_again_then_the_answer_comes_once_it_is_known() {
+    let script = Script::default();
+    script.settle.lock().unwrap().extend(std::iter::repeat_with(|| Err(StatusCode::BAD_GATEWAY)).take(3));
+    let shop = shop(&script.clone().serve().await, |builder| builder).await;
+    let pending = shop.call(500, "hello").await;
+    assert_eq!(pending.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(reason(&pending), Some(Rejection::SettlementPending));
+    assert!(pending.headers().get(http::header::RETRY_AFTER).is_some());
+    assert_eq!(shop.call(500, "hello").await.status(), StatusCode::OK);
+    assert_eq!(shop.runs(), 1, "the handler ran twice for one payment");
+}
+
+#[tokio::test]
+async fn given_a_reservation_that_the_facilitator_forgot_when_committed_then_it_is_reserved_once_more() {
+    let script = Script::default();
+    script.settle.lock().unwrap().push_back(Ok(failed(Rejection::NoReservation)));
+    let shop = shop(&script.clone().serve().await, |builder| builder).await;
+    assert_eq!(shop.call(500, "hello").await.status(), StatusCode::OK);
+    assert_eq!(script.asked(), ["verify voucher", "settle voucher", "verify voucher", "settle voucher"]);
+}
+
+#[tokio::test]
+async fn given_a_commit_that_is_refused_then_the_answer_does_not_go_out() {
+    let script = Script::default();
+    script.settle.lock().unwrap().push_back(Ok(failed(Rejection::DepositExceeded)));
+    let shop = shop(&script.clone().serve().await, |builder| builder).await;
+    let response = shop.call(500, "hello").await;
+    assert_eq!(
+        (response.status(), reason(&response)),
+        (StatusCode::PAYMENT_REQUIRED, Some(Rejection::DepositExceeded))
+    );
+    assert!(!response.text().await.unwrap().contains("5 bytes"));
+}
+
+#[tokio::test]
+async fn given_refusals_of_each_kind_then_each_has_its_status_and_says_where_the_channel_stands() {
+    let state = ChannelState {
+        channel_id: CHANNEL,
+        balance: Amount::new(9_000),
+        total_claimed: Amount::ZERO,
+        charged_cumulative_amount: Amount::new(1_500),
+    };
+    let extra = AnswerExtra { channel_state: Some(state), ..AnswerExtra::default() };
+    for (rejection, status) in [
+        (Rejection::WrongCumulative, StatusCode::PAYMENT_REQUIRED),
+        (Rejection::ChannelClosing, StatusCode::PAYMENT_REQUIRED),
+        (Rejection::ChannelBusy, StatusCode::CONFLICT),
+        (Rejection::QuotaExceeded, StatusCode::TOO_MANY_REQUESTS),
+        (Rejection::Draining, StatusCode::SERVICE_UNAVAILABLE),
+        (Rejection::ChainUnavailable, StatusCode::SERVICE_UNAVAILABLE),
+    ] {
+        let script = Script::default();
+        script.verify.lock().unwrap().push_back(Ok(invalid(rejection, extra.clone())));
+        let shop = shop(&script.clone().serve().await, |builder| builder).await;
+        let response = shop.call(500, "hello").await;
+        assert_eq!((response.status(), reason(&response)), (status, Some(rejection)));
+        if status == StatusCode::PAYMENT_REQUIRED {
+            let told: PaymentRequired = read_header(response.headers()[PAYMENT_REQUIRED].as_bytes()).unwrap();
+            assert_eq!(told.channel_offers().next().unwrap().extra.channel_state, Some(state));
+        } else {
+            assert!(response.headers().get(http::header::RETRY_AFTER).is_some());
+        }
+        assert_eq!((shop.runs(), script.asked()), (0, vec!["verify voucher".to_owned()]));
+    }
+}
+
+#[tokio::test]
+async fn given_bad_headers_when_called_then_each_is_named_and_the_facilitator_is_not_troubled() {
+    let script = Script::default();
+    let shop = shop(&script.clone().serve().await, |builder| builder).await;
+    let mut cheaper = offer().priced(Amount::new(499), 60.try_into().unwrap());
+    let payload = ChannelPayload::Voucher { voucher: voucher(499) };
+    let wrong_price = header(&PaymentPayload::new(cheaper.clone(), payload.clone())).unwrap();
+    cheaper.pay_to = Key([9; 32]);
+    let wrong_payee = header(&PaymentPayload::new(cheaper, payload)).unwrap();
+    for (value, status, rejection) in [
+        ("not base64".parse().unwrap(), 400, "malformed_payload"),
+        ("e30=".parse().unwrap(), 400, "malformed_payload"),
+        ("A".repeat(MAX_HEADER_BYTES + 4).parse().unwrap(), 400, "request_too_large"),
+        (wrong_price, 402, "wrong_price"),
+        (wrong_payee, 402, "requirements_mismatch"),
+    ] {
+        let response = shop.pay(value, "hello").await;
+        assert_eq!(response.status().as_u16(), status, "{rejection}");
+        assert!(response.text().await.unwrap().contains(rejection), "{rejection}");
+    }
+    assert_eq!((shop.runs(), script.asked()), (0, vec![]));
+}
+
+#[tokio::test]
+async fn given_a_facilitator_that_is_down_or_lies_then_503_and_nothing_runs() {
+    let shop_without = shop("http://127.0.0.1:9", |builder| builder).await;
+    let response = shop_without.call(500, "hello").await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(response.text().await.unwrap().contains("facilitator_unavailable"));
+
+    let script = Script::default();
+    let url = script.clone().serve().await;
+    let other = book(&PROGRAM_ID, &[77; 32].into(), &MINT.0.into(), 0).0.to_bytes();
+    let elsewhere = Paywall::builder(url, Key(other).to_string()).build().unwrap();
+    let routes = Router::new().route("/", get(async || "free").route_layer(elsewhere.charge("$1").unwrap()));
+    let response = reqwest::get(listen(routes).await).await.unwrap();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "an offer for another payee's book is passed on");
+}
+
+#[tokio::test]
+async fn given_more_requests_than_are_taken_then_the_others_are_refused_at_once() {
+    let script = Script::default();
+    let shop = shop(&script.clone().serve().await, |builder| builder.max_in_flight(0)).await;
+    let response = shop.call(500, "hello").await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(response.text().await.unwrap().contains("overloaded"));
+    assert_eq!(shop.runs(), 0);
+}

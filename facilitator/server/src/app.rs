@@ -1,0 +1,206 @@
+//! What requests and background tasks share.
+
+use crate::config::Config;
+use crate::quota::Quotas;
+use crate::sequencer::Sequencer;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use tallybook_chain::{Address, BookView, PageView};
+use tallybook_ledger::{Attempt, Change, Purpose};
+use tallybook_rules::Rejection;
+use tallybook_settler::{Chain, Journal, PreparedRefund, Settler};
+use tallybook_wire::{Key, Network, PaymentRequirements};
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+/// A facilitator at work.
+pub(crate) struct App<C> {
+    pub(crate) config: Config,
+    pub(crate) network: Network,
+    pub(crate) genesis_hash: [u8; 32],
+    pub(crate) settler: Settler<C>,
+    pub(crate) sequencer: Sequencer,
+    pub(crate) sight: RwLock<Sight>,
+    pub(crate) quotas: Mutex<Quotas>,
+    /// Refunds that wait for their operator's signature, by channel.
+    refunds: Mutex<HashMap<[u8; 32], PreparedRefund>>,
+    /// One sender at a time for each page.
+    page_locks: Mutex<HashMap<[u8; 32], Arc<tokio::sync::Mutex<()>>>>,
+    /// Permits for requests at work.
+    pub(crate) at_work: Semaphore,
+    /// Something may have become due.
+    pub(crate) wake: Notify,
+    /// Nothing new is taken on.
+    pub(crate) draining: CancellationToken,
+    /// The newest slot of the chain that was seen, and whether the last look succeeded.
+    chain_slot: AtomicU64,
+    chain_answers: AtomicBool,
+}
+
+/// The served books and their pages, as they were read last.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Sight {
+    pub(crate) books: BTreeMap<[u8; 32], Arc<BookView>>,
+    pub(crate) pages: BTreeMap<[u8; 32], Arc<PageView>>,
+    /// A hint for offers, so that clients need not ask.
+    pub(crate) blockhash: Option<[u8; 32]>,
+}
+
+impl<C: Chain> App<C> {
+    pub(crate) fn new(
+        config: Config,
+        network: Network,
+        genesis_hash: [u8; 32],
+        settler: Settler<C>,
+        sequencer: Sequencer,
+    ) -> Self {
+        let permits = usize::try_from(config.limits.requests_in_flight).unwrap_or(Semaphore::MAX_PERMITS);
+        Self {
+            quotas: Mutex::new(Quotas::new(config.limits.deposits_per_payer_per_hour)),
+            at_work: Semaphore::new(permits.min(Semaphore::MAX_PERMITS)),
+            config,
+            network,
+            genesis_hash,
+            settler,
+            sequencer,
+            sight: RwLock::default(),
+            refunds: Mutex::default(),
+            page_locks: Mutex::default(),
+            wake: Notify::new(),
+            draining: CancellationToken::new(),
+            chain_slot: AtomicU64::new(0),
+            chain_answers: AtomicBool::new(true),
+        }
+    }
+
+    /// The book, if it is served: [`Rejection::UnknownBook`].
+    pub(crate) fn book(&self, book: &[u8; 32]) -> Result<Arc<BookView>, Rejection> {
+        let sight = self.sight.read().unwrap_or_else(PoisonError::into_inner);
+        sight.books.get(book).cloned().ok_or(Rejection::UnknownBook)
+    }
+
+    /// The page as it was read last, if it is served: [`Rejection::UnknownPage`].
+    pub(crate) fn page(&self, page: &[u8; 32]) -> Result<Arc<PageView>, Rejection> {
+        let sight = self.sight.read().unwrap_or_else(PoisonError::into_inner);
+        sight.pages.get(page).cloned().ok_or(Rejection::UnknownPage)
+    }
+
+    pub(crate) fn look(&self) -> Sight {
+        self.sight.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes what is seen.
+    pub(crate) fn see(&self, change: impl FnOnce(&mut Sight)) {
+        change(&mut self.sight.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Refuses requirements that are not those of a served book, and says which book it is.
+    pub(crate) fn book_required(&self, requirements: &PaymentRequirements) -> Result<Arc<BookView>, Rejection> {
+        if requirements.network != self.network {
+            return Err(Rejection::WrongNetwork);
+        }
+        let book = self.book(requirements.extra.book.as_bytes())?;
+        let same = requirements.asset.0 == book.state.mint
+            && requirements.pay_to.0 == book.state.payee
+            && requirements.extra.fee_payer == self.sponsor();
+        if same { Ok(book) } else { Err(Rejection::RequirementsMismatch) }
+    }
+
+    /// Who pays the network's fees.
+    pub(crate) fn sponsor(&self) -> Key {
+        Key(self.settler.sponsor().to_bytes())
+    }
+
+    /// Waits for the page's turn.
+    pub(crate) async fn page_turn(&self, page: &[u8; 32]) -> tokio::sync::OwnedMutexGuard<()> {
+        let lock = Arc::clone(lock(&self.page_locks).entry(*page).or_default());
+        lock.lock_owned().await
+    }
+
+    pub(crate) fn keep_refund(&self, channel_id: [u8; 32], refund: PreparedRefund) {
+        lock(&self.refunds).insert(channel_id, refund);
+    }
+
+    pub(crate) fn prepared_refund(&self, channel_id: &[u8; 32]) -> Option<PreparedRefund> {
+        lock(&self.refunds).get(channel_id).cloned()
+    }
+
+    pub(crate) fn forget_refund(&self, channel_id: &[u8; 32]) {
+        lock(&self.refunds).remove(channel_id);
+    }
+
+    /// The chain answered at a slot.
+    pub(crate) fn chain_answered(&self, slot: u64) {
+        self.chain_slot.fetch_max(slot, Ordering::Relaxed);
+        self.chain_answers.store(true, Ordering::Relaxed);
+    }
+
+    /// The chain did not answer.
+    pub(crate) fn chain_silent(&self) {
+        self.chain_answers.store(false, Ordering::Relaxed);
+    }
+
+    /// The newest slot that was seen, and whether the chain answers now.
+    pub(crate) fn chain_seen(&self) -> (u64, bool) {
+        let answers = self.chain_answers.load(Ordering::Relaxed);
+        (self.chain_slot.load(Ordering::Relaxed), answers)
+    }
+
+    /// What was recorded of the last sending for a purpose.
+    pub(crate) async fn last_attempt(&self, purpose: Purpose) -> Result<Option<Attempt>, Rejection> {
+        let asked = self.sequencer.ask(move |desk| desk.ask_store(|store| store.last_attempt(purpose)));
+        asked.await?
+    }
+
+    pub(crate) const fn notebook(&self, purpose: Purpose) -> Notebook<'_, C> {
+        Notebook { app: self, purpose }
+    }
+
+    /// Reads one page as of a slot or later, and lets the ledger see it.
+    pub(crate) async fn read_and_observe(&self, page: &Address, min_slot: u64) -> Result<(), Rejection> {
+        let commitment = tallybook_settler::Commitment::Confirmed;
+        let (slot, view) = self.settler.read_page(page, min_slot, commitment).await?;
+        self.chain_answered(slot);
+        let observed = self.sequencer.insist(move |desk| {
+            desk.observe(&[view], slot, tallybook_ledger::Finality::Confirmed);
+        });
+        observed.await
+    }
+}
+
+/// The settler's notes on one batch, deposit or refund: durable before anything is sent.
+pub(crate) struct Notebook<'a, C> {
+    app: &'a App<C>,
+    purpose: Purpose,
+}
+
+impl<C: Chain> Journal for Notebook<'_, C> {
+    async fn record(&self, attempt: Attempt) -> Result<(), Rejection> {
+        let purpose = self.purpose;
+        let written = self.app.sequencer.insist(move |desk| desk.write(Change::Sending { purpose, attempt }));
+        written.await
+    }
+
+    async fn table(&self, page: &[u8; 32]) -> Result<Option<[u8; 32]>, Rejection> {
+        let page = *page;
+        self.app.sequencer.insist(move |desk| desk.tables.get(&page).copied()).await
+    }
+
+    async fn keep_table(&self, page: &[u8; 32], table: &[u8; 32]) -> Result<(), Rejection> {
+        keep_table(&self.app.sequencer, *page, *table).await
+    }
+}
+
+/// Writes a page's lookup table down.
+pub(crate) async fn keep_table(sequencer: &Sequencer, page: [u8; 32], table: [u8; 32]) -> Result<(), Rejection> {
+    let kept = sequencer.insist(move |desk| {
+        desk.tables.insert(page, table);
+        desk.write(Change::Table { page, table });
+    });
+    kept.await
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,457 @@
+//! What an operator decides. Read once, checked whole before anything is opened or bound, and refused by the name of the
+//! key.
+
+use serde::Deserialize;
+use solana_keypair::{Keypair, read_keypair_file};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tallybook_ledger::Policy;
+use tallybook_rules::Amount;
+use tallybook_settler::{Pace, ROWS_PER_TRANSACTION, Settings};
+use tallybook_wire::{Key, Network};
+use thiserror::Error;
+use toml::{Table, Value};
+use url::Url;
+
+/// What is wrong with a configuration: which key, and what to do.
+#[derive(Debug, Error)]
+#[error("config key `{key}`: {problem}")]
+pub struct ConfigProblem {
+    /// The key, with its section; the file itself when it is not TOML at all.
+    pub key: String,
+    /// What is wrong, and what to write instead.
+    pub problem: String,
+}
+
+impl ConfigProblem {
+    fn new(key: &str, problem: impl fmt::Display) -> Self {
+        Self { key: key.to_owned(), problem: problem.to_string() }
+    }
+}
+
+/// The configuration of a facilitator. `facilitator.example.toml` explains every key.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The file of vouchers; made if missing.
+    pub database: PathBuf,
+    /// The Solana node's JSON-RPC endpoint.
+    pub rpc_url: String,
+    /// The cluster's CAIP-2 id; by default that of the node's genesis hash.
+    #[serde(default)]
+    pub network: Option<Network>,
+    /// The keypair file of the sponsor, who pays fees. Only its owner may read it.
+    pub sponsor: PathBuf,
+    /// The books that are served.
+    pub books: Vec<Key>,
+    /// What resource servers show as a bearer token. Needed unless only this machine can connect.
+    #[serde(default)]
+    pub access_token: Option<AccessToken>,
+    /// When claims are sent.
+    #[serde(default)]
+    pub settlement: Settlement,
+    /// How much is taken on.
+    #[serde(default)]
+    pub limits: Limits,
+    /// How the chain is asked, and what it may cost.
+    #[serde(default)]
+    pub chain: ChainSettings,
+    /// What is logged.
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// A secret that resource servers show. Never printed.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Value")]
+pub struct AccessToken(String);
+
+impl TryFrom<Value> for AccessToken {
+    type Error = &'static str;
+
+    fn try_from(value: Value) -> Result<Self, Self::Error> {
+        // The usual message would show the value.
+        let token = value.as_str().ok_or("must be text in quotes")?;
+        Ok(Self(token.to_owned()))
+    }
+}
+
+impl AccessToken {
+    /// Fewest characters.
+    const MIN_CHARS: usize = 16;
+
+    /// A token; [`Config::check`] refuses one shorter than 16 characters.
+    pub fn new(token: &str) -> Self {
+        Self(token.to_owned())
+    }
+
+    /// The token itself.
+    pub(crate) fn secret(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AccessToken(…)")
+    }
+}
+
+/// When claims are sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settlement {
+    /// A page is claimed when so much waits in it, in base units of its mint.
+    pub min_amount: u64,
+    /// A page is claimed when something has waited so long in it, in seconds.
+    pub max_age_seconds: u32,
+    /// A page is claimed, in full transactions only, when so many of its channels wait.
+    pub min_rows: u32,
+    /// Claims of one transaction.
+    pub rows_per_transaction: u32,
+    /// Everything is claimed as soon as it is charged.
+    pub per_call: bool,
+    /// How often it is looked whether something is due, in milliseconds.
+    pub tick_milliseconds: u64,
+}
+
+impl Default for Settlement {
+    fn default() -> Self {
+        Self {
+            min_amount: 25_000_000,
+            max_age_seconds: 3_600,
+            min_rows: 69,
+            rows_per_transaction: 23,
+            per_call: false,
+            tick_milliseconds: 500,
+        }
+    }
+}
+
+/// How much is taken on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Requests at work at once; more are refused with 429.
+    pub requests_in_flight: u32,
+    /// Decisions that may wait for the writer; more are refused with 429.
+    pub queue: u32,
+    /// How long a request may take, in seconds.
+    pub request_seconds: u32,
+    /// The longest reservation, in seconds.
+    pub reservation_seconds: u32,
+    /// Channels; beyond them no deposit is sponsored.
+    pub channels: u32,
+    /// Deposits that are sponsored for one payer within an hour.
+    pub deposits_per_payer_per_hour: u32,
+    /// Up to how much of a deposit may be spent before it is final, in base units.
+    pub unfinalized_credit: u64,
+    /// How long a shutdown waits for calls and batches under way, in seconds.
+    pub drain_seconds: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            requests_in_flight: 1_024,
+            queue: 4_096,
+            request_seconds: 45,
+            reservation_seconds: 300,
+            channels: 100_000,
+            deposits_per_payer_per_hour: 20,
+            unfinalized_credit: 10_000_000,
+            drain_seconds: 10,
+        }
+    }
+}
+
+/// How the chain is asked, and what it may cost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ChainSettings {
+    /// How often the served pages are read, in milliseconds.
+    pub poll_milliseconds: u64,
+    /// How long one question to the node may take, in seconds.
+    pub timeout_seconds: u32,
+    /// How long one call waits for a transaction to be decided, in seconds; later it is asked for again.
+    pub patience_seconds: u32,
+    /// What is offered for own transactions, in micro-lamports a compute unit.
+    pub compute_price: u64,
+    /// The highest compute price of a deposit that is sponsored, in micro-lamports a unit.
+    pub max_compute_price: u64,
+    /// The highest compute limit of a deposit that is sponsored, in units.
+    pub max_compute_units: u32,
+    /// Make a payee's missing token account at the sponsor's expense.
+    pub create_payee_accounts: bool,
+    /// Make a lookup table for each page at the sponsor's expense: 23 claims in a transaction, else 19.
+    pub make_tables: bool,
+}
+
+impl Default for ChainSettings {
+    fn default() -> Self {
+        let settings = Settings::default();
+        Self {
+            poll_milliseconds: 1_000,
+            timeout_seconds: 10,
+            patience_seconds: 30,
+            compute_price: settings.compute_price,
+            max_compute_price: settings.max_compute_price,
+            max_compute_units: settings.max_compute_units,
+            create_payee_accounts: settings.create_payee_accounts,
+            make_tables: settings.make_tables,
+        }
+    }
+}
+
+/// What is logged.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// One JSON object a line, else text.
+    pub json: bool,
+    /// A filter of `tracing`, such as `info` or `tallybook_facilitator=debug`.
+    pub filter: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { json: false, filter: "info".to_owned() }
+    }
+}
+
+/// The first part of the name of every environment variable that is read.
+const ENVIRONMENT: &str = "TALLYBOOK_";
+/// The keys that an environment variable can set; others with the prefix belong to somebody else.
+const TOP_KEYS: [&str; 11] = [
+    "listen",
+    "database",
+    "rpc_url",
+    "network",
+    "sponsor",
+    "books",
+    "access_token",
+    "settlement",
+    "limits",
+    "chain",
+    "log",
+];
+
+impl Config {
+    /// Reads a file, then the environment over it, and checks the whole.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigProblem> {
+        let text = match file {
+            Some(path) => {
+                std::fs::read_to_string(path).map_err(|error| ConfigProblem::new(&path.display().to_string(), error))?
+            }
+            None => String::new(),
+        };
+        let config = Self::parse(&text, environment)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Reads TOML without looking at files or the environment.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigProblem> {
+        Self::parse(text, std::iter::empty())
+    }
+
+    fn parse(text: &str, environment: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigProblem> {
+        let mut table: Table =
+            text.parse().map_err(|error: toml::de::Error| ConfigProblem::new("file", error.message()))?;
+        for (name, value) in environment {
+            if let Some(name) = name.strip_prefix(ENVIRONMENT) {
+                set(&mut table, &name.to_lowercase(), value)?;
+            }
+        }
+        read(table)
+    }
+
+    /// Refuses what cannot work, before anything is opened or bound.
+    pub fn check(&self) -> Result<(), ConfigProblem> {
+        let scheme = Url::parse(&self.rpc_url).map(|url| url.scheme().to_owned());
+        if !scheme.is_ok_and(|scheme| ["http", "https"].contains(&scheme.as_str())) {
+            return Err(ConfigProblem::new("rpc_url", "write the http:// or https:// URL of a Solana node"));
+        }
+        if self.books.is_empty() {
+            return Err(ConfigProblem::new("books", "name at least one book to serve"));
+        }
+        let unique: BTreeSet<_> = self.books.iter().map(Key::as_bytes).collect();
+        if unique.len() != self.books.len() {
+            return Err(ConfigProblem::new("books", "name each book once"));
+        }
+        let folder = self.database.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if folder.is_some_and(|folder| !folder.is_dir()) || self.database.is_dir() {
+            return Err(ConfigProblem::new("database", "name a file in a folder that exists"));
+        }
+        self.check_access()?;
+        self.check_ranges()?;
+        self.sponsor().map(|_| ())
+    }
+
+    fn check_access(&self) -> Result<(), ConfigProblem> {
+        let key = "access_token";
+        match &self.access_token {
+            Some(token) if token.0.len() < AccessToken::MIN_CHARS => Err(ConfigProblem::new(
+                key,
+                "write at least 16 random characters, such as those of `openssl rand -hex 32`",
+            )),
+            // Whoever may release a reservation could have one voucher pay for two calls.
+            None if !self.listen.ip().is_loopback() => Err(ConfigProblem::new(
+                key,
+                "set one, and give it to your resource servers: `listen` is not on this machine alone",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_ranges(&self) -> Result<(), ConfigProblem> {
+        let most_rows = u64::try_from(ROWS_PER_TRANSACTION).unwrap_or(u64::MAX);
+        let (settlement, limits, chain) = (&self.settlement, &self.limits, &self.chain);
+        for (key, value, least, most) in [
+            ("settlement.rows_per_transaction", u64::from(settlement.rows_per_transaction), 1, most_rows),
+            ("settlement.max_age_seconds", u64::from(settlement.max_age_seconds), 1, 604_800),
+            ("settlement.min_rows", u64::from(settlement.min_rows), 1, 96),
+            ("settlement.min_amount", settlement.min_amount, 1, Amount::MAX_DEPOSIT.get()),
+            ("settlement.tick_milliseconds", settlement.tick_milliseconds, 10, 60_000),
+            ("limits.requests_in_flight", u64::from(limits.requests_in_flight), 1, 100_000),
+            ("limits.queue", u64::from(limits.queue), 1, 1_000_000),
+            ("limits.request_seconds", u64::from(limits.request_seconds), 1, 600),
+            ("limits.reservation_seconds", u64::from(limits.reservation_seconds), 1, 86_400),
+            ("limits.channels", u64::from(limits.channels), 1, 10_000_000),
+            ("limits.deposits_per_payer_per_hour", u64::from(limits.deposits_per_payer_per_hour), 0, 1_000_000),
+            ("limits.unfinalized_credit", limits.unfinalized_credit, 0, Amount::MAX_DEPOSIT.get()),
+            ("limits.drain_seconds", u64::from(limits.drain_seconds), 0, 600),
+            ("chain.poll_milliseconds", chain.poll_milliseconds, 50, 60_000),
+            ("chain.timeout_seconds", u64::from(chain.timeout_seconds), 1, 120),
+            ("chain.patience_seconds", u64::from(chain.patience_seconds), 1, 300),
+            ("chain.compute_price", chain.compute_price, 0, 10_000_000),
+            ("chain.max_compute_price", chain.max_compute_price, 0, 10_000_000),
+            ("chain.max_compute_units", u64::from(chain.max_compute_units), 1, 1_400_000),
+        ] {
+            if !(least..=most).contains(&value) {
+                return Err(ConfigProblem::new(key, format_args!("must be {least} to {most}, and is {value}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the sponsor's key. Refused when anybody else may read the file.
+    pub(crate) fn sponsor(&self) -> Result<Keypair, ConfigProblem> {
+        let problem = |problem: String| ConfigProblem::new("sponsor", problem);
+        let path = self.sponsor.display();
+        let metadata = std::fs::metadata(&self.sponsor).map_err(|error| problem(format!("{path}: {error}")))?;
+        if metadata.mode() & 0o077 != 0 {
+            return Err(problem(format!("others may read {path}: run chmod 600 on it")));
+        }
+        // What the file holds must not appear in a message.
+        read_keypair_file(&self.sponsor)
+            .map_err(|_| problem(format!("{path} is no keypair file: make one with solana-keygen new")))
+    }
+
+    pub(crate) fn policy(&self) -> Policy {
+        let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+        Policy {
+            rows_per_batch: size(self.settlement.rows_per_transaction),
+            due_amount: Amount::new(self.settlement.min_amount),
+            due_age_seconds: i64::from(self.settlement.max_age_seconds),
+            due_rows: size(self.settlement.min_rows),
+            per_call: self.settlement.per_call,
+        }
+    }
+
+    pub(crate) fn settler_settings(&self) -> Settings {
+        Settings {
+            compute_price: self.chain.compute_price,
+            max_compute_units: self.chain.max_compute_units,
+            max_compute_price: self.chain.max_compute_price,
+            create_payee_accounts: self.chain.create_payee_accounts,
+            make_tables: self.chain.make_tables,
+            pace: Pace { patience: Duration::from_secs(u64::from(self.chain.patience_seconds)), ..Pace::default() },
+        }
+    }
+}
+
+/// Sets what `TALLYBOOK_LIMITS__QUEUE=100` or `TALLYBOOK_BOOKS=one,two` says.
+fn set(table: &mut Table, name: &str, value: String) -> Result<(), ConfigProblem> {
+    let (top, rest) = name.split_once("__").unwrap_or((name, ""));
+    if !TOP_KEYS.contains(&top) {
+        return Ok(());
+    }
+    if top == "books" {
+        let books = value.split(',').map(|book| Value::String(book.trim().to_owned()));
+        table.insert(top.to_owned(), Value::Array(books.collect()));
+        return Ok(());
+    }
+    if rest.is_empty() {
+        table.insert(top.to_owned(), Value::String(value));
+        return Ok(());
+    }
+    // A number or a truth value is one, everything else is text.
+    let parsed = format!("value = {value}").parse::<Table>().ok();
+    let value = match parsed.and_then(|mut table| table.remove("value")) {
+        Some(number @ (Value::Integer(_) | Value::Boolean(_))) => number,
+        _ => Value::String(value),
+    };
+    let section = table.entry(top).or_insert_with(|| Value::Table(Table::new()));
+    let section = section.as_table_mut().ok_or_else(|| ConfigProblem::new(top, "is a section, not a value"))?;
+    section.insert(rest.to_owned(), value);
+    Ok(())
+}
+
+/// Reads the table key by key, so that what is wrong can be named.
+fn read(table: Table) -> Result<Config, ConfigProblem> {
+    for key in ["listen", "database", "rpc_url", "sponsor", "books"] {
+        if !table.contains_key(key) {
+            return Err(ConfigProblem::new(key, "is missing; facilitator.example.toml shows it"));
+        }
+    }
+    // One key at a time over a sound file tells which one is at fault.
+    let whole = table.clone().try_into::<Config>();
+    whole.map_err(|error| {
+        let key = table.iter().find_map(|(key, value)| fault_in(&table, key, value));
+        ConfigProblem::new(&key.unwrap_or_else(|| "file".to_owned()), error.message())
+    })
+}
+
+/// The name of the key at fault, if it is this one or one in this section.
+fn fault_in(table: &Table, key: &str, value: &Value) -> Option<String> {
+    let fails = |table: Table| table.try_into::<Config>().is_err();
+    let mut without = table.clone();
+    if !TOP_KEYS.contains(&key) {
+        return Some(key.to_owned());
+    }
+    match value.as_table() {
+        Some(section) => section.keys().find_map(|inner| {
+            let mut without = table.clone();
+            without.get_mut(key)?.as_table_mut()?.remove(inner);
+            (!fails(without)).then(|| format!("{key}.{inner}"))
+        }),
+        None if ["listen", "database", "rpc_url", "sponsor", "books"].contains(&key) => {
+            without.insert(key.to_owned(), sound(key));
+            (!fails(without)).then(|| key.to_owned())
+        }
+        None => {
+            without.remove(key);
+            (!fails(without)).then(|| key.to_owned())
+        }
+    }
+}
+
+/// A value of a needed key that can be read.
+fn sound(key: &str) -> Value {
+    match key {
+        "listen" => Value::String("127.0.0.1:0".to_owned()),
+        "rpc_url" => Value::String("http://localhost".to_owned()),
+        "books" => Value::Array(Vec::new()),
+        _ => Value::String("file".to_owned()),
+    }
+}

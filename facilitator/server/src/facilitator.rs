@@ -1,0 +1,246 @@
+//! Starting, serving and ending.
+
+use crate::app::App;
+use crate::config::{Config, ConfigProblem};
+use crate::sequencer::{Desk, Sequencer};
+use crate::{metrics, routes, settlement, watcher};
+use axum::serve::ListenerExt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tallybook_ledger::{BatchRecord, Ledger, Settings};
+use tallybook_rules::{Amount, Rejection};
+use tallybook_settler::{Chain, RpcChain, Settler};
+use tallybook_store::{SqliteStore, StoreFailure, Stored, VoucherStore};
+use tallybook_wire::Network;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How often it is looked whether calls under way have ended, while draining.
+const DRAIN_TICK: Duration = Duration::from_millis(50);
+
+/// Why a facilitator does not start, or has ended.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// A key of the configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigProblem),
+    /// The file of vouchers.
+    #[error("the store: {0}")]
+    Store(#[from] StoreFailure),
+    /// The chain could not be read.
+    #[error("the chain at start: {0}")]
+    Chain(Rejection),
+    /// A stored voucher does not verify.
+    #[error("the store is damaged, a voucher in it is refused: {0}")]
+    Damaged(Rejection),
+    /// A book is of another cluster than the node.
+    #[error("book {0} was made for another cluster than that of rpc_url")]
+    OtherCluster(tallybook_wire::Key),
+    /// The port.
+    #[error("{0}: {1}")]
+    Listen(SocketAddr, std::io::Error),
+    /// A thread or task of its own.
+    #[error("the facilitator has stopped: {0}")]
+    Stopped(String),
+}
+
+/// A facilitator that serves.
+#[derive(Debug)]
+pub struct Facilitator {
+    local_addr: SocketAddr,
+    drain: CancellationToken,
+    supervisor: JoinHandle<Result<(), Failure>>,
+}
+
+impl Facilitator {
+    /// Checks the configuration, opens the store, reads the chain, and serves. Returns once requests are answered.
+    pub async fn start(config: Config) -> Result<Self, Failure> {
+        config.check()?;
+        let store = SqliteStore::open(&config.database)?;
+        let chain = RpcChain::new(&config.rpc_url, Duration::from_secs(config.chain.timeout_seconds.into()));
+        Self::start_with(config, chain, Box::new(store)).await
+    }
+
+    /// As [`Facilitator::start`], over any chain and store.
+    pub async fn start_with<C: Chain>(
+        config: Config,
+        chain: C,
+        mut store: Box<dyn VoucherStore>,
+    ) -> Result<Self, Failure> {
+        metrics::install();
+        let settler = Settler::new(chain, config.sponsor()?, config.settler_settings());
+        let genesis_hash = settler.genesis_hash().await.map_err(Failure::Chain)?;
+        let network = config.network.clone().unwrap_or_else(|| Network::of_genesis(&genesis_hash));
+        let stored = store.load()?;
+        let (desk, sending) = desk(&config, stored, store)?;
+        let queue = usize::try_from(config.limits.queue).unwrap_or(usize::MAX);
+        let (sequencer, writer) = Sequencer::start(desk, queue).map_err(|error| Failure::Stopped(error.to_string()))?;
+        let app = Arc::new(App::new(config, network, genesis_hash, settler, sequencer));
+        look_first(&app).await?;
+
+        let listen = app.config.listen;
+        let listener = TcpListener::bind(listen).await.map_err(|error| Failure::Listen(listen, error))?;
+        let local_addr = listener.local_addr().map_err(|error| Failure::Listen(listen, error))?;
+        tracing::info!(%local_addr, sponsor = %app.sponsor(), network = app.network.as_str(), "serving");
+        let drain = CancellationToken::new();
+        let supervisor = tokio::spawn(supervise(app, listener, sending, drain.clone(), writer));
+        Ok(Self { local_addr, drain, supervisor })
+    }
+
+    /// Where it listens.
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Stops taking payments, lets calls and batches under way end for as long as the configuration says, and ends. What
+    /// is not ended by then is durable, and taken up at the next start.
+    pub async fn shutdown(self) -> Result<(), Failure> {
+        self.drain.cancel();
+        self.stopped().await
+    }
+
+    /// Returns when it has ended by itself, which it does only when it cannot go on.
+    pub async fn stopped(self) -> Result<(), Failure> {
+        self.supervisor.await.unwrap_or_else(|error| Err(Failure::Stopped(error.to_string())))
+    }
+
+    /// Asks it to end as [`Facilitator::shutdown`] does, when this token is cancelled.
+    pub fn drain_token(&self) -> CancellationToken {
+        self.drain.clone()
+    }
+}
+
+/// Serves until `shutdown` is ready, then drains.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), Failure> {
+    let facilitator = Facilitator::start(config).await?;
+    let drain = facilitator.drain_token();
+    let mut stopped = std::pin::pin!(facilitator.stopped());
+    tokio::select! {
+        ended = &mut stopped => return ended,
+        () = shutdown => tracing::info!("draining"),
+    }
+    drain.cancel();
+    stopped.await
+}
+
+/// Ledger and store, as they were left.
+fn desk(config: &Config, stored: Stored, store: Box<dyn VoucherStore>) -> Result<(Desk, Vec<BatchRecord>), Failure> {
+    let mut ledger =
+        Ledger::new(Settings { credit: Amount::new(config.limits.unfinalized_credit), ..Settings::default() });
+    for record in stored.channels {
+        ledger.restore(record).map_err(Failure::Damaged)?;
+    }
+    let mut desk = Desk::new(ledger, store);
+    desk.tables = stored.tables.into_iter().collect();
+    desk.newest_batch = stored.newest_batch;
+    Ok((desk, stored.sending))
+}
+
+/// Reads books and pages before anybody is answered, so that closings and deposits of the meantime are known.
+async fn look_first<C: Chain>(app: &App<C>) -> Result<(), Failure> {
+    watcher::look(app, true).await.map_err(Failure::Chain)?;
+    for (address, book) in app.look().books {
+        if book.state.genesis_hash != app.genesis_hash {
+            return Err(Failure::OtherCluster(address.into()));
+        }
+    }
+    let unmet = app.sequencer.ask(|desk| desk.ledger.unmet()).await.map_err(Failure::Chain)?;
+    if unmet > 0 {
+        tracing::warn!(
+            unmet,
+            "stored channels that no served page shows: their book may have been taken out of `books`"
+        );
+    }
+    Ok(())
+}
+
+/// Runs everything, and ends everything when one part ends.
+async fn supervise<C: Chain>(
+    app: Arc<App<C>>,
+    listener: TcpListener,
+    sending: Vec<BatchRecord>,
+    drain: CancellationToken,
+    writer: std::thread::JoinHandle<Result<(), StoreFailure>>,
+) -> Result<(), Failure> {
+    let tasks = TaskTracker::new();
+    for record in sending {
+        let ids: Vec<_> = record.channel_ids().collect();
+        let marked = app.sequencer.insist(move |desk| desk.ledger.sent(ids)).await;
+        marked.map_err(Failure::Chain)?;
+        tasks.spawn(settlement::resume(Arc::clone(&app), record));
+    }
+    let watcher = tokio::spawn(watcher::watch(Arc::clone(&app)));
+    let settlement = tokio::spawn(settlement::settle(Arc::clone(&app), tasks.clone()));
+    let closed = CancellationToken::new();
+    let server = tokio::spawn(serve(listener, routes::router(Arc::clone(&app)), closed.clone()));
+
+    let ended = app.sequencer.ended().clone();
+    tokio::select! {
+        () = ended.cancelled() => {}
+        () = drain.cancelled() => drain_calls(&app).await,
+    }
+    closed.cancel();
+    settlement.abort();
+    tasks.close();
+    let patience = Duration::from_secs(app.config.limits.drain_seconds.into());
+    if !ended.is_cancelled() && tokio::time::timeout(patience, tasks.wait()).await.is_err() {
+        tracing::warn!(batches = tasks.len(), "ending with batches on their way: they are taken up at the next start");
+    }
+    watcher.abort();
+    if tokio::time::timeout(patience, server).await.is_err() {
+        tracing::warn!("ending with connections open");
+    }
+    drop(app);
+    end_of(writer).await
+}
+
+/// Takes nothing new, and waits for the calls that have a reservation.
+async fn drain_calls<C: Chain>(app: &App<C>) {
+    app.draining.cancel();
+    let patience = Duration::from_secs(app.config.limits.drain_seconds.into());
+    let drained = async {
+        loop {
+            let under_way = app.sequencer.insist(|desk| {
+                let now = desk.now;
+                desk.ledger.channels().filter(|channel| channel.reserved(now).is_some()).count()
+            });
+            match under_way.await {
+                Ok(0) | Err(_) => return,
+                Ok(_) => tokio::time::sleep(DRAIN_TICK).await,
+            }
+        }
+    };
+    if tokio::time::timeout(patience, drained).await.is_err() {
+        tracing::warn!("ending with calls under way: they are not charged");
+    }
+}
+
+async fn serve(listener: TcpListener, router: axum::Router, closed: CancellationToken) {
+    // Answers are small and waited for.
+    let listener = listener.tap_io(|connection| {
+        if let Err(error) = connection.set_nodelay(true) {
+            tracing::debug!(%error, "a connection keeps its delay");
+        }
+    });
+    let served = axum::serve(listener, router).with_graceful_shutdown(closed.cancelled_owned());
+    if let Err(error) = served.await {
+        tracing::error!(%error, "the server has ended");
+    }
+}
+
+/// What the writer says when the last handle to it is gone. Tasks that were left may hold one still: the process ends
+/// without them.
+async fn end_of(writer: std::thread::JoinHandle<Result<(), StoreFailure>>) -> Result<(), Failure> {
+    let joined = tokio::task::spawn_blocking(move || writer.join());
+    match tokio::time::timeout(Duration::from_secs(5), joined).await {
+        Ok(Ok(Ok(ended))) => Ok(ended?),
+        Ok(Ok(Err(_))) => Err(Failure::Stopped("the writer has panicked".to_owned())),
+        Ok(Err(error)) => Err(Failure::Stopped(error.to_string())),
+        Err(_) => Ok(()),
+    }
+}

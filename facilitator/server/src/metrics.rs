@@ -1,0 +1,58 @@
+//! What monitors see. One recorder for the process, also when it runs several facilitators.
+
+use metrics::{counter, gauge, histogram};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use std::sync::OnceLock;
+use std::time::Duration;
+use tallybook_ledger::Landed;
+use tallybook_rules::Rejection;
+
+/// The text of `GET /metrics`; empty when the process has a recorder of its own.
+pub(crate) fn text() -> String {
+    recorder().map(PrometheusHandle::render).unwrap_or_default()
+}
+
+/// Starts counting.
+pub(crate) fn install() {
+    recorder();
+}
+
+fn recorder() -> Option<&'static PrometheusHandle> {
+    static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+    RECORDER.get_or_init(|| PrometheusBuilder::new().install_recorder().ok()).as_ref()
+}
+
+/// A group of changes is durable.
+pub(crate) fn committed(changes: usize, took: Duration) {
+    counter!("tallybook_changes_total").increment(u64::try_from(changes).unwrap_or(u64::MAX));
+    histogram!("tallybook_commit_seconds").record(took);
+}
+
+/// A request was answered.
+pub(crate) fn answered(route: &'static str, status: u16, took: Duration) {
+    counter!("tallybook_requests_total", "route" => route, "status" => status.to_string()).increment(1);
+    histogram!("tallybook_request_seconds", "route" => route).record(took);
+}
+
+/// A payment was refused.
+pub(crate) fn refused(rejection: Rejection) {
+    counter!("tallybook_rejections_total", "reason" => rejection.name()).increment(1);
+}
+
+/// A batch has ended.
+pub(crate) fn settled(landed: &[Landed]) {
+    for transaction in landed {
+        counter!("tallybook_settlement_transactions_total").increment(1);
+        counter!("tallybook_claims_total").increment(transaction.rows.into());
+        counter!("tallybook_settlement_lamports_total").increment(transaction.fee_lamports);
+    }
+}
+
+/// The pages were read; how much is charged and not settled, in base units of all mints together.
+pub(crate) fn watched(chain_slot: u64, channels: usize) {
+    // Gauges are floating point by their format; these are counts, not money.
+    #[expect(clippy::as_conversions, reason = "a gauge is a float; 2^53 slots are a billion years")]
+    gauge!("tallybook_chain_slot").set(chain_slot as f64);
+    #[expect(clippy::as_conversions, reason = "a gauge is a float; channels are few")]
+    gauge!("tallybook_channels").set(channels as f64);
+}

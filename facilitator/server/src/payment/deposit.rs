@@ -1,0 +1,163 @@
+//! Opening a channel at the sponsor's expense. It charges nothing: the voucher that comes along then pays as any other.
+
+use super::Accepted;
+use crate::app::App;
+use crate::sequencer::clock;
+use std::sync::{Arc, PoisonError};
+use tallybook_chain::instruction::NewChannel;
+use tallybook_chain::{Address, BookView};
+use tallybook_ledger::{Channel, Held, Place, Purpose, Refused};
+use tallybook_rules::signing::SignedVoucher;
+use tallybook_rules::{OpenPolicy, Rejection};
+use tallybook_settler::{Chain, CheckedDeposit, ExpectedDeposit};
+use tallybook_wire::{Deposit, PaymentRequirements, Voucher};
+
+/// For how long a slot is kept for a deposit that is on its way, in seconds: longer than its blockhash lives.
+const HOLD_SECONDS: i64 = 180;
+
+/// A deposit whose payload and transaction hold; the chain was not asked yet.
+pub(super) struct Asked {
+    checked: CheckedDeposit,
+    place: Place,
+    channel_id: [u8; 32],
+}
+
+impl Asked {
+    /// Checks everything that needs no chain.
+    pub(super) fn new<C: Chain>(
+        app: &App<C>,
+        book: Arc<BookView>,
+        requirements: &PaymentRequirements,
+        channel: &tallybook_wire::Channel,
+        voucher: &Voucher,
+        deposit: &Deposit,
+    ) -> Result<Self, Rejection> {
+        if app.draining.is_cancelled() {
+            return Err(Rejection::Draining);
+        }
+        if channel.book.0 != book.address.to_bytes() {
+            return Err(Rejection::RequirementsMismatch);
+        }
+        let page = app.page(channel.page.as_bytes())?;
+        let channel_id = channel.id(&page.header.page_domain).0;
+        if voucher.channel_id.0 != channel_id {
+            return Err(Rejection::DepositMismatch);
+        }
+        let co_signed = OpenPolicy::from_byte(book.state.open_policy)? == OpenPolicy::OperatorCoSigns;
+        let payer = Address::from(channel.payer.0);
+        let new = NewChannel {
+            payer,
+            source: book.token_account(&payer),
+            operator: co_signed.then(|| book.operator()),
+            page: page.address,
+            slot: channel.slot,
+            generation: channel.generation,
+            signer: channel.signer.0,
+            deposit: deposit.amount.get(),
+        };
+        let expected = ExpectedDeposit { book: &book, page: &page, new: &new, channel_id };
+        let checked = app.settler.check_deposit(deposit.transaction.as_bytes(), &expected)?;
+        SignedVoucher::from(*voucher).verify(channel.signer.as_bytes())?;
+        if requirements.amount.is_zero() || voucher.max_claimable_amount != requirements.amount {
+            return Err(Rejection::WrongCumulative);
+        }
+        if voucher.max_claimable_amount > deposit.amount {
+            return Err(Rejection::DepositExceeded);
+        }
+        Ok(Self {
+            checked,
+            place: Place { page: channel.page.0, slot: channel.slot, generation: channel.generation },
+            channel_id,
+        })
+    }
+
+    /// Would it be settled now? Sends nothing, holds nothing.
+    pub(super) async fn verify<C: Chain>(&self, app: &App<C>) -> Result<Accepted, Refused> {
+        if let Some(channel) = self.opened(app).await? {
+            return Ok(Accepted::of(&channel));
+        }
+        let payer = self.checked.new_channel().payer.to_bytes();
+        self.check_room(app, |quotas| quotas.check(&payer, clock())).await?;
+        app.settler.simulate_deposit(&self.checked).await?;
+        Ok(Accepted { payer, extra: Default::default(), transaction: None, amount: Some(self.amount()) })
+    }
+
+    /// Co-signs, sends, waits for it to be confirmed and seen. The same deposit again is the same answer.
+    pub(super) async fn settle<C: Chain>(&self, app: &App<C>) -> Result<Accepted, Refused> {
+        let (place, channel_id) = (self.place, self.channel_id);
+        let held = app.sequencer.ask(move |desk| {
+            let until = desk.now.saturating_add(HOLD_SECONDS);
+            desk.ledger.hold(&place, channel_id, until, desk.now)
+        });
+        let purpose = Purpose::Deposit(channel_id);
+        let previous = match held.await? {
+            Ok(Held::Open) => return self.accepted(app, app.last_attempt(purpose).await?).await,
+            Ok(Held::Free) => app.last_attempt(purpose).await?,
+            Err(rejection) => return Err(rejection.into()),
+        };
+        if previous.is_none() {
+            let payer = self.checked.new_channel().payer.to_bytes();
+            let room = self.check_room(app, |quotas| quotas.take(payer, clock())).await;
+            if let Err(rejection) = room {
+                self.give_up(app).await;
+                return Err(rejection.into());
+            }
+        }
+        match app.settler.send_deposit(&self.checked, previous, &app.notebook(purpose)).await {
+            Ok(opened) => {
+                app.read_and_observe(&self.checked.new_channel().page, opened.chain_slot).await?;
+                self.accepted(app, Some(opened.attempt)).await
+            }
+            // It may still land: the slot stays held, and the same deposit again asks what became of it.
+            Err(rejection @ (Rejection::SettlementPending | Rejection::ChainUnavailable)) => Err(rejection.into()),
+            Err(rejection) => {
+                self.give_up(app).await;
+                Err(rejection.into())
+            }
+        }
+    }
+
+    async fn accepted<C: Chain>(
+        &self,
+        app: &App<C>,
+        attempt: Option<tallybook_ledger::Attempt>,
+    ) -> Result<Accepted, Refused> {
+        // Confirmed and read, but another sight of the page may have ended it already.
+        let channel = self.opened(app).await?.ok_or(Rejection::SlotFree)?;
+        Ok(Accepted {
+            transaction: attempt.map(|attempt| attempt.signature),
+            amount: Some(self.amount()),
+            ..Accepted::of(&channel)
+        })
+    }
+
+    async fn opened<C: Chain>(&self, app: &App<C>) -> Result<Option<Channel>, Rejection> {
+        let channel_id = self.channel_id;
+        app.sequencer.ask(move |desk| desk.ledger.channel(&channel_id).copied()).await
+    }
+
+    /// Refuses what the sponsor does not pay for.
+    async fn check_room<C: Chain>(
+        &self,
+        app: &App<C>,
+        quota: impl FnOnce(&mut crate::quota::Quotas) -> Result<(), Rejection>,
+    ) -> Result<(), Rejection> {
+        let channels = app.sequencer.ask(|desk| desk.ledger.channels().len()).await?;
+        if u32::try_from(channels).unwrap_or(u32::MAX) >= app.config.limits.channels {
+            return Err(Rejection::QuotaExceeded);
+        }
+        quota(&mut app.quotas.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn give_up<C: Chain>(&self, app: &App<C>) {
+        let (place, channel_id) = (self.place, self.channel_id);
+        let given = app.sequencer.ask(move |desk| desk.ledger.unhold(&place, &channel_id));
+        if let Err(rejection) = given.await {
+            tracing::debug!(%rejection, "a slot stays held for a while");
+        }
+    }
+
+    fn amount(&self) -> tallybook_rules::Amount {
+        tallybook_rules::Amount::new(self.checked.new_channel().deposit)
+    }
+}

@@ -1,0 +1,71 @@
+//! The cooperative close. The facilitator builds and pays; the book's operator, who is the resource server, looks at it
+//! and signs.
+
+use super::{Accepted, voucher::check_book};
+use crate::app::App;
+use tallybook_chain::{Address, BookView};
+use tallybook_ledger::{Channel, Purpose, Refused};
+use tallybook_rules::signing::{SignedVoucher, VerifiedVoucher};
+use tallybook_rules::{Amount, Rejection};
+use tallybook_settler::{Chain, Commitment, Refund};
+use tallybook_wire::{AnswerExtra, TransactionBytes, Voucher};
+
+/// Marks the channel as leaving, durably, and answers with the transaction to sign.
+pub(super) async fn prepare<C: Chain>(app: &App<C>, book: &BookView, voucher: &Voucher) -> Result<Accepted, Refused> {
+    let left = leave(app, book, voucher).await?;
+    let channel = &left.channel;
+    let page = Address::from(channel.place().page);
+    let (_, page) = app.settler.read_page(&page, 0, Commitment::Confirmed).await?;
+    let refund =
+        Refund { book, page: &page, slot: channel.place().slot, keep: channel.charged(), newest: left.newest.as_ref() };
+    let prepared = app.settler.refund_transaction(&refund).await?;
+    let transaction = TransactionBytes::new(prepared.bytes.clone())?;
+    app.keep_refund(*channel.id(), prepared);
+    let accepted = Accepted::of(channel);
+    Ok(Accepted { extra: AnswerExtra { transaction: Some(transaction), ..accepted.extra }, ..accepted })
+}
+
+/// Takes the signed transaction back, co-signs and sends it, and waits for it to be confirmed.
+pub(super) async fn send<C: Chain>(
+    app: &App<C>,
+    book: &BookView,
+    voucher: &Voucher,
+    signed: &[u8],
+) -> Result<Accepted, Refused> {
+    let left = leave(app, book, voucher).await?;
+    let channel = &left.channel;
+    // Not prepared since the last start: ask /verify again.
+    let prepared = app.prepared_refund(channel.id()).ok_or(Rejection::NoReservation)?;
+    let purpose = Purpose::Refund(*channel.id());
+    let previous = app.last_attempt(purpose).await?;
+    let sent = app.settler.send_refund(&prepared, signed, previous, &app.notebook(purpose)).await;
+    let closed = sent?;
+    app.forget_refund(channel.id());
+    app.read_and_observe(&Address::from(channel.place().page), closed.slot).await?;
+    let returned = channel.deposit().less(channel.charged().max(channel.settled()));
+    Ok(Accepted { transaction: Some(closed.attempt.signature), amount: Some(returned), ..Accepted::of(channel) })
+}
+
+struct Left {
+    channel: Channel,
+    /// The newest voucher, verified; nothing to claim if it is of nothing.
+    newest: Option<VerifiedVoucher>,
+}
+
+async fn leave<C: Chain>(app: &App<C>, book: &BookView, voucher: &Voucher) -> Result<Left, Refused> {
+    let voucher = SignedVoucher::from(*voucher);
+    let signer = app.sequencer.signer(&voucher.channel_id)?;
+    let verified = voucher.verify(&signer)?;
+    let book = book.address.to_bytes();
+    let left = app.sequencer.ask(move |desk| {
+        check_book(desk, &voucher.channel_id, &book)?;
+        let left = desk.ledger.leave(verified, desk.now)?;
+        if let Some(record) = left.change {
+            desk.write(tallybook_ledger::Change::Channel(record));
+        }
+        Ok::<Channel, Refused>(left.channel)
+    });
+    let channel = left.await??;
+    let newest = channel.newest().filter(|newest| newest.cumulative > Amount::ZERO);
+    Ok(Left { channel, newest: newest.map(|newest| newest.verify(&signer)).transpose()? })
+}

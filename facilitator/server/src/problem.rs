@@ -1,0 +1,94 @@
+//! The one place where a refusal becomes an HTTP answer.
+//!
+//! A payment that is refused is an answer like any other (200, as x402 facilitators do): see [`crate::payment`]. What comes
+//! here is a request that cannot be read, or a service that cannot serve now.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use tallybook_rules::Rejection;
+use tallybook_wire::{Reason, Refusal, body};
+
+/// Why a request gets no proper answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Problem {
+    /// By a named rejection.
+    Refused(Rejection),
+    /// No such route.
+    NoRoute,
+    /// The route takes another method.
+    WrongMethod,
+    /// Without the access token.
+    Unauthorized,
+}
+
+impl From<Rejection> for Problem {
+    fn from(rejection: Rejection) -> Self {
+        Self::Refused(rejection)
+    }
+}
+
+impl Problem {
+    /// The status, and in how many seconds to come back if that helps.
+    fn status(self) -> (StatusCode, Option<HeaderValue>) {
+        let soon = Some(HeaderValue::from_static("1"));
+        match self {
+            Self::NoRoute => (StatusCode::NOT_FOUND, None),
+            Self::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, None),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, None),
+            Self::Refused(Rejection::RequestTooLarge) => (StatusCode::PAYLOAD_TOO_LARGE, None),
+            Self::Refused(Rejection::UnknownBook | Rejection::UnknownChannel | Rejection::UnknownPage) => {
+                (StatusCode::NOT_FOUND, None)
+            }
+            Self::Refused(Rejection::SlotFree) => (StatusCode::GONE, None),
+            Self::Refused(Rejection::Overloaded) => (StatusCode::TOO_MANY_REQUESTS, soon),
+            Self::Refused(
+                Rejection::Draining
+                | Rejection::ChainUnavailable
+                | Rejection::StoreUnavailable
+                | Rejection::SettlementPending
+                | Rejection::BookFull,
+            ) => (StatusCode::SERVICE_UNAVAILABLE, soon),
+            Self::Refused(_) => (StatusCode::BAD_REQUEST, None),
+        }
+    }
+
+    fn refusal(self) -> Refusal {
+        let foreign =
+            |name: &str, message: &str| Refusal { error: Reason::from(name.to_owned()), message: message.to_owned() };
+        match self {
+            Self::Refused(rejection) => rejection.into(),
+            Self::NoRoute => foreign(
+                "no_route",
+                "Ask /supported, /books/{book}/offer, /verify, /settle, /release, /channels/{id}, /batches, /health or /metrics.",
+            ),
+            Self::WrongMethod => foreign("wrong_method", "POST to /verify, /settle and /release; GET everything else."),
+            Self::Unauthorized => {
+                foreign("unauthorized", "Send the facilitator's access token as Authorization: Bearer.")
+            }
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (status, retry_after) = self.status();
+        let mut response = (status, json(body(&self.refusal()).unwrap_or_default())).into_response();
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+        response
+    }
+}
+
+/// True for what says nothing of the payment, only of the service now.
+pub(crate) const fn is_of_service(rejection: Rejection) -> bool {
+    matches!(
+        rejection,
+        Rejection::Overloaded | Rejection::Draining | Rejection::ChainUnavailable | Rejection::StoreUnavailable
+    )
+}
+
+/// JSON bytes as a body.
+pub(crate) fn json(bytes: Vec<u8>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], bytes)
+}

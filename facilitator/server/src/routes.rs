@@ -1,0 +1,171 @@
+//! The HTTP surface: what stands in front of every route, and the routes.
+
+use crate::app::App;
+use crate::problem::{Problem, json};
+use crate::{metrics, payment, show};
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Path, Query, Request, State};
+use axum::http::header;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::Deserialize;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tallybook_rules::Hasher;
+use tallybook_rules::Rejection;
+use tallybook_rules::signing::Sha2;
+use tallybook_settler::Chain;
+use tallybook_wire::{FacilitatorRequest, Key, MAX_BODY_BYTES, body, read_body};
+use tower_http::trace::TraceLayer;
+
+/// All routes. A request passes, from outside to inside: tracing (of
+/// method, path and status, never of headers or bodies), the count of requests at work and the time limit (`guard`), the
+/// cap on its body, and for payments the access token (`only_resource_servers`).
+pub(crate) fn router<C: Chain>(app: Arc<App<C>>) -> Router {
+    let payments = Router::new()
+        .route("/verify", post(verify::<C>))
+        .route("/settle", post(settle::<C>))
+        .route("/release", post(release::<C>))
+        .route_layer(from_fn_with_state(Arc::clone(&app), only_resource_servers::<C>));
+    Router::new()
+        .route("/supported", get(supported::<C>))
+        .route("/books/{book}/offer", get(offer::<C>))
+        .route("/health", get(health::<C>))
+        .route("/channels/{id}", get(channel::<C>))
+        .route("/batches", get(batches::<C>))
+        .route("/metrics", get(|| async { metrics::text() }))
+        .merge(payments)
+        .method_not_allowed_fallback(|| async { Problem::WrongMethod })
+        .fallback(|| async { Problem::NoRoute })
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(from_fn_with_state(Arc::clone(&app), guard::<C>))
+        .layer(TraceLayer::new_for_http())
+        .with_state(app)
+}
+
+/// Refuses early when too much is at work, ends what takes too long, and counts.
+async fn guard<C: Chain>(State(app): State<Arc<App<C>>>, request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let route = Route::of(&request);
+    let Ok(_permit) = app.at_work.try_acquire() else {
+        metrics::answered(route.0, 429, begun.elapsed());
+        return Problem::Refused(Rejection::Overloaded).into_response();
+    };
+    let limit = Duration::from_secs(app.config.limits.request_seconds.into());
+    let response = tokio::time::timeout(limit, next.run(request)).await;
+    let response = response.unwrap_or_else(|_| Problem::Refused(Rejection::Overloaded).into_response());
+    metrics::answered(route.0, response.status().as_u16(), begun.elapsed());
+    response
+}
+
+/// A route's name for metrics: few, whatever is asked for.
+struct Route(&'static str);
+
+impl Route {
+    const ALL: [&'static str; 9] = [
+        "/verify",
+        "/settle",
+        "/release",
+        "/supported",
+        "/books/{book}/offer",
+        "/health",
+        "/channels/{id}",
+        "/batches",
+        "/metrics",
+    ];
+
+    fn of(request: &Request) -> Self {
+        let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+        Self(Self::ALL.into_iter().find(|route| Some(*route) == matched).unwrap_or("other"))
+    }
+}
+
+async fn only_resource_servers<C: Chain>(
+    State(app): State<Arc<App<C>>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let Some(token) = &app.config.access_token else {
+        return Ok(next.run(request).await);
+    };
+    let shown = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
+    let shown = shown.and_then(|value| value.strip_prefix(b"Bearer ")).unwrap_or_default();
+    // Hashes are compared, so that the time it takes tells nothing of the token.
+    if Sha2::sha256(&[shown]) == Sha2::sha256(&[token.secret().as_bytes()]) {
+        Ok(next.run(request).await)
+    } else {
+        Err(Problem::Unauthorized)
+    }
+}
+
+/// The body of a payment request.
+fn read(body: Result<Bytes, BytesRejection>) -> Result<FacilitatorRequest, Problem> {
+    let bytes = body.map_err(|error| match error.into_response().status().as_u16() {
+        413 => Rejection::RequestTooLarge,
+        _ => Rejection::MalformedPayload,
+    })?;
+    Ok(read_body(&bytes)?)
+}
+
+async fn verify<C: Chain>(
+    State(app): State<Arc<App<C>>>,
+    request: Result<Bytes, BytesRejection>,
+) -> Result<impl IntoResponse, Problem> {
+    Ok(json(body(&payment::verify(&app, &read(request)?).await?)?))
+}
+
+async fn settle<C: Chain>(
+    State(app): State<Arc<App<C>>>,
+    request: Result<Bytes, BytesRejection>,
+) -> Result<impl IntoResponse, Problem> {
+    Ok(json(body(&payment::settle(&app, &read(request)?).await?)?))
+}
+
+async fn release<C: Chain>(
+    State(app): State<Arc<App<C>>>,
+    request: Result<Bytes, BytesRejection>,
+) -> Result<impl IntoResponse, Problem> {
+    Ok(json(body(&payment::release(&app, &read(request)?).await?)?))
+}
+
+async fn supported<C: Chain>(State(app): State<Arc<App<C>>>) -> Result<impl IntoResponse, Problem> {
+    Ok(json(body(&show::supported(&app))?))
+}
+
+async fn offer<C: Chain>(
+    State(app): State<Arc<App<C>>>,
+    Path(book): Path<String>,
+) -> Result<impl IntoResponse, Problem> {
+    let book: Key = book.parse().map_err(|_| Rejection::UnknownBook)?;
+    Ok(json(body(&show::offer(&app, &book).await?)?))
+}
+
+async fn health<C: Chain>(State(app): State<Arc<App<C>>>) -> Result<impl IntoResponse, Problem> {
+    Ok(json(body(&show::health(&app).await?)?))
+}
+
+async fn channel<C: Chain>(
+    State(app): State<Arc<App<C>>>,
+    Path(id): Path<String>,
+) -> Result<impl IntoResponse, Problem> {
+    let id = Key::from_base58_or_hex(&id)?;
+    Ok(json(body(&show::channel(&app, &id).await?)?))
+}
+
+/// Which batches are listed.
+#[derive(Deserialize)]
+struct Listing {
+    limit: Option<u32>,
+    before: Option<u64>,
+}
+
+async fn batches<C: Chain>(
+    State(app): State<Arc<App<C>>>,
+    listing: Result<Query<Listing>, axum::extract::rejection::QueryRejection>,
+) -> Result<impl IntoResponse, Problem> {
+    let Query(listing) = listing.map_err(|_| Rejection::MalformedPayload)?;
+    Ok(json(body(&show::batches(&app, listing.before, listing.limit).await?)?))
+}

@@ -1,0 +1,161 @@
+//! What the facilitator shows: to paywalls what they offer, to people and monitors where things stand.
+
+use crate::app::App;
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use tallybook_chain::PROGRAM_ID;
+use tallybook_ledger::{BatchRecord, Channel, Landed, State};
+use tallybook_rules::{Amount, Rejection, Status};
+use tallybook_settler::Chain;
+use tallybook_wire::{
+    BatchList, BatchStatus, BatchView, ChannelStatus, ChannelView, Extra, Health, HealthStatus, Key, Kind, KindExtra,
+    Offer, Scheme, Signature, SupportedResponse, Version,
+};
+
+/// Batches of one answer, unless fewer are asked for.
+const BATCHES: u32 = 100;
+
+/// `GET /supported`.
+pub(crate) fn supported<C: Chain>(app: &App<C>) -> SupportedResponse {
+    let extra = KindExtra {
+        fee_payer: app.sponsor(),
+        program_id: Key(PROGRAM_ID.to_bytes()),
+        genesis_hash: Key(app.genesis_hash),
+        other: Default::default(),
+    };
+    SupportedResponse {
+        kinds: vec![Kind { x402_version: Version, scheme: Scheme, network: app.network.clone(), extra }],
+        extensions: Vec::new(),
+        signers: BTreeMap::from([("solana:*".to_owned(), vec![app.sponsor()])]),
+    }
+}
+
+/// `GET /books/{book}/offer`.
+pub(crate) async fn offer<C: Chain>(app: &App<C>, book: &Key) -> Result<Offer, Rejection> {
+    let (address, book) = (book.0, app.book(book.as_bytes())?);
+    let place = app.sequencer.ask(move |desk| desk.ledger.offer(&address, desk.now)).await?;
+    // A book whose pages were all read but that has none is as full as one can be.
+    let place = place.map_err(|_| Rejection::BookFull)?;
+    let terms = &book.state;
+    Ok(Offer {
+        network: app.network.clone(),
+        asset: Key(terms.mint),
+        pay_to: Key(terms.payee),
+        max_timeout_seconds: NonZeroU32::new(app.config.limits.reservation_seconds).unwrap_or(NonZeroU32::MIN),
+        extra: Extra {
+            book: Key(address),
+            book_id: terms.book_id,
+            page: Key(place.page),
+            slot: place.slot,
+            generation: place.generation,
+            fee_payer: app.sponsor(),
+            withdraw_delay: terms.grace_seconds,
+            min_deposit: terms.min_deposit,
+            token_program: Key(terms.token_program),
+            decimals: terms.decimals,
+            recent_blockhash: app.look().blockhash.map(Key),
+            channel_state: None,
+            voucher_state: None,
+            other: Default::default(),
+        },
+    })
+}
+
+/// `GET /health`.
+pub(crate) async fn health<C: Chain>(app: &App<C>) -> Result<Health, Rejection> {
+    let counted = app.sequencer.ask(|desk| {
+        let unsettled = desk.ledger.channels().map(Channel::gain);
+        let unsettled = unsettled.fold(Amount::ZERO, |sum, gain| sum.plus(gain).unwrap_or(sum));
+        (desk.ledger.channels().len(), unsettled)
+    });
+    let (channels, unsettled) = counted.await?;
+    let (slot, answers) = app.chain_seen();
+    let status = if app.draining.is_cancelled() {
+        HealthStatus::Draining
+    } else if answers {
+        HealthStatus::Ok
+    } else {
+        HealthStatus::Degraded
+    };
+    Ok(Health {
+        status,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        chain_slot: Some(slot).filter(|slot| *slot != 0),
+        channels: u64::try_from(channels).ok(),
+        unsettled: Some(unsettled),
+    })
+}
+
+/// `GET /channels/{id}`; [`Rejection::SlotFree`] for one that is over.
+pub(crate) async fn channel<C: Chain>(app: &App<C>, id: &Key) -> Result<ChannelView, Rejection> {
+    let id = id.0;
+    let found = app.sequencer.ask(move |desk| {
+        if let Some(channel) = desk.ledger.channel(&id) {
+            let book = desk.ledger.book_of(&channel.place().page).unwrap_or_default();
+            return Ok(view(channel, book, desk.now));
+        }
+        let kept = desk.ask_store(|store| store.channel(&id))?;
+        Err(kept.map_or(Rejection::UnknownChannel, |_| Rejection::SlotFree))
+    });
+    found.await?
+}
+
+fn view(channel: &Channel, book: [u8; 32], now: i64) -> ChannelView {
+    let (slot, place) = (channel.on_chain(), channel.place());
+    ChannelView {
+        channel_id: Key(*channel.id()),
+        channel: tallybook_wire::Channel {
+            payer: Key(slot.payer),
+            signer: Key(slot.signer),
+            book: Key(book),
+            page: Key(place.page),
+            slot: place.slot,
+            generation: place.generation,
+        },
+        status: if channel.is_closing() { ChannelStatus::Closing } else { ChannelStatus::Open },
+        deposit: channel.deposit(),
+        signed: channel.signed(),
+        charged: channel.charged(),
+        reserved: channel.reserved(now).map(|reserved| reserved.voucher.voucher().cumulative),
+        settled: channel.settled(),
+        closing_at: Some(slot.closing_at).filter(|_| slot.status() == Ok(Status::Closing)),
+    }
+}
+
+/// `GET /batches`.
+pub(crate) async fn batches<C: Chain>(
+    app: &App<C>,
+    before: Option<u64>,
+    limit: Option<u32>,
+) -> Result<BatchList, Rejection> {
+    let limit = limit.unwrap_or(BATCHES).clamp(1, BATCHES);
+    let listed = app.sequencer.ask(move |desk| desk.ask_store(|store| store.batches(before, limit)));
+    let batches = listed.await??;
+    let full = u32::try_from(batches.len()).is_ok_and(|length| length == limit);
+    let next = batches.last().map(|batch| batch.id).filter(|oldest| full && *oldest > 1);
+    Ok(BatchList { batches: batches.iter().map(batch).collect(), next })
+}
+
+fn batch(batch: &BatchRecord) -> BatchView {
+    let sum = |number: fn(&Landed) -> u64| batch.landed.iter().map(number).fold(0, u64::saturating_add);
+    let last = batch.landed.last().map(|landed| landed.signature);
+    let last = last.or_else(|| batch.attempts.last().map(|attempt| attempt.signature));
+    let ended = batch.state != State::Sending;
+    BatchView {
+        id: batch.id,
+        page: Key(batch.page),
+        rows: u8::try_from(batch.rows.len()).unwrap_or(u8::MAX),
+        claimed: batch.gain,
+        status: match batch.state {
+            State::Sending if batch.attempts.is_empty() => BatchStatus::Planned,
+            State::Sending => BatchStatus::Sent,
+            State::Confirmed => BatchStatus::Confirmed,
+            State::Failed => BatchStatus::Failed,
+        },
+        transaction: last.map(Signature),
+        transactions: u32::try_from(batch.landed.len()).unwrap_or(u32::MAX),
+        fee_lamports: ended.then(|| sum(|landed| landed.fee_lamports)),
+        compute_units: ended.then(|| sum(|landed| landed.compute_units)),
+        planned_at: batch.planned_at,
+    }
+}

@@ -1,0 +1,101 @@
+//! The eye on the chain: reads the served pages again and again, so that deposits, claims and above all closings are
+//! seen within seconds, long before a grace period ends.
+
+use crate::app::App;
+use crate::metrics;
+use std::sync::Arc;
+use std::time::Duration;
+use tallybook_chain::{Address, BookView};
+use tallybook_ledger::{Event, Finality};
+use tallybook_rules::Rejection;
+use tallybook_settler::{Chain, Commitment};
+use tokio::time::MissedTickBehavior;
+
+/// Every so many looks, what is final is read too, and the books for new pages.
+const FINAL_EVERY: u64 = 5;
+
+/// Looks until it is told to stop.
+pub(crate) async fn watch<C: Chain>(app: Arc<App<C>>) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(app.config.chain.poll_milliseconds));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looks = 0u64;
+    loop {
+        ticks.tick().await;
+        looks = looks.wrapping_add(1);
+        let looked = look(&app, looks.is_multiple_of(FINAL_EVERY)).await;
+        match looked {
+            Ok(()) => {}
+            Err(Rejection::StoreUnavailable) => return,
+            Err(rejection) => {
+                app.chain_silent();
+                tracing::warn!(%rejection, "the pages could not be read");
+            }
+        }
+    }
+}
+
+/// One look at everything that is served.
+pub(crate) async fn look<C: Chain>(app: &App<C>, thorough: bool) -> Result<(), Rejection> {
+    if thorough {
+        read_books(app).await?;
+    }
+    let books = app.look().books;
+    let books: Vec<&BookView> = books.values().map(AsRef::as_ref).collect();
+    let read = app.settler.read_pages(&books, Commitment::Confirmed).await?;
+    app.see(|sight| {
+        let pages = read.pages.iter();
+        sight.pages = pages.map(|page| (page.address.to_bytes(), Arc::new(page.clone()))).collect();
+    });
+    let slot = read.slot;
+    let (events, channels) = app
+        .sequencer
+        .insist(move |desk| (desk.observe(&read.pages, slot, Finality::Confirmed), desk.ledger.channels().len()))
+        .await?;
+    app.chain_answered(slot);
+    metrics::watched(slot, channels);
+    tell(app, &events);
+    let blockhash = app.settler.latest_blockhash().await?.hash.to_bytes();
+    app.see(|sight| sight.blockhash = Some(blockhash));
+    if thorough {
+        let last = app.settler.read_pages(&books, Commitment::Finalized).await?;
+        let slot = last.slot;
+        app.sequencer.insist(move |desk| drop(desk.observe(&last.pages, slot, Finality::Final))).await?;
+    }
+    Ok(())
+}
+
+/// Reads the served books, so that their new pages are read too.
+pub(crate) async fn read_books<C: Chain>(app: &App<C>) -> Result<(), Rejection> {
+    let addresses: Vec<Address> = app.config.books.iter().map(|book| Address::from(book.0)).collect();
+    let read = app.settler.read_books(&addresses, Commitment::Confirmed).await?;
+    app.see(|sight| {
+        let books = read.books.into_iter();
+        sight.books = books.map(|book| (book.address.to_bytes(), Arc::new(book))).collect();
+    });
+    Ok(())
+}
+
+/// Says what happened, and wakes the settlement for what is urgent.
+fn tell<C: Chain>(app: &App<C>, events: &[Event]) {
+    for event in events {
+        match event {
+            Event::Opened { channel_id, .. } => tracing::info!(channel = %name(channel_id), "a channel is open"),
+            Event::Closing { channel_id, closing_at, unsettled } => {
+                tracing::info!(channel = %name(channel_id), closing_at, %unsettled, "a channel is closing: claimed at once");
+                app.wake.notify_one();
+            }
+            Event::Over { channel_id, unsettled, refunded } => {
+                app.forget_refund(channel_id);
+                if unsettled.is_zero() || *refunded {
+                    tracing::info!(channel = %name(channel_id), "a channel is over");
+                } else {
+                    tracing::warn!(channel = %name(channel_id), %unsettled, "a channel is over; its last claim was not seen to settle");
+                }
+            }
+        }
+    }
+}
+
+fn name(channel_id: &[u8; 32]) -> tallybook_wire::Key {
+    tallybook_wire::Key(*channel_id)
+}

@@ -1,0 +1,185 @@
+use super::*;
+use crate::memory::{Fault, House, token_account};
+use tallybook_rules::Amount;
+
+async fn settle(house: &House, rows: Vec<ClaimRow>) -> Outcome {
+    let batch = Batch::new(house.page.to_bytes(), rows).unwrap();
+    house.settler.settle(&house.book, &batch, &house.notes).await.unwrap()
+}
+
+/// Channels in slots 0 … n−1, each with 10,000 deposited and 100 signed.
+fn channels(house: &House, n: u8) -> Vec<ClaimRow> {
+    (0..n).map(|slot| house.channel(slot, 10_000, 100)).collect()
+}
+
+fn settled(house: &House) -> Vec<u64> {
+    house.page_view().slots.iter().map(|slot| slot.settled.get()).collect()
+}
+
+#[tokio::test]
+async fn a_batch_becomes_one_transaction_that_pays_out() {
+    let house = House::new(8);
+    let rows = channels(&house, 8);
+    let outcome = settle(&house, rows.clone()).await;
+    assert_eq!(outcome.landed.len(), 1);
+    assert_eq!((outcome.landed[0].rows, outcome.landed[0].fee_lamports), (8, 5_000));
+    assert_eq!((outcome.refused.len(), outcome.unknown), (0, false));
+    assert_eq!(settled(&house), [100; 8]);
+    assert_eq!(house.chain.state().paid_out, 1);
+    // The same batch again has nothing to add, so nothing is sent for it.
+    house.on_page(|page| page.header.paid[0] = Amount::new(800));
+    assert_eq!(settle(&house, rows).await, Outcome::default());
+    assert_eq!(house.chain.state().sent.len(), 1);
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_split() {
+    let house = House::new(96);
+    let rows = channels(&house, 96);
+    let outcome = settle(&house, rows).await;
+    let sizes: Vec<u32> = outcome.landed.iter().map(|landed| landed.rows).collect();
+    assert_eq!(sizes, [19, 19, 19, 19, 19, 1], "without a table");
+    assert_eq!(settled(&house), [100; 96]);
+}
+
+#[tokio::test]
+async fn a_row_that_fails_in_simulation_is_found_by_halving_and_the_others_are_claimed() {
+    for bad in [vec![0], vec![7], vec![3, 4], vec![0, 15], (0..16).collect()] {
+        let house = House::new(16);
+        let rows = channels(&house, 16);
+        house.chain.state().poisoned.clone_from(&bad);
+        let outcome = settle(&house, rows).await;
+        let mut refused = outcome.refused.clone();
+        refused.sort_by_key(|(slot, _)| *slot);
+        let expected: Vec<_> = bad.iter().map(|slot| (*slot, Rejection::SignatureMismatch)).collect();
+        assert_eq!(refused, expected);
+        for (slot, settled) in (0u8..).zip(settled(&house)) {
+            assert_eq!(settled, if bad.contains(&slot) { 0 } else { 100 }, "slot {slot}, bad {bad:?}");
+        }
+        assert!(!outcome.unknown);
+    }
+}
+
+#[tokio::test]
+async fn rows_of_freed_and_reopened_slots_are_named_without_a_transaction() {
+    let house = House::new(4);
+    let rows = channels(&house, 4);
+    for slot in [1, 2] {
+        house.on_page(|page| page.refund(slot, 1, Amount::ZERO).unwrap());
+    }
+    house.channel(2, 10_000, 1);
+    let outcome = settle(&house, rows).await;
+    assert_eq!(outcome.refused, [(1, Rejection::SlotFree), (2, Rejection::WrongGeneration)]);
+    assert_eq!(house.chain.state().claimed, [[0, 3]]);
+}
+
+#[tokio::test]
+async fn a_closing_channel_is_claimed_alone_and_first() {
+    let house = House::new(4);
+    let rows = channels(&house, 4);
+    let payer = house.page_view().slots[2].payer;
+    house.on_page(|page| page.request_close(2, 1, &payer, 900, 0).unwrap());
+    settle(&house, rows).await;
+    assert_eq!(house.chain.state().claimed, [vec![2], vec![0, 1, 3]]);
+}
+
+#[tokio::test]
+async fn what_expires_is_built_again_with_a_fresh_blockhash() {
+    let house = House::new(2);
+    let rows = channels(&house, 2);
+    house.chain.state().blocks_a_question = 200;
+    house.chain.state().faults.push_back(Fault::Dropped);
+    let outcome = settle(&house, rows).await;
+    assert_eq!(outcome.landed.len(), 1);
+    assert_eq!(settled(&house), [100, 100]);
+    let attempts = house.notes.attempts.lock().unwrap().clone();
+    assert_eq!(attempts.len(), 2, "both recorded");
+    assert_ne!(attempts[0].signature, attempts[1].signature);
+    assert_eq!(outcome.landed[0].signature, attempts[1].signature);
+}
+
+#[tokio::test]
+async fn what_is_not_decided_in_time_is_unknown_and_recorded() {
+    let house = House::new(2);
+    let rows = channels(&house, 2);
+    house.chain.state().faults.extend([Fault::Dropped; 1_000]);
+    let outcome = settle(&house, rows).await;
+    assert!(outcome.unknown && outcome.landed.is_empty() && outcome.refused.is_empty());
+    assert_eq!(house.notes.attempts.lock().unwrap().len(), 1, "one transaction, however often it was sent");
+}
+
+#[tokio::test]
+async fn what_cannot_be_recorded_is_not_sent() {
+    let house = House::new(1);
+    let batch = Batch::new(house.page.to_bytes(), channels(&house, 1)).unwrap();
+    *house.notes.fails.lock().unwrap() = true;
+    let outcome = house.settler.settle(&house.book, &batch, &house.notes).await;
+    assert_eq!(outcome, Err(Rejection::StoreUnavailable));
+    assert!(house.chain.state().sent.is_empty());
+}
+
+#[tokio::test]
+async fn a_transaction_that_fails_on_chain_is_halved_and_its_fee_is_counted() {
+    let house = House::new(2);
+    let rows = channels(&house, 2);
+    house.chain.state().faults.push_back(Fault::Fails);
+    let outcome = settle(&house, rows).await;
+    let rows: Vec<u32> = outcome.landed.iter().map(|landed| landed.rows).collect();
+    assert_eq!(rows, [0, 1, 1]);
+    assert_eq!(settled(&house), [100, 100]);
+}
+
+#[tokio::test]
+async fn legs_that_cannot_be_paid_are_left_out_and_claims_go_on() {
+    let frozen = |house: &House| token_account(&house.book.mint(), &house.book.payee(), true);
+    let stolen = |house: &House| token_account(&house.book.mint(), &house.book.operator(), false);
+    let foreign = |house: &House| token_account(&house.book.payee(), &house.book.payee(), false);
+    let accounts: [Option<fn(&House) -> _>; 4] = [None, Some(frozen), Some(stolen), Some(foreign)];
+    for account in accounts {
+        let house = House::new(2);
+        let rows = channels(&house, 2);
+        let address = Address::from(house.book.state.legs[0].account);
+        match account {
+            None => drop(house.chain.state().accounts.remove(&address)),
+            Some(account) => drop(house.chain.state().accounts.insert(address, account(&house))),
+        }
+        assert_eq!(settle(&house, rows).await.landed.len(), 1);
+        assert_eq!((settled(&house), house.chain.state().paid_out), (vec![100, 100], 0));
+    }
+}
+
+#[tokio::test]
+async fn a_payout_that_fails_does_not_hold_up_the_claim() {
+    let house = House::new(2);
+    let rows = channels(&house, 2);
+    house.chain.state().payout_fails = true;
+    let outcome = settle(&house, rows).await;
+    assert_eq!((outcome.landed.len(), outcome.refused.len()), (1, 0));
+    assert_eq!((settled(&house), house.chain.state().paid_out), (vec![100, 100], 0));
+    // Asked for alone, it is simply not done.
+    let outcome = house.settler.pay_out(&house.book, &house.page, &house.notes).await;
+    assert_eq!(outcome, Ok(Outcome::default()));
+}
+
+#[tokio::test]
+async fn what_is_owed_is_paid_without_a_claim_and_nothing_when_nothing_is() {
+    let house = House::new(1);
+    let nothing = house.settler.pay_out(&house.book, &house.page, &house.notes).await.unwrap();
+    assert_eq!(nothing, Outcome::default());
+    house.on_page(|page| page.header.claimed_total = Amount::new(7));
+    let paid = house.settler.pay_out(&house.book, &house.page, &house.notes).await.unwrap();
+    assert_eq!((paid.landed.len(), paid.landed[0].rows), (1, 0));
+    assert_eq!(house.chain.state().paid_out, 1);
+}
+
+#[tokio::test]
+async fn a_page_of_another_book_or_none_is_not_touched() {
+    let house = House::new(1);
+    let batch = Batch::new(house.page.to_bytes(), channels(&house, 1)).unwrap();
+    house.on_page(|page| page.header.book = [0; 32]);
+    let outcome = house.settler.settle(&house.book, &batch, &house.notes).await;
+    assert_eq!(outcome, Err(Rejection::WrongBook));
+    house.chain.state().page = None;
+    let outcome = house.settler.settle(&house.book, &batch, &house.notes).await;
+    assert_eq!(outcome, Err(Rejection::UnknownPage));
+}

@@ -1,0 +1,392 @@
+//! One suite for every store, and what only a file can do.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test says what it expects"
+)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use tallybook_ledger::{
+    Attempt, Batch, BatchRecord, Change, ChannelRecord, ClaimRow, Landed, Outcome, Place, Purpose, State,
+};
+use tallybook_rules::signing::{SignedVoucher, SigningKey};
+use tallybook_rules::{Amount, Rejection};
+use tallybook_store::{FaultyStore, KeptChannel, MemoryStore, SqliteStore, StoreFailure, Stored, VoucherStore};
+
+fn key() -> SigningKey {
+    SigningKey::from_bytes(&[5; 32])
+}
+
+fn record(channel: u8, cumulative: u64) -> ChannelRecord {
+    ChannelRecord {
+        place: Place {
+            page: [9; 32],
+            slot: channel,
+            generation: u32::MAX,
+        },
+        payer: [channel; 32],
+        signer: key().verifying_key().to_bytes(),
+        voucher: SignedVoucher::sign(&key(), [channel; 32], Amount::new(cumulative)),
+        charged: Amount::new(cumulative),
+        unsettled_since: 77,
+        leaving_since: 0,
+    }
+}
+
+fn batch(id: u64, channels: &[u8]) -> BatchRecord {
+    let row = |channel: &u8| ClaimRow {
+        slot: *channel,
+        voucher: record(*channel, 100)
+            .voucher
+            .verify(key().verifying_key().as_bytes())
+            .unwrap(),
+        settled: Amount::new(40),
+        deposit: Amount::new(1_000),
+    };
+    let batch = Batch::new([9; 32], channels.iter().map(row).collect()).unwrap();
+    BatchRecord::planned(id, &batch, 1_000).unwrap()
+}
+
+fn attempt(number: u8) -> Attempt {
+    Attempt {
+        signature: [number; 64],
+        last_valid_block_height: 10 + u64::from(number),
+    }
+}
+
+fn sending(purpose: Purpose, number: u8) -> Change {
+    Change::Sending {
+        purpose,
+        attempt: attempt(number),
+    }
+}
+
+/// The store, and how to come back to the same rows after the process has ended.
+trait Disk {
+    type Store: VoucherStore;
+    fn store(&mut self) -> &mut Self::Store;
+    fn reopen(&mut self);
+}
+
+struct Memory(MemoryStore);
+impl Disk for Memory {
+    type Store = MemoryStore;
+    fn store(&mut self) -> &mut MemoryStore {
+        &mut self.0
+    }
+    fn reopen(&mut self) {
+        self.0 = self.0.clone();
+    }
+}
+
+struct Faulty(FaultyStore<MemoryStore>);
+impl Disk for Faulty {
+    type Store = FaultyStore<MemoryStore>;
+    fn store(&mut self) -> &mut Self::Store {
+        &mut self.0
+    }
+    fn reopen(&mut self) {
+        let sound = FaultyStore::new(MemoryStore::default()).0;
+        self.0 = FaultyStore::new(std::mem::replace(&mut self.0, sound).into_inner()).0;
+    }
+}
+
+struct File {
+    store: Option<SqliteStore>,
+    folder: tempfile::TempDir,
+}
+impl File {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Some(SqliteStore::open(&folder.path().join("vouchers.db")).unwrap());
+        Self { store, folder }
+    }
+}
+impl Disk for File {
+    type Store = SqliteStore;
+    fn store(&mut self) -> &mut SqliteStore {
+        self.store.as_mut().unwrap()
+    }
+    fn reopen(&mut self) {
+        self.store = None;
+        self.store = Some(SqliteStore::open(&self.folder.path().join("vouchers.db")).unwrap());
+    }
+}
+
+/// Makes a test of each law for each store.
+macro_rules! conformance {
+    ($($law:ident),+ $(,)?) => {
+        mod memory { $(#[test] fn $law() { super::$law(super::Memory(Default::default())); })+ }
+        mod faulty { $(#[test] fn $law() { super::$law(super::Faulty(super::FaultyStore::new(Default::default()).0)); })+ }
+        mod sqlite { $(#[test] fn $law() { super::$law(super::File::new()); })+ }
+    };
+}
+
+conformance! {
+    a_new_store_is_empty,
+    the_last_record_of_a_channel_is_the_truth,
+    a_channel_that_is_over_is_kept_and_not_loaded,
+    a_commit_is_all_or_nothing,
+    a_voucher_is_never_taken_back,
+    a_batch_is_kept_with_all_that_happened_to_it,
+    batches_are_listed_newest_first_in_pages,
+    attempts_of_channels_and_tables_are_kept,
+}
+
+fn a_new_store_is_empty(mut disk: impl Disk) {
+    assert_eq!(disk.store().load().unwrap(), Stored::default());
+    assert_eq!(disk.store().channel(&[1; 32]).unwrap(), None);
+    assert_eq!(disk.store().batches(None, 10).unwrap(), []);
+    assert_eq!(disk.store().last_attempt(Purpose::Batch(1)).unwrap(), None);
+    disk.store().commit(&[]).unwrap();
+}
+
+fn the_last_record_of_a_channel_is_the_truth(mut disk: impl Disk) {
+    let newest = ChannelRecord {
+        leaving_since: 5,
+        unsettled_since: 0,
+        ..record(1, 200)
+    };
+    disk.store()
+        .commit(&[
+            Change::Channel(record(2, 1)),
+            Change::Channel(record(1, 100)),
+            Change::Channel(newest),
+        ])
+        .unwrap();
+    disk.reopen();
+    assert_eq!(disk.store().load().unwrap().channels, [newest, record(2, 1)]);
+    assert_eq!(
+        disk.store().channel(&[1; 32]).unwrap(),
+        Some(KeptChannel {
+            record: newest,
+            over: false
+        })
+    );
+}
+
+fn a_channel_that_is_over_is_kept_and_not_loaded(mut disk: impl Disk) {
+    let over = |channel: u8| Change::Over {
+        channel_id: [channel; 32],
+    };
+    disk.store()
+        .commit(&[Change::Channel(record(1, 100)), over(1), over(2)])
+        .unwrap();
+    disk.reopen();
+    assert_eq!(disk.store().load().unwrap(), Stored::default());
+    let kept = disk.store().channel(&[1; 32]).unwrap().unwrap();
+    assert!(kept.over && kept.record == record(1, 100));
+}
+
+fn a_commit_is_all_or_nothing(mut disk: impl Disk) {
+    disk.store().commit(&[Change::Channel(record(1, 100))]).unwrap();
+    let unknown = sending(Purpose::Batch(99), 1);
+    assert!(
+        disk.store()
+            .commit(&[Change::Channel(record(1, 200)), unknown])
+            .is_err()
+    );
+    disk.reopen();
+    assert_eq!(disk.store().load().unwrap().channels, [record(1, 100)]);
+}
+
+fn a_voucher_is_never_taken_back(mut disk: impl Disk) {
+    disk.store().commit(&[Change::Channel(record(1, 100))]).unwrap();
+    disk.store().commit(&[Change::Channel(record(1, 100))]).unwrap();
+    assert!(disk.store().commit(&[Change::Channel(record(1, 99))]).is_err());
+    disk.reopen();
+    let more_charged_than_signed = ChannelRecord {
+        charged: Amount::new(101),
+        ..record(1, 100)
+    };
+    assert!(
+        disk.store()
+            .commit(&[Change::Channel(more_charged_than_signed)])
+            .is_err()
+    );
+    disk.reopen();
+    assert_eq!(disk.store().load().unwrap().channels, [record(1, 100)]);
+}
+
+fn a_batch_is_kept_with_all_that_happened_to_it(mut disk: impl Disk) {
+    let mut expected = batch(1, &[3, 2]);
+    disk.store()
+        .commit(&[Change::Planned(expected.clone()), sending(Purpose::Batch(1), 1)])
+        .unwrap();
+    disk.store().commit(&[sending(Purpose::Batch(1), 2)]).unwrap();
+    disk.reopen();
+    expected.attempts = vec![attempt(1), attempt(2)];
+    let stored = disk.store().load().unwrap();
+    assert_eq!((stored.sending, stored.newest_batch), (vec![expected.clone()], 1));
+    assert_eq!(disk.store().last_attempt(Purpose::Batch(1)).unwrap(), Some(attempt(2)));
+
+    let landed = Landed {
+        signature: [2; 64],
+        rows: 1,
+        fee_lamports: 5_000,
+        compute_units: 200_000,
+    };
+    let outcome = Outcome {
+        landed: vec![landed],
+        refused: vec![(2, Rejection::SignatureMismatch)],
+        unknown: false,
+    };
+    let ended = Change::Ended {
+        id: 1,
+        outcome: outcome.clone(),
+        at: 1_010,
+    };
+    disk.store().commit(&[ended, Change::Planned(batch(2, &[2]))]).unwrap();
+    disk.reopen();
+    expected.end(&outcome, 1_010);
+    assert_eq!(expected.state, State::Failed);
+    assert_eq!(disk.store().batches(None, 9).unwrap(), [batch(2, &[2]), expected]);
+    let whole = Outcome {
+        landed: vec![landed],
+        ..Outcome::default()
+    };
+    let ended = Change::Ended {
+        id: 2,
+        outcome: whole,
+        at: 1_011,
+    };
+    disk.store().commit(&[ended]).unwrap();
+    assert_eq!(disk.store().batches(None, 1).unwrap()[0].state, State::Confirmed);
+    assert_eq!(disk.store().load().unwrap().sending, []);
+}
+
+fn batches_are_listed_newest_first_in_pages(mut disk: impl Disk) {
+    let plans: Vec<_> = (1..=5).map(|id| Change::Planned(batch(id, &[1]))).collect();
+    disk.store().commit(&plans).unwrap();
+    let mut ids = |before, limit| -> Vec<u64> {
+        let batches = disk.store().batches(before, limit).unwrap();
+        batches.iter().map(|batch| batch.id).collect()
+    };
+    assert_eq!(ids(None, 2), [5, 4]);
+    assert_eq!(ids(Some(4), 2), [3, 2]);
+    assert_eq!(ids(Some(2), 2), [1]);
+    assert_eq!(ids(Some(1), 2), [0u64; 0]);
+    assert_eq!(ids(None, 0), [0u64; 0]);
+}
+
+fn attempts_of_channels_and_tables_are_kept(mut disk: impl Disk) {
+    let table = |table: u8| Change::Table {
+        page: [9; 32],
+        table: [table; 32],
+    };
+    let (deposit, refund) = (Purpose::Deposit([1; 32]), Purpose::Refund([1; 32]));
+    disk.store()
+        .commit(&[
+            sending(deposit, 1),
+            sending(refund, 2),
+            sending(deposit, 3),
+            table(1),
+            table(2),
+        ])
+        .unwrap();
+    disk.reopen();
+    assert_eq!(disk.store().last_attempt(deposit).unwrap(), Some(attempt(3)));
+    assert_eq!(disk.store().last_attempt(refund).unwrap(), Some(attempt(2)));
+    assert_eq!(disk.store().last_attempt(Purpose::Refund([2; 32])).unwrap(), None);
+    assert_eq!(disk.store().load().unwrap().tables, [([9; 32], [2; 32])]);
+}
+
+#[test]
+fn given_a_broken_disk_when_written_then_the_store_is_poisoned_for_good() {
+    let (mut store, broken) = FaultyStore::new(MemoryStore::default());
+    store.commit(&[Change::Channel(record(1, 100))]).unwrap();
+    broken.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert!(matches!(
+        store.commit(&[Change::Channel(record(1, 200))]),
+        Err(StoreFailure::File { .. })
+    ));
+    broken.store(false, std::sync::atomic::Ordering::SeqCst);
+    assert!(matches!(store.commit(&[]), Err(StoreFailure::Poisoned)));
+    assert!(matches!(store.load(), Err(StoreFailure::Poisoned)));
+    assert_eq!(store.into_inner().load().unwrap().channels, [record(1, 100)]);
+}
+
+#[test]
+fn given_a_failed_write_when_sqlite_is_asked_again_then_it_is_poisoned() {
+    let mut file = File::new();
+    assert!(
+        file.store().commit(&[sending(Purpose::Batch(1), 1)]).is_err(),
+        "no such batch"
+    );
+    assert!(matches!(file.store().commit(&[]), Err(StoreFailure::Poisoned)));
+    assert!(matches!(file.store().channel(&[1; 32]), Err(StoreFailure::Poisoned)));
+}
+
+#[test]
+fn given_a_number_beyond_63_bits_when_written_then_it_is_refused() {
+    let mut file = File::new();
+    let high = Attempt {
+        last_valid_block_height: 1 << 63,
+        ..attempt(1)
+    };
+    let change = Change::Sending {
+        purpose: Purpose::Deposit([1; 32]),
+        attempt: high,
+    };
+    assert!(matches!(
+        file.store().commit(&[change]),
+        Err(StoreFailure::OutOfRange(_))
+    ));
+}
+
+#[test]
+fn given_a_file_in_use_when_opened_again_then_it_is_refused() {
+    let file = File::new();
+    let path = file.folder.path().join("vouchers.db");
+    assert!(matches!(SqliteStore::open(&path), Err(StoreFailure::InUse(_))));
+    drop(file.store);
+    assert!(SqliteStore::open(&path).is_ok());
+}
+
+#[test]
+fn given_a_new_file_when_made_then_only_its_owner_may_read_it() {
+    let mut file = File::new();
+    file.store().commit(&[Change::Channel(record(1, 100))]).unwrap();
+    let path = file.folder.path().join("vouchers.db");
+    for name in ["vouchers.db", "vouchers.db-wal"] {
+        let mode = fs::metadata(file.folder.path().join(name))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    drop(file.store);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    assert!(matches!(SqliteStore::open(&path), Err(StoreFailure::Exposed(_))));
+}
+
+#[test]
+fn given_a_file_of_something_else_when_opened_then_it_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("other.db");
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("CREATE TABLE songs (title TEXT)").unwrap();
+    drop(other);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(matches!(SqliteStore::open(&path), Err(StoreFailure::Foreign(_))));
+    fs::write(&path, vec![b'x'; 4_096]).unwrap();
+    assert!(matches!(SqliteStore::open(&path), Err(StoreFailure::Foreign(_))));
+}
+
+#[test]
+fn given_a_file_of_a_newer_version_when_opened_then_it_is_refused() {
+    let file = File::new();
+    let path = file.folder.path().join("vouchers.db");
+    drop(file.store);
+    let newer = rusqlite::Connection::open(&path).unwrap();
+    newer.pragma_update(None, "user_version", 2).unwrap();
+    drop(newer);
+    assert!(matches!(
+        SqliteStore::open(&path),
+        Err(StoreFailure::TooNew { found: 2, known: 1, .. })
+    ));
+}

@@ -1,0 +1,8 @@
+//! The whole, over real HTTP and a real JSON-RPC chain: agent, paywall, facilitator, program.
+#![expect(clippy::indexing_slicing, reason = "a test says what it expects")]
+
+mod customer;
+mod demo;
+mod leaving;
+mod life;
+mod refusals;

@@ -1,0 +1,28 @@
+//! The released program in a virtual machine, instruction by instruction: what each does, and everything it refuses.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::type_complexity,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests say what they expect, also in the functions they share, and list their cases as plain tuples"
+)]
+
+mod add_page;
+mod batches;
+mod claim;
+mod forgeries;
+mod init_book;
+mod machine;
+mod mints;
+mod open;
+mod payout;
+mod refund;
+mod request_close;
+mod tampered;
+mod vectors;
+mod vouchers;
+mod withdraw;
+mod world;
