@@ -96,13 +96,17 @@ impl BelowRow {
         Ok(bytes)
     }
 
-    /// Reads a row; [`Rejection::AmountAboveSigned`] when it settles more than was signed.
-    pub fn from_bytes(bytes: &[u8; BELOW_ROW_BYTES]) -> Result<Self, Rejection> {
+    /// Reads a row; every 45 bytes are one. What it says is to be held to [`BelowRow::check`].
+    pub fn from_bytes(bytes: &[u8; BELOW_ROW_BYTES]) -> Self {
         let [slot, a, b, c, d, e, f, g, h, i, j, k, l, nonce @ ..] = *bytes;
         let amount = |[a, b, c, d, e, f]: [u8; 6]| Amount::new(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]));
         let signed = Row { slot, cumulative: amount([a, b, c, d, e, f]), nonce };
-        let row = Self { signed, amount: amount([g, h, i, j, k, l]) };
-        if row.amount > row.signed.cumulative { Err(Rejection::AmountAboveSigned) } else { Ok(row) }
+        Self { signed, amount: amount([g, h, i, j, k, l]) }
+    }
+
+    /// [`Rejection::AmountAboveSigned`] when it settles more than was signed.
+    pub fn check(&self) -> Result<(), Rejection> {
+        if self.amount > self.signed.cumulative { Err(Rejection::AmountAboveSigned) } else { Ok(()) }
     }
 }
 

@@ -207,7 +207,9 @@ impl<'a> Page<'a> {
 
     /// Adds to the deposit of an open channel of this generation. [`Rejection::DepositTooSmall`] for nothing.
     pub fn top_up(&mut self, at: u8, generation: u32, amount: Amount) -> Result<(), Rejection> {
-        self.of_generation(at, generation)?;
+        if self.of_generation(at, generation)?.status()? != Status::Open {
+            return Err(Rejection::SlotNotOpen);
+        }
         if amount.is_zero() {
             return Err(Rejection::DepositTooSmall);
         }
@@ -310,13 +312,15 @@ impl<'a> Page<'a> {
     /// What must hold after every instruction: each slot is sound, `outstanding` is the sum over the slots, `used`
     /// counts them, and no leg was paid more than was claimed.
     pub fn check(&self) -> Result<(), Rejection> {
-        let (mut outstanding, mut used) = (Amount::ZERO, 0u8);
+        let (mut outstanding, mut used) = (0u64, 0u64);
         for slot in self.slots.iter() {
             slot.check()?;
-            outstanding = outstanding.plus(slot.unsettled()?)?;
-            used = used.checked_add(u8::from(slot.status_byte != Slot::FREE)).ok_or(Rejection::InvariantBroken)?;
+            // Wraps nowhere: after the check each difference is 0 ..= 2^48 − 1, and a page has at most 255 slots. Said so
+            // that the chain, where every page is checked after every change, does not pay for looking.
+            outstanding = outstanding.wrapping_add(slot.deposit.get().wrapping_sub(slot.settled.get()));
+            used = used.wrapping_add(u64::from(slot.status_byte != Slot::FREE));
         }
-        if outstanding != self.header.outstanding || used != self.header.used {
+        if outstanding != self.header.outstanding.get() || used != u64::from(self.header.used) {
             return Err(Rejection::InvariantBroken);
         }
         self.header.owed_in_all().map(|_| ())

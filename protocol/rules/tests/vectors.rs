@@ -116,7 +116,9 @@ fn given_a_row_below_its_ceiling_when_written_and_read_then_it_is_the_same_and_n
     let row = BelowRow { signed, amount: Amount::new(0x0102_0304_0505) };
     let bytes = row.to_bytes().unwrap();
     assert_eq!(bytes[..13], [3, 6, 5, 4, 3, 2, 1, 5, 5, 4, 3, 2, 1]);
-    assert_eq!(BelowRow::from_bytes(&bytes), Ok(row));
+    assert_eq!((BelowRow::from_bytes(&bytes), row.check()), (row, Ok(())));
+    assert_eq!(BelowRow { amount: signed.cumulative, ..row }.check(), Ok(()));
     let above = BelowRow { amount: Amount::new(0x0102_0304_0507), ..row };
-    assert_eq!(BelowRow::from_bytes(&above.to_bytes().unwrap()), Err(Rejection::AmountAboveSigned));
+    assert_eq!(BelowRow::from_bytes(&above.to_bytes().unwrap()), above);
+    assert_eq!(above.check(), Err(Rejection::AmountAboveSigned));
 }
