@@ -191,15 +191,16 @@ impl<'a> Page<'a> {
 
     /// Adds to the deposit of an open slot, from whatever source the caller has taken the money.
     pub fn fund(&mut self, at: u8, amount: Amount) -> Result<(), Rejection> {
-        let outstanding = self.header.outstanding.plus(amount)?;
+        let outstanding = self.header.outstanding.plus(amount);
         let slot = self.slot(at)?;
         if slot.status()? != Status::Open {
             return Err(Rejection::SlotNotOpen);
         }
-        let deposit = slot.deposit.plus(amount)?;
+        let deposit = slot.deposit.plus(amount).unwrap_or(Amount::DEPOSIT_LIMIT);
         if deposit >= Amount::DEPOSIT_LIMIT {
             return Err(Rejection::DepositTooLarge);
         }
+        let outstanding = outstanding?;
         slot.deposit = deposit;
         self.header.outstanding = outstanding;
         Ok(())
@@ -243,11 +244,11 @@ impl<'a> Page<'a> {
     /// Begins to close an open channel of this generation that nobody has claimed from for `max_idle_seconds`, with the
     /// same grace period as at its payer's request: a forgotten channel never holds a slot for good.
     pub fn idle_close(&mut self, at: u8, generation: u32, terms: &Terms, now: i64) -> Result<i64, Rejection> {
+        let slot = self.of_generation(at, generation)?;
+        slot.must_be_open()?;
         if terms.max_idle_seconds == 0 {
             return Err(Rejection::IdleCloseOff);
         }
-        let slot = self.of_generation(at, generation)?;
-        slot.must_be_open()?;
         let idle_at = slot.last_activity.checked_add(i64::from(terms.max_idle_seconds)).ok_or(Rejection::Overflow)?;
         if now < idle_at {
             return Err(Rejection::NotIdle);

@@ -70,13 +70,15 @@ pub(crate) fn claim(ctx: Context<'_, Claim<'_>>, batch: &Batch) -> Outcome {
 /// Settles each row up to the amount that it names, and checks that all vouchers were signed, for as much or more.
 pub(crate) fn claim_below(ctx: Context<'_, Claim<'_>>, batch: &Batch) -> Outcome {
     let (scalar, rows) = split_claim(&batch.0)?;
-    let rows: Vec<_> = rows.iter().map(BelowRow::from_bytes).collect();
-    // As rows of a plain claim, for the one check that there is: a second one, compiled for longer rows, would make the
-    // program a quarter larger.
-    let signed: Vec<_> = rows.iter().map(|row| row.signed.to_bytes()).collect::<core::result::Result<_, _>>()?;
-    settle(&ctx.accounts.page, scalar, &signed, rows.iter().map(|row| (row.signed.slot, row.amount)))?;
-    // Last, since this is the last in precedence of a claim's rejections; whatever is refused was never settled.
-    Ok(rows.iter().try_for_each(BelowRow::check)?)
+    // As rows of a plain claim, for the one check that there is: a second one for longer rows would make the program larger.
+    let mut signed = Vec::with_capacity(rows.len());
+    for row in rows {
+        signed.push(BelowRow::from_bytes(row).signed.to_bytes()?);
+    }
+    let amounts = rows.iter().map(BelowRow::from_bytes).map(|row| (row.signed.slot, row.amount));
+    settle(&ctx.accounts.page, scalar, &signed, amounts)?;
+    // Last, since it is the last in precedence of a claim's rejections: what is refused here was never settled.
+    Ok(rows.iter().try_for_each(|row| BelowRow::from_bytes(row).check())?)
 }
 
 /// Settles each slot up to its amount, and checks that all vouchers of `rows` were signed.
