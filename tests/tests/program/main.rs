@@ -25,6 +25,7 @@ mod payout;
 mod refund;
 mod request_close;
 mod set_operator;
+mod stateful;
 mod tampered;
 mod top_up;
 mod vectors;
