@@ -12,14 +12,14 @@ const MOST: u64 = (1 << 48) - 1;
 
 /// A claim below the ceiling: its scalar and rows, free to be forged.
 #[derive(Clone)]
-struct Below {
+pub(crate) struct Below {
     scalar: [u8; 32],
     rows: Vec<BelowRow>,
 }
 
 impl Below {
     /// For each channel a voucher of so much, of which only so much is settled.
-    fn of(vouchers: &[(&Channel, u64, u64)]) -> Self {
+    pub(crate) fn of(vouchers: &[(&Channel, u64, u64)]) -> Self {
         let signed: Vec<_> = vouchers.iter().map(|(channel, signed, _)| (*channel, *signed)).collect();
         let batch = Batch::of(&signed);
         let amounts = vouchers.iter().map(|(_, _, amount)| Amount::new(*amount));
@@ -27,7 +27,7 @@ impl Below {
         Self { scalar: batch.scalar, rows: rows.collect() }
     }
 
-    fn instruction(&self, world: &World) -> Instruction {
+    pub(crate) fn instruction(&self, world: &World) -> Instruction {
         TALLYBOOK.claim_below(&world.page, &self.scalar, &self.rows).unwrap()
     }
 

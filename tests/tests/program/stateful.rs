@@ -25,6 +25,7 @@ use tallybook_rules::half_aggregation::BelowRow;
 use tallybook_rules::signing::{SignedVoucher, channel_id};
 use tallybook_rules::{Amount, Rejection};
 
+/// As many as the model has seats.
 const CAPACITY: u8 = 4;
 const PAYERS: usize = 3;
 const IDLE_SECONDS: i64 = 86_400;
@@ -47,7 +48,7 @@ struct Seat {
 /// All that can change.
 #[derive(Clone, PartialEq, Debug)]
 struct Model {
-    seats: [Seat; CAPACITY as usize],
+    seats: [Seat; 4],
     claimed: u64,
     paid: [u64; 3],
     donated: u64,
