@@ -4,9 +4,9 @@
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
-use tallybook_chain::instruction::{Instructions, NewBook, NewChannel, RefundRow};
+use tallybook_chain::instruction::{Addition, Instructions, NewBook, NewChannel, RefundRow};
 use tallybook_chain::{Address, BookView, PROGRAM_ID};
-use tallybook_rules::half_aggregation::Row;
+use tallybook_rules::half_aggregation::{BelowRow, Row};
 use tallybook_rules::{Amount, Book, Rejection, Terms};
 use tallybook_tests::artifact::{root, source_hash};
 
@@ -24,7 +24,7 @@ fn given_the_sources_when_hashed_then_the_artifact_was_built_from_them() {
 fn given_the_artifact_when_looked_at_then_it_is_a_program_of_a_size_worth_deploying() {
     let elf = fs::read(root().join("programs/tallybook/artifact/tallybook.so")).unwrap();
     assert!(elf.starts_with(b"\x7fELF"));
-    assert!(elf.len() < 400_000, "{} bytes", elf.len());
+    assert!(elf.len() < 450_000, "{} bytes", elf.len());
 }
 
 fn idl() -> Value {
@@ -81,11 +81,18 @@ fn built() -> BTreeMap<&'static str, solana_instruction::Instruction> {
         deposit: 1,
     };
     let row = Row { slot: 0, cumulative: Amount::new(1), nonce: [0; 32] };
+    let below = BelowRow { signed: row, amount: Amount::ZERO };
+    let addition = Addition { funder: a, source: b, page: c, slot: 0, generation: 1, amount: 1 };
     let refund = RefundRow { slot: 0, generation: 1, keep: 0 };
     BTreeMap::from([
         ("init_book", build.init_book(&new_book)),
         ("add_page", build.add_page(&book, &a, &b, 0, 1)),
         ("open", build.open(&book, &channel)),
+        ("top_up", build.top_up(&book, &addition)),
+        ("claim_below", build.claim_below(&a, &[0; 32], &[below]).unwrap()),
+        ("idle_close", build.idle_close(&a, &b, &c, 0, 1)),
+        ("set_operator", build.set_operator(&book, &c)),
+        ("close_page", build.close_page(&book, &a, &b, &c)),
         ("claim", build.claim(&a, &[0; 32], &[row]).unwrap()),
         ("payout", build.payout(&book, &a, 1)),
         ("request_close", build.request_close(&a, &b, &c, 0, 1)),
@@ -147,7 +154,8 @@ fn given_the_idl_when_its_arguments_are_measured_then_the_library_writes_as_many
                         fields.iter().map(|field| fixed_size(&field["type"]).unwrap()).sum()
                     })
                 }
-                (_, _, Some(_)) => 32 + 39, // the claim: raw bytes
+                (_, _, Some(_)) if name == "claim_below" => 32 + 45, // raw bytes
+                (_, _, Some(_)) => 32 + 39,
                 _ => panic!("{kind}"),
             })
         };

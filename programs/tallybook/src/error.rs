@@ -32,6 +32,9 @@ impl From<ProgramError> for Failure {
 }
 
 impl From<Failure> for Error {
+    // Out of line, or each check of each account would have a copy of it.
+    #[cold]
+    #[inline(never)]
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Failed(error) => error,

@@ -1,6 +1,6 @@
 //! What the program tells those who listen: one compact event for each change.
 //!
-//! An event's one-byte discriminator is the number of the instruction that emits it.
+//! An event's one-byte discriminator is the number of the instruction that emits it; `claim_below` emits that of `claim`.
 
 use anchor_lang::prelude::*;
 
@@ -42,6 +42,21 @@ pub struct Opened {
     /// Whose vouchers bind it.
     pub signer: Pubkey,
     /// What was put in, in base units.
+    pub deposit: u64,
+}
+
+/// Somebody added to a channel's deposit.
+#[event(discriminator = [4])]
+pub struct ToppedUp {
+    /// The page.
+    pub page: Pubkey,
+    /// The slot.
+    pub slot: u8,
+    /// Its generation.
+    pub generation: u32,
+    /// What was added, in base units.
+    pub amount: u64,
+    /// The deposit from now on, in base units.
     pub deposit: u64,
 }
 
@@ -104,4 +119,39 @@ pub struct Refunded {
     pub generation: u32,
     /// What went back to the payer, in base units.
     pub returned: u64,
+}
+
+/// A channel that nobody used began to close.
+#[event(discriminator = [11])]
+pub struct IdleClosed {
+    /// The page.
+    pub page: Pubkey,
+    /// The slot.
+    pub slot: u8,
+    /// Its generation.
+    pub generation: u32,
+    /// When it may be withdrawn, in Unix seconds; claim before.
+    pub closing_at: i64,
+}
+
+/// The payee named another operator.
+#[event(discriminator = [12])]
+pub struct OperatorSet {
+    /// The book.
+    pub book: Pubkey,
+    /// The operator from now on.
+    pub operator: Pubkey,
+}
+
+/// A page and its vault were closed.
+#[event(discriminator = [13])]
+pub struct PageClosed {
+    /// The book.
+    pub book: Pubkey,
+    /// The page.
+    pub page: Pubkey,
+    /// Its number.
+    pub index: u32,
+    /// Dust and donations that went to the payee, in base units.
+    pub left: u64,
 }

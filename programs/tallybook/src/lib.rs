@@ -2,15 +2,17 @@
 //!
 //! The program is thin. What a transition means is in [`tallybook_rules`], which the ledger off chain calls too; here an
 //! instruction loads its accounts, decides by the rules, stores, and moves tokens. Reading path: [`state`] (the bytes),
-//! [`instructions`] (one file each), `verify` (the claim check), `vault` (the only token transfers), [`error`].
+//! [`instructions`] (one file each), `verify` (the claim check), `vault` (the only token transfers), [`mod@error`].
 //!
 //! What an auditor may want to know first:
 //!
 //! * Nobody has power over anybody's money by role: there is no administrator, no pause, no fee and no treasury. Whoever
 //!   holds the upgrade authority of a deployment has all power, as with every upgradeable program.
-//! * A page is written in two places: where it is added, and in `state::change`, which ends in `Page::check`. Whatever
+//! * A page is written in two places: where it is added, and in `state::change`, which ends in `Page::check`; it ends in
+//!   `close_page`. A book is written where it is made, its page counter in `add_page`, its operator in `set_operator`. Whatever
 //!   moves tokens ends in `PageHeader::check_vault`, over the vault's real balance.
-//! * Tokens leave a vault in `vault::Vault::pay` only, by amounts that a transition of the rules has booked before.
+//! * Tokens leave a vault in `vault::Vault::pay` only, by amounts that a transition of the rules has booked before; and in
+//!   `vault::Vault::close`, once no channel is left and every leg was paid.
 //! * Money of a payer goes to the payer's associated account, or where the payer signs; money of a leg to the leg's
 //!   account, or where its recipient signs. No instruction takes such an address as an argument.
 //! * `unsafe` is in `verify` alone: volatile access to local arrays, and a syscall behind a feature.
@@ -35,7 +37,7 @@ use instructions::*;
 
 declare_id!("Eis2qMZ5ku5ZubGRsjYXVmaKDwzseonmDJjq6QepXp5h");
 
-/// The instructions, by their one-byte discriminators. Numbers that are missing belong to later versions.
+/// The instructions, by their one-byte discriminators. Numbers from 32 on belong to later versions.
 #[program]
 pub mod tallybook {
     use super::*;
@@ -82,10 +84,22 @@ pub mod tallybook {
         Ok(instructions::open(ctx, slot, &opening)?)
     }
 
+    /// Anybody adds to the deposit of an open channel.
+    #[instruction(discriminator = 4)]
+    pub fn top_up(ctx: Context<TopUp>, slot: u8, generation: u32, amount: u64) -> Result<()> {
+        Ok(instructions::top_up(ctx, slot, generation, Amount::new(amount))?)
+    }
+
     /// Anybody settles a batch of vouchers, by one aggregate scalar and a row for each.
     #[instruction(discriminator = 5)]
     pub fn claim(ctx: Context<Claim>, batch: Batch) -> Result<()> {
         Ok(instructions::claim(ctx, &batch)?)
+    }
+
+    /// Anybody settles a batch of vouchers, each up to an amount that is at most what was signed.
+    #[instruction(discriminator = 6)]
+    pub fn claim_below(ctx: Context<Claim>, batch: Batch) -> Result<()> {
+        Ok(instructions::claim_below(ctx, &batch)?)
     }
 
     /// Anybody pays out what was claimed, to the legs whose bits are set (bit 0 is the payee's).
@@ -110,5 +124,22 @@ pub mod tallybook {
     #[instruction(discriminator = 10)]
     pub fn refund<'info>(ctx: Context<'info, Refund<'info>>, rows: Vec<RefundRow>) -> Result<()> {
         Ok(instructions::refund(ctx, &rows)?)
+    }
+    /// The payee, the operator or the page's rent payer begins to close a channel that nobody has used for long.
+    #[instruction(discriminator = 11)]
+    pub fn idle_close(ctx: Context<IdleClose>, slot: u8, generation: u32) -> Result<()> {
+        Ok(instructions::idle_close(ctx, slot, generation)?)
+    }
+
+    /// The payee names another operator.
+    #[instruction(discriminator = 12)]
+    pub fn set_operator(ctx: Context<SetOperator>, operator: Pubkey) -> Result<()> {
+        Ok(instructions::set_operator(ctx, operator)?)
+    }
+
+    /// The payee or the page's rent payer closes a page without channels: what is left goes to the payee, the rent back.
+    #[instruction(discriminator = 13)]
+    pub fn close_page(ctx: Context<ClosePage>) -> Result<()> {
+        Ok(instructions::close_page(ctx)?)
     }
 }

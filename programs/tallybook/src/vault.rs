@@ -48,15 +48,54 @@ impl<'info> Vault<'_, 'info> {
 
     /// Pays each amount to its account, by the page's signature. The page must not be borrowed.
     pub(crate) fn pay(&self, payments: &[Payment<'_, 'info>]) -> Outcome<()> {
+        self.as_page(|seeds| {
+            payments.iter().filter(|payment| !payment.amount.is_zero()).try_for_each(|payment| {
+                self.transfer(payment.amount, self.account, payment.to, self.page.as_ref(), seeds)
+            })
+        })?;
+        self.check()
+    }
+
+    /// Moves all that is left to the payee's account `to`, closes the vault, and says how much it was. The page must not be
+    /// borrowed, and owe nobody. [`Rejection::WrongRecipientAccount`] if there is something left that `to` cannot take.
+    pub(crate) fn close(
+        &self,
+        to: &AccountInfo<'info>,
+        payee: &[u8; 32],
+        rent_payer: &AccountInfo<'info>,
+    ) -> Outcome<Amount> {
+        self.check()?;
+        let left = balance(self.account)?;
+        if !left.is_zero() && !self.can_pay(to, Some(payee))? {
+            return Err(Rejection::WrongRecipientAccount.into());
+        }
+        self.as_page(|seeds| {
+            if !left.is_zero() {
+                self.transfer(left, self.account, to, self.page.as_ref(), seeds)?;
+            }
+            let instruction = Instruction {
+                program_id: *self.token_program.key,
+                accounts: vec![
+                    AccountMeta::new(*self.account.key, false),
+                    AccountMeta::new(*rent_payer.key, false),
+                    AccountMeta::new_readonly(self.page.key(), true),
+                ],
+                data: TokenInstruction::CloseAccount.pack(),
+            };
+            let accounts = [self.account.clone(), rent_payer.clone(), self.page.to_account_info()];
+            Ok(invoke_signed_unchecked(&instruction, &accounts, seeds)?)
+        })?;
+        Ok(left)
+    }
+
+    /// Does what takes the page's signature, by its seeds.
+    fn as_page(&self, act: impl FnOnce(&[&[&[u8]]]) -> Outcome<()>) -> Outcome<()> {
         let (book, index, bump) = {
             let page = self.page.load()?;
             (page.book, page.index_bytes(), [page.bump])
         };
         let seeds: [&[u8]; 4] = [PAGE_SEED, book.as_ref(), &index, &bump];
-        for payment in payments.iter().filter(|payment| !payment.amount.is_zero()) {
-            self.transfer(payment.amount, self.account, payment.to, self.page.as_ref(), &[&seeds])?;
-        }
-        self.check()
+        act(&[&seeds])
     }
 
     /// Whether money can be sent to this account now: an account of the book's mint, of its token program, initialised,

@@ -8,7 +8,7 @@ use crate::address::{ASSOCIATED_TOKEN_PROGRAM, SYSTEM_PROGRAM, associated_token_
 use borsh::BorshSerialize;
 use solana_address::Address;
 use solana_instruction::{AccountMeta, Instruction};
-use tallybook_rules::half_aggregation::{MAX_ROWS, ROW_BYTES, Row, SCALAR_BYTES};
+use tallybook_rules::half_aggregation::{BelowRow, MAX_ROWS, Row, SCALAR_BYTES};
 use tallybook_rules::{Rejection, Terms};
 
 /// Discriminators, the first byte of an instruction's data. 32 and up are kept free for later versions.
@@ -17,11 +17,16 @@ pub mod discriminator {
     pub const INIT_BOOK: u8 = 1;
     pub const ADD_PAGE: u8 = 2;
     pub const OPEN: u8 = 3;
+    pub const TOP_UP: u8 = 4;
     pub const CLAIM: u8 = 5;
+    pub const CLAIM_BELOW: u8 = 6;
     pub const PAYOUT: u8 = 7;
     pub const REQUEST_CLOSE: u8 = 8;
     pub const WITHDRAW: u8 = 9;
     pub const REFUND: u8 = 10;
+    pub const IDLE_CLOSE: u8 = 11;
+    pub const SET_OPERATOR: u8 = 12;
+    pub const CLOSE_PAGE: u8 = 13;
 }
 
 /// A recipient of a share of everything claimed.
@@ -86,6 +91,23 @@ pub struct NewChannel {
     pub signer: [u8; 32],
     /// Base units.
     pub deposit: u64,
+}
+
+/// What [`Instructions::top_up`] needs to know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Addition {
+    /// Who gives the money; signs.
+    pub funder: Address,
+    /// The token account that it is taken from.
+    pub source: Address,
+    /// The page.
+    pub page: Address,
+    /// The channel's slot.
+    pub slot: u8,
+    /// The channel's generation.
+    pub generation: u32,
+    /// Base units.
+    pub amount: u64,
 }
 
 /// The builders, for the program at one address.
@@ -169,18 +191,53 @@ impl Instructions {
         self.instruction(discriminator::OPEN, &(new.slot, new.generation, new.signer, new.deposit), accounts)
     }
 
+    /// Adds to the deposit of an open channel.
+    pub fn top_up(&self, book: &BookView, addition: &Addition) -> Instruction {
+        let accounts = vec![
+            AccountMeta::new_readonly(addition.funder, true),
+            AccountMeta::new_readonly(book.address, false),
+            AccountMeta::new(addition.page, false),
+            AccountMeta::new(addition.source, false),
+            AccountMeta::new(book.vault(&addition.page), false),
+            AccountMeta::new_readonly(book.mint(), false),
+            AccountMeta::new_readonly(book.token_program(), false),
+        ];
+        self.instruction(discriminator::TOP_UP, &(addition.slot, addition.generation, addition.amount), accounts)
+    }
+
     /// Claims a half-aggregated batch; needs no signature. [`Rejection::MalformedRows`] for no row or more than 96.
     pub fn claim(&self, page: &Address, scalar: &[u8; SCALAR_BYTES], rows: &[Row]) -> Result<Instruction, Rejection> {
+        self.batch(discriminator::CLAIM, page, scalar, rows, Row::to_bytes)
+    }
+
+    /// Claims a half-aggregated batch like [`Self::claim`], but of each voucher only as much as its row says.
+    pub fn claim_below(
+        &self,
+        page: &Address,
+        scalar: &[u8; SCALAR_BYTES],
+        rows: &[BelowRow],
+    ) -> Result<Instruction, Rejection> {
+        self.batch(discriminator::CLAIM_BELOW, page, scalar, rows, BelowRow::to_bytes)
+    }
+
+    /// Either kind of claim.
+    fn batch<T, const ROW: usize>(
+        &self,
+        discriminator: u8,
+        page: &Address,
+        scalar: &[u8; SCALAR_BYTES],
+        rows: &[T],
+        to_bytes: impl Fn(&T) -> Result<[u8; ROW], Rejection>,
+    ) -> Result<Instruction, Rejection> {
         if rows.is_empty() || rows.len() > MAX_ROWS {
             return Err(Rejection::MalformedRows);
         }
-        let mut data = Vec::with_capacity(
-            1usize.saturating_add(SCALAR_BYTES).saturating_add(ROW_BYTES.saturating_mul(rows.len())),
-        );
-        data.push(discriminator::CLAIM);
+        let head = 1usize.saturating_add(SCALAR_BYTES);
+        let mut data = Vec::with_capacity(head.saturating_add(ROW.saturating_mul(rows.len())));
+        data.push(discriminator);
         data.extend_from_slice(scalar);
         for row in rows {
-            data.extend_from_slice(&row.to_bytes()?);
+            data.extend_from_slice(&to_bytes(row)?);
         }
         Ok(Instruction { program_id: self.program_id, accounts: vec![AccountMeta::new(*page, false)], data })
     }
@@ -253,6 +310,52 @@ impl Instructions {
         accounts.extend(self.refunding(book, page, rows.iter().map(|(_, payer)| payer)));
         let rows: Vec<RefundRow> = rows.iter().map(|(row, _)| *row).collect();
         self.instruction(discriminator::REFUND, &rows, accounts)
+    }
+
+    /// Begins to close a channel that nobody has claimed from for long; the payee, the operator or the page's rent payer
+    /// signs.
+    pub fn idle_close(
+        &self,
+        book: &Address,
+        page: &Address,
+        authority: &Address,
+        slot: u8,
+        generation: u32,
+    ) -> Instruction {
+        let accounts = vec![
+            AccountMeta::new_readonly(*authority, true),
+            AccountMeta::new_readonly(*book, false),
+            AccountMeta::new(*page, false),
+        ];
+        self.instruction(discriminator::IDLE_CLOSE, &(slot, generation), accounts)
+    }
+
+    /// Names another operator; the payee signs.
+    pub fn set_operator(&self, book: &BookView, operator: &Address) -> Instruction {
+        let accounts = vec![AccountMeta::new_readonly(book.payee(), true), AccountMeta::new(book.address, false)];
+        self.instruction(discriminator::SET_OPERATOR, &operator.to_bytes(), accounts)
+    }
+
+    /// Closes a page without channels, and its vault; the payee or the page's `rent_payer` signs. What is left in the vault
+    /// goes to the payee's associated token account.
+    pub fn close_page(
+        &self,
+        book: &BookView,
+        page: &Address,
+        authority: &Address,
+        rent_payer: &Address,
+    ) -> Instruction {
+        let accounts = vec![
+            AccountMeta::new_readonly(*authority, true),
+            AccountMeta::new_readonly(book.address, false),
+            AccountMeta::new(*page, false),
+            AccountMeta::new(book.vault(page), false),
+            AccountMeta::new(*rent_payer, false),
+            AccountMeta::new(book.token_account(&book.payee()), false),
+            AccountMeta::new_readonly(book.mint(), false),
+            AccountMeta::new_readonly(book.token_program(), false),
+        ];
+        self.instruction(discriminator::CLOSE_PAGE, &(), accounts)
     }
 
     /// The accounts that both ways back to payers share.

@@ -141,7 +141,7 @@ impl fmt::Display for Decimal {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test says what it expects")]
+#[expect(clippy::arithmetic_side_effects, reason = "the reference is wide enough")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -25,6 +25,8 @@ pub const TRANSCRIPT_TAG: &[u8; 21] = b"tallybook:half-agg:v1";
 pub const SCALAR_BYTES: usize = 32;
 /// Bytes of a claim row: slot u8, cumulative u48 LE, nonce point.
 pub const ROW_BYTES: usize = 39;
+/// Bytes of a row of `claim_below`: slot u8, signed u48 LE, amount u48 LE, nonce point.
+pub const BELOW_ROW_BYTES: usize = 45;
 /// The most rows of a claim: as many as a page has slots.
 pub const MAX_ROWS: usize = 96;
 
@@ -72,9 +74,45 @@ impl Row {
     }
 }
 
-/// Splits a claim's bytes into scalar and rows; [`Rejection::MalformedRows`] unless they are a scalar and 1 to 96
-/// whole rows.
-pub fn split_claim(bytes: &[u8]) -> Result<(&[u8; SCALAR_BYTES], &[[u8; ROW_BYTES]]), Rejection> {
+/// One row of a claim below the ceiling that was signed: settles exactly what was charged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BelowRow {
+    /// The voucher, as in a plain claim.
+    pub signed: Row,
+    /// What is settled of it, at most `signed.cumulative`.
+    pub amount: Amount,
+}
+
+impl BelowRow {
+    /// `slot u8 ‖ signed u48 LE ‖ amount u48 LE ‖ R`; [`Rejection::DepositTooLarge`] for 2^48 and above.
+    pub fn to_bytes(&self) -> Result<[u8; BELOW_ROW_BYTES], Rejection> {
+        let [slot, a, b, c, d, e, f, nonce @ ..] = self.signed.to_bytes()?;
+        let settled = Row { slot, cumulative: self.amount, nonce };
+        let [_, g, h, i, j, k, l, ..] = settled.to_bytes()?;
+        let mut bytes = [0; BELOW_ROW_BYTES];
+        let (head, tail) = bytes.split_at_mut(13);
+        head.copy_from_slice(&[slot, a, b, c, d, e, f, g, h, i, j, k, l]);
+        tail.copy_from_slice(&nonce);
+        Ok(bytes)
+    }
+
+    /// Reads a row; every 45 bytes are one. What it says is to be held to [`BelowRow::check`].
+    pub fn from_bytes(bytes: &[u8; BELOW_ROW_BYTES]) -> Self {
+        let [slot, a, b, c, d, e, f, g, h, i, j, k, l, nonce @ ..] = *bytes;
+        let amount = |[a, b, c, d, e, f]: [u8; 6]| Amount::new(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]));
+        let signed = Row { slot, cumulative: amount([a, b, c, d, e, f]), nonce };
+        Self { signed, amount: amount([g, h, i, j, k, l]) }
+    }
+
+    /// [`Rejection::AmountAboveSigned`] when it settles more than was signed.
+    pub fn check(&self) -> Result<(), Rejection> {
+        if self.amount > self.signed.cumulative { Err(Rejection::AmountAboveSigned) } else { Ok(()) }
+    }
+}
+
+/// Splits a claim's bytes into scalar and rows of `ROW` bytes ([`ROW_BYTES`] or [`BELOW_ROW_BYTES`]);
+/// [`Rejection::MalformedRows`] unless they are a scalar and 1 to 96 whole rows.
+pub fn split_claim<const ROW: usize>(bytes: &[u8]) -> Result<(&[u8; SCALAR_BYTES], &[[u8; ROW]]), Rejection> {
     let (scalar, rows) = bytes.split_first_chunk().ok_or(Rejection::MalformedRows)?;
     let (rows, rest) = rows.as_chunks();
     if rows.is_empty() || rows.len() > MAX_ROWS || !rest.is_empty() {

@@ -1,4 +1,4 @@
-use crate::{Amount, Book, Leg, MAX_LEGS, Rejection, Slot, Status};
+use crate::{Amount, Book, Leg, MAX_LEGS, Rejection, Slot, Status, Terms};
 use bytemuck::{Pod, Zeroable};
 
 /// The most slots of a page: 8 + 216 + 96 · 104 = 10,208 of the 10,240 bytes that one instruction may allocate.
@@ -75,6 +75,20 @@ impl PageHeader {
         let paid = self.paid.get_mut(at).ok_or(Rejection::AccountCountMismatch)?;
         *paid = paid.plus(owed)?;
         Ok(owed)
+    }
+
+    /// A page may be closed when no slot is used ([`Rejection::PageInUse`]) and each of the `legs` is paid what it is owed
+    /// ([`Rejection::LegsUnpaid`]). What is left in the vault then is dust of the shares and donations.
+    pub fn check_closable(&self, legs: &[Leg]) -> Result<(), Rejection> {
+        if self.used != 0 {
+            return Err(Rejection::PageInUse);
+        }
+        for (at, leg) in legs.iter().enumerate() {
+            if !self.owed(at, leg)?.is_zero() {
+                return Err(Rejection::LegsUnpaid);
+            }
+        }
+        Ok(())
     }
 
     /// What the vault must hold: `outstanding + claimed_total − Σ paid`.
@@ -177,18 +191,30 @@ impl<'a> Page<'a> {
 
     /// Adds to the deposit of an open slot, from whatever source the caller has taken the money.
     pub fn fund(&mut self, at: u8, amount: Amount) -> Result<(), Rejection> {
-        let outstanding = self.header.outstanding.plus(amount)?;
+        let outstanding = self.header.outstanding.plus(amount);
         let slot = self.slot(at)?;
         if slot.status()? != Status::Open {
             return Err(Rejection::SlotNotOpen);
         }
-        let deposit = slot.deposit.plus(amount)?;
+        let deposit = slot.deposit.plus(amount).unwrap_or(Amount::DEPOSIT_LIMIT);
         if deposit >= Amount::DEPOSIT_LIMIT {
             return Err(Rejection::DepositTooLarge);
         }
+        let outstanding = outstanding?;
         slot.deposit = deposit;
         self.header.outstanding = outstanding;
         Ok(())
+    }
+
+    /// Adds to the deposit of an open channel of this generation. [`Rejection::DepositTooSmall`] for nothing.
+    pub fn top_up(&mut self, at: u8, generation: u32, amount: Amount) -> Result<(), Rejection> {
+        if self.of_generation(at, generation)?.status()? != Status::Open {
+            return Err(Rejection::SlotNotOpen);
+        }
+        if amount.is_zero() {
+            return Err(Rejection::DepositTooSmall);
+        }
+        self.fund(at, amount)
     }
 
     /// Claims one verified voucher; see [`Slot::claim`]. (The program sums up a batch and records it once.)
@@ -207,23 +233,33 @@ impl<'a> Page<'a> {
         grace_seconds: u32,
         now: i64,
     ) -> Result<i64, Rejection> {
-        let slot = self.slot(at)?;
-        let status = slot.status()?;
-        if slot.generation != generation {
-            return Err(Rejection::WrongGeneration);
-        }
-        match status {
-            Status::Free => return Err(Rejection::SlotFree),
-            Status::Closing => return Err(Rejection::SlotNotOpen),
-            Status::Open => {}
-        }
+        let slot = self.of_generation(at, generation)?;
+        slot.must_be_open()?;
         if slot.payer != *payer {
             return Err(Rejection::WrongPayer);
         }
-        let closing_at = now.checked_add(i64::from(grace_seconds)).ok_or(Rejection::Overflow)?;
-        slot.closing_at = closing_at;
-        slot.status_byte = Slot::CLOSING;
-        Ok(closing_at)
+        slot.begin_to_close(grace_seconds, now)
+    }
+
+    /// Begins to close an open channel of this generation that nobody has claimed from for `max_idle_seconds`, with the
+    /// same grace period as at its payer's request: a forgotten channel never holds a slot for good.
+    pub fn idle_close(&mut self, at: u8, generation: u32, terms: &Terms, now: i64) -> Result<i64, Rejection> {
+        let slot = self.of_generation(at, generation)?;
+        slot.must_be_open()?;
+        if terms.max_idle_seconds == 0 {
+            return Err(Rejection::IdleCloseOff);
+        }
+        let idle_at = slot.last_activity.checked_add(i64::from(terms.max_idle_seconds)).ok_or(Rejection::Overflow)?;
+        if now < idle_at {
+            return Err(Rejection::NotIdle);
+        }
+        slot.begin_to_close(terms.grace_seconds, now)
+    }
+
+    /// The slot numbered `at`, if it is of this generation, else [`Rejection::WrongGeneration`].
+    fn of_generation(&mut self, at: u8, generation: u32) -> Result<&mut Slot, Rejection> {
+        let slot = self.slot(at)?;
+        if slot.generation == generation { Ok(slot) } else { Err(Rejection::WrongGeneration) }
     }
 
     /// Ends a closing channel after its grace period: what was never claimed goes back, the slot is free.
@@ -277,13 +313,15 @@ impl<'a> Page<'a> {
     /// What must hold after every instruction: each slot is sound, `outstanding` is the sum over the slots, `used`
     /// counts them, and no leg was paid more than was claimed.
     pub fn check(&self) -> Result<(), Rejection> {
-        let (mut outstanding, mut used) = (Amount::ZERO, 0u8);
+        let (mut outstanding, mut used) = (0u64, 0u64);
         for slot in self.slots.iter() {
             slot.check()?;
-            outstanding = outstanding.plus(slot.unsettled()?)?;
-            used = used.checked_add(u8::from(slot.status_byte != Slot::FREE)).ok_or(Rejection::InvariantBroken)?;
+            // Wraps nowhere: after the check each difference is 0 ..= 2^48 − 1, and a page has at most 255 slots. Said so
+            // that the chain, where every page is checked after every change, does not pay for looking.
+            outstanding = outstanding.wrapping_add(slot.deposit.get().wrapping_sub(slot.settled.get()));
+            used = used.wrapping_add(u64::from(slot.status_byte != Slot::FREE));
         }
-        if outstanding != self.header.outstanding || used != self.header.used {
+        if outstanding != self.header.outstanding.get() || used != u64::from(self.header.used) {
             return Err(Rejection::InvariantBroken);
         }
         self.header.owed_in_all().map(|_| ())
@@ -297,9 +335,9 @@ impl<'a> Page<'a> {
 }
 
 impl Book {
-    /// The terms, as [`crate::Terms`].
-    pub const fn terms(&self) -> crate::Terms {
-        crate::Terms {
+    /// The terms.
+    pub const fn terms(&self) -> Terms {
+        Terms {
             grace_seconds: self.grace_seconds,
             max_idle_seconds: self.max_idle_seconds,
             min_deposit: self.min_deposit,

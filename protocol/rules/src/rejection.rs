@@ -131,14 +131,24 @@ rejections! {
     WeakSigner = 31, "weak_signer", Final, "The signer must be an ordinary Ed25519 public key.";
     /// The vault did not receive the deposit in full.
     DepositNotReceived = 32, "deposit_not_received", Final, "The vault received another amount than was deposited: use a mint without transfer fees.";
+    /// The book's channels never close for idleness.
+    IdleCloseOff = 33, "idle_close_off", Final, "This book's max_idle_seconds is 0: its channels close at their payers' request only.";
+    /// The channel was claimed from too recently.
+    NotIdle = 34, "not_idle", Transient, "Wait until max_idle_seconds have passed since the channel's last_activity.";
+    /// The page has channels.
+    PageInUse = 35, "page_in_use", Transient, "Close the page's channels first: refund or withdraw each slot.";
+    /// A leg is owed something.
+    LegsUnpaid = 36, "legs_unpaid", Transient, "Pay out every leg first.";
 
     // --- claims
     /// The claim is not a scalar and 1 to 96 whole rows.
-    MalformedRows = 40, "malformed_rows", Final, "A claim is a 32-byte scalar followed by 1 to 96 rows of 39 bytes.";
+    MalformedRows = 40, "malformed_rows", Final, "A claim is a 32-byte scalar followed by 1 to 96 rows, of 39 bytes each, or 45 below a ceiling.";
     /// The aggregate scalar is not below the group order.
     ScalarNotCanonical = 41, "scalar_not_canonical", Final, "The aggregate scalar must be below the group order L: aggregate anew.";
     /// A nonce point does not decode, or the check equation does not hold.
     SignatureMismatch = 42, "signature_mismatch", Final, "At least one voucher of the batch does not verify: drop rows of freed or reopened slots and aggregate anew.";
+    /// A row of `claim_below` settles more than was signed for.
+    AmountAboveSigned = 43, "amount_above_signed", Final, "Settle at most what the voucher says.";
 
     // --- invariants: a bug or a tampered account, nothing is written
     /// A sum or difference left the range of 64 bits.

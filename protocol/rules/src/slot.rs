@@ -79,6 +79,23 @@ impl Slot {
         Ok(added)
     }
 
+    /// [`Rejection::SlotFree`] or [`Rejection::SlotNotOpen`] unless open.
+    pub(crate) fn must_be_open(&self) -> Result<(), Rejection> {
+        match self.status()? {
+            Status::Free => Err(Rejection::SlotFree),
+            Status::Closing => Err(Rejection::SlotNotOpen),
+            Status::Open => Ok(()),
+        }
+    }
+
+    /// From open to closing: says when it may be withdrawn.
+    pub(crate) fn begin_to_close(&mut self, grace_seconds: u32, now: i64) -> Result<i64, Rejection> {
+        let closing_at = now.checked_add(i64::from(grace_seconds)).ok_or(Rejection::Overflow)?;
+        self.closing_at = closing_at;
+        self.status_byte = Self::CLOSING;
+        Ok(closing_at)
+    }
+
     /// Takes the channel out; only the generation stays, for the next one.
     pub(crate) fn free(&mut self) {
         *self = Self { generation: self.generation, ..Self::default() };

@@ -3,17 +3,19 @@
 #![allow(
     missing_docs,
     clippy::arithmetic_side_effects,
-    clippy::as_conversions,
     clippy::indexing_slicing,
     clippy::unwrap_used,
+    clippy::as_conversions,
     reason = "a test"
 )]
 
 use proptest::prelude::*;
-use tallybook_rules::{Amount, Leg, Opening, Page, PageHeader, Rejection, Slot, Status};
+use tallybook_rules::{Amount, Leg, Opening, Page, PageHeader, Rejection, Slot, Status, Terms};
 
 const CAPACITY: u8 = 4;
 const GRACE_SECONDS: u32 = 900;
+const TERMS: Terms =
+    Terms { grace_seconds: GRACE_SECONDS, max_idle_seconds: 86_400, min_deposit: Amount::new(100), open_policy: 0 };
 
 /// Everything that can happen to a page, with arguments good and bad.
 #[derive(Clone, Debug)]
@@ -21,7 +23,9 @@ enum Step {
     Open { slot: u8, generation_skew: u8, deposit: u64 },
     Fund { slot: u8, amount: u64 },
     Claim { slot: u8, cumulative: u64 },
+    TopUp { slot: u8, generation_skew: u8, amount: u64 },
     RequestClose { slot: u8, payer: u8 },
+    IdleClose { slot: u8 },
     Withdraw { slot: u8 },
     Refund { slot: u8, keep: u64 },
     Payout { leg: usize },
@@ -46,6 +50,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (slot.clone(), amount()).prop_map(|(slot, amount)| Step::Fund { slot, amount }),
         5 => (slot.clone(), amount()).prop_map(|(slot, cumulative)| Step::Claim { slot, cumulative }),
         1 => (slot.clone(), 0u8..6).prop_map(|(slot, payer)| Step::RequestClose { slot, payer }),
+        1 => (slot.clone(), prop_oneof![8 => Just(0u8), 1 => 1u8..3], amount())
+            .prop_map(|(slot, generation_skew, amount)| Step::TopUp { slot, generation_skew, amount }),
+        1 => slot.clone().prop_map(|slot| Step::IdleClose { slot }),
         1 => slot.clone().prop_map(|slot| Step::Withdraw { slot }),
         1 => (slot, amount()).prop_map(|(slot, keep)| Step::Refund { slot, keep }),
         2 => (0usize..3).prop_map(|leg| Step::Payout { leg }),
@@ -101,6 +108,15 @@ impl World {
             Step::RequestClose { slot, payer } => {
                 let generation = self.generation(slot);
                 self.page().request_close(slot, generation, &Self::payer(payer), GRACE_SECONDS, now)?;
+            }
+            Step::TopUp { slot, generation_skew, amount } => {
+                let generation = self.generation(slot) + u32::from(generation_skew);
+                self.page().top_up(slot, generation, Amount::new(amount))?;
+                self.vault += u128::from(amount);
+            }
+            Step::IdleClose { slot } => {
+                let generation = self.generation(slot);
+                self.page().idle_close(slot, generation, &TERMS, now)?;
             }
             Step::Withdraw { slot } => {
                 let returned = self.page().withdraw(slot, now)?;
@@ -257,4 +273,45 @@ fn given_a_refund_of_an_older_or_future_generation_then_it_returns_nothing_or_is
     world.apply(&Step::Open { slot: 0, generation_skew: 0, deposit: 700 }).unwrap();
     assert_eq!(world.page().refund(0, 1, Amount::ZERO).map(|returned| returned.amount), Ok(Amount::ZERO));
     assert_eq!(world.page().refund(0, 3, Amount::ZERO).map(|_| ()), Err(Rejection::WrongGeneration));
+}
+
+#[test]
+fn given_a_channel_when_nobody_claims_for_long_then_it_may_be_closed_with_the_same_grace() {
+    let mut world = opened();
+    let start = world.now;
+    let never = Terms { max_idle_seconds: 0, ..TERMS };
+    assert_eq!(world.page().idle_close(0, 1, &never, i64::MAX), Err(Rejection::IdleCloseOff));
+    assert_eq!(world.page().idle_close(0, 2, &TERMS, i64::MAX), Err(Rejection::WrongGeneration));
+    assert_eq!(world.page().idle_close(0, 1, &TERMS, start + 86_399), Err(Rejection::NotIdle));
+    world.page().claim(0, Amount::new(1), start + 86_399).unwrap();
+    assert_eq!(world.page().idle_close(0, 1, &TERMS, start + 86_400), Err(Rejection::NotIdle), "a claim is activity");
+    let idle_at = start + 86_399 + 86_400;
+    assert_eq!(world.page().idle_close(0, 1, &TERMS, idle_at), Ok(idle_at + 900));
+    assert_eq!(world.page().idle_close(0, 1, &TERMS, idle_at), Err(Rejection::SlotNotOpen));
+}
+
+#[test]
+fn given_a_channel_when_topped_up_then_only_its_own_generation_takes_the_money() {
+    let mut world = opened();
+    assert_eq!(world.page().top_up(0, 2, Amount::new(5)), Err(Rejection::WrongGeneration));
+    assert_eq!(world.page().top_up(0, 1, Amount::ZERO), Err(Rejection::DepositTooSmall));
+    assert_eq!(world.page().top_up(0, 1, Amount::MAX_DEPOSIT), Err(Rejection::DepositTooLarge));
+    assert_eq!(world.page().top_up(0, 1, Amount::new(5)), Ok(()));
+    assert_eq!(world.slots[0].deposit, Amount::new(1_005));
+    assert_eq!(world.page().top_up(1, 0, Amount::new(5)), Err(Rejection::SlotNotOpen), "a free slot");
+}
+
+#[test]
+fn given_a_page_when_used_or_owing_then_it_cannot_be_closed() {
+    let mut world = opened();
+    world.page().claim(0, Amount::new(999), 5).unwrap();
+    let legs = world.legs;
+    assert_eq!(world.header.check_closable(&legs), Err(Rejection::PageInUse));
+    world.page().refund(0, 1, Amount::ZERO).unwrap();
+    assert_eq!(world.header.check_closable(&legs), Err(Rejection::LegsUnpaid));
+    for (at, leg) in legs.iter().enumerate() {
+        world.header.pay(at, leg).unwrap();
+    }
+    assert_eq!(world.header.check_closable(&legs), Ok(()));
+    assert_eq!(world.header.owed_in_all(), Ok(Amount::new(1)), "666.0333 and 332.9667 leave one unit of dust");
 }

@@ -3,15 +3,16 @@
 #![allow(
     missing_docs,
     clippy::arithmetic_side_effects,
-    clippy::as_conversions,
     clippy::indexing_slicing,
     clippy::unwrap_used,
+    clippy::as_conversions,
     reason = "a test"
 )]
 
 use serde_json::Value;
 use tallybook_rules::Amount;
-use tallybook_rules::half_aggregation::Row;
+use tallybook_rules::Rejection;
+use tallybook_rules::half_aggregation::{BelowRow, Row};
 use tallybook_rules::signing::{
     SignedVoucher, SigningKey, VerifiedVoucher, aggregate, channel_id, halves, page_domain, verify_aggregate,
 };
@@ -107,4 +108,17 @@ fn given_a_row_when_written_and_read_then_it_is_the_same() {
     let row = Row { slot: 95, cumulative: Amount::MAX_DEPOSIT, nonce: [7; 32] };
     assert_eq!(Row::from_bytes(&row.to_bytes().unwrap()), row);
     assert!(Row { cumulative: Amount::DEPOSIT_LIMIT, ..row }.to_bytes().is_err());
+}
+
+#[test]
+fn given_a_row_below_its_ceiling_when_written_and_read_then_it_is_the_same_and_never_above() {
+    let signed = Row { slot: 3, cumulative: Amount::new(0x0102_0304_0506), nonce: [9; 32] };
+    let row = BelowRow { signed, amount: Amount::new(0x0102_0304_0505) };
+    let bytes = row.to_bytes().unwrap();
+    assert_eq!(bytes[..13], [3, 6, 5, 4, 3, 2, 1, 5, 5, 4, 3, 2, 1]);
+    assert_eq!((BelowRow::from_bytes(&bytes), row.check()), (row, Ok(())));
+    assert_eq!(BelowRow { amount: signed.cumulative, ..row }.check(), Ok(()));
+    let above = BelowRow { amount: Amount::new(0x0102_0304_0507), ..row };
+    assert_eq!(BelowRow::from_bytes(&above.to_bytes().unwrap()), above);
+    assert_eq!(above.check(), Err(Rejection::AmountAboveSigned));
 }

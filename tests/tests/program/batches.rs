@@ -1,10 +1,11 @@
 //! What a batch costs: bytes, compute units, heap, and where the money goes.
 
+use crate::claim_below::Below;
 use crate::vouchers::Batch;
 use crate::world::{Channel, GRACE_SECONDS, TALLYBOOK, World, key};
 use solana_address::Address;
 use solana_signer::Signer;
-use tallybook_chain::instruction::RefundRow;
+use tallybook_chain::instruction::{Addition, RefundRow};
 use tallybook_chain::transaction::{compute_unit_limit, compute_unit_price};
 
 const DEPOSIT: u64 = 10_000_000;
@@ -56,6 +57,54 @@ fn given_94_channels_when_claimed_and_paid_out_in_a_transaction_of_version_1_the
     println!("| 94 | {bytes:5} | {units:7} | {:8} |", units / 94);
     assert!(bytes <= 4_096 && units <= 900_000);
     assert_eq!(world.balance(&payee), expected);
+}
+
+#[test]
+fn given_20_channels_when_claimed_below_and_paid_out_in_one_transaction_then_it_fits_bytes_and_compute() {
+    let (mut world, channels) = World::with_channels(96, DEPOSIT);
+    let book = world.book_view();
+    let payee = world.fund(&book.payee(), 0);
+    let vouchers: Vec<_> = channels.iter().take(20).map(|channel| (channel, 1_000, 250)).collect();
+    let table = vec![world.page, world.vault(), payee, book.mint(), book.token_program(), book.address];
+    let instructions = [
+        compute_unit_limit(240_000),
+        compute_unit_price(1_000),
+        Below::of(&vouchers).instruction(&world),
+        TALLYBOOK.payout(&book, &world.page, 1),
+    ];
+
+    let (bytes, sent) = world.send_v0(&instructions, table);
+    let units = sent.expect("the batch is claimed and paid out").compute_units_consumed;
+
+    println!("| 20 below | {bytes:5} | {units:7} |");
+    assert!(bytes <= 1_232 && units <= 210_000);
+    assert_eq!(world.balance(&payee), 20 * 250);
+}
+
+#[test]
+fn given_a_page_when_topped_up_idle_handed_over_and_closed_then_each_stays_within_its_compute_budget() {
+    let mut world = World::with(crate::world::Setup { capacity: 96, ..Default::default() });
+    let (channel, payee, page) = (world.open(0, DEPOSIT), key("payee"), world.page);
+    let (book, funder) = (world.book_view(), channel.payer.pubkey());
+    world.fund(&payee.pubkey(), 0);
+    let source = world.fund(&funder, 5);
+    let top_up = TALLYBOOK.top_up(&book, &Addition { funder, source, page, slot: 0, generation: 1, amount: 5 });
+    let mut units = vec![("top_up", world.send(&[top_up], &[&channel.payer]).unwrap().compute_units_consumed, 20_000)];
+    let set = TALLYBOOK.set_operator(&book, &payee.pubkey());
+    units.push(("set_operator", world.send(&[set], &[&payee]).unwrap().compute_units_consumed, 5_000));
+    world.pass(86_400);
+    let idle = TALLYBOOK.idle_close(&world.book, &page, &payee.pubkey(), 0, 1);
+    units.push(("idle_close", world.send(&[idle], &[&payee]).unwrap().compute_units_consumed, 10_000));
+    world.pass(GRACE_SECONDS);
+    let withdraw = TALLYBOOK.withdraw(&book, &page, &[(0, funder)]);
+    world.send(&[withdraw], &[]).unwrap();
+    world.fund(&page, 7); // a donation
+    let close = TALLYBOOK.close_page(&book, &page, &payee.pubkey(), &world.sponsor.pubkey());
+    units.push(("close_page", world.send(&[close], &[&payee]).unwrap().compute_units_consumed, 30_000));
+    for (name, units, budget) in units {
+        println!("| {name:13} | {units:6} |");
+        assert!(units <= budget, "{name} takes {units}");
+    }
 }
 
 #[test]

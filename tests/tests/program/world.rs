@@ -351,7 +351,8 @@ impl World {
             .chain(instructions.iter().cloned())
             .collect();
         let message = Message::new_with_blockhash(&instructions, Some(&sponsor.pubkey()), &self.svm.latest_blockhash());
-        let signers: Vec<_> = [&sponsor].into_iter().chain(signers.iter().copied()).collect();
+        let others = signers.iter().copied().filter(|signer| signer.pubkey() != sponsor.pubkey());
+        let signers: Vec<_> = [&sponsor].into_iter().chain(others).collect();
         let transaction = VersionedTransaction::try_new(VersionedMessage::Legacy(message), &signers).unwrap();
         self.send_transaction(transaction)
     }

@@ -4,7 +4,7 @@ use crate::state::{Page, change, now};
 use crate::verify::check_batch;
 use anchor_lang::prelude::*;
 use std::io::{Read, Result as IoResult, Write};
-use tallybook_rules::half_aggregation::{Row, split_claim};
+use tallybook_rules::half_aggregation::{BelowRow, ROW_BYTES, Row, SCALAR_BYTES, split_claim};
 use tallybook_rules::{Amount, Rejection};
 
 /// Anybody claims a batch of vouchers.
@@ -15,8 +15,8 @@ pub struct Claim<'info> {
     pub page: AccountLoader<'info, Page>,
 }
 
-/// The rest of the instruction's data, without a length: `scalar[32] ‖ rows`, a row being `slot u8 ‖ cumulative u48 LE ‖
-/// nonce[32]`.
+/// The rest of the instruction's data, without a length: `scalar[32] ‖ rows`. A row is `slot u8 ‖ cumulative u48 LE ‖
+/// nonce[32]`, and of `claim_below` `slot u8 ‖ signed u48 LE ‖ amount u48 LE ‖ nonce[32]`.
 ///
 /// Four bytes less than a `Vec`, in a transaction whose bytes are what bounds a batch.
 #[derive(Clone, Debug)]
@@ -44,8 +44,9 @@ impl anchor_lang::IdlBuild for Batch {
         Some(IdlTypeDef {
             name: Self::get_full_path(),
             docs: vec![
-                "Raw bytes to the end of the instruction, without a length: scalar[32], then 1 to 96 rows".into(),
-                "of 39 bytes: slot u8, cumulative u48 LE, nonce[32]. Build it with the library.".into(),
+                "Raw bytes to the end of the instruction, without a length: scalar[32], then 1 to 96 rows.".into(),
+                "A row of claim is 39 bytes: slot u8, cumulative u48 LE, nonce[32]; one of claim_below 45:".into(),
+                "slot u8, signed u48 LE, amount u48 LE, nonce[32]. Build it with the library.".into(),
             ],
             serialization: IdlSerialization::Custom("raw".into()),
             repr: None,
@@ -62,13 +63,36 @@ impl anchor_lang::IdlBuild for Batch {
 /// Settles each row up to its voucher's cumulative amount, and checks that all vouchers were signed.
 pub(crate) fn claim(ctx: Context<'_, Claim<'_>>, batch: &Batch) -> Outcome {
     let (scalar, rows) = split_claim(&batch.0)?;
+    let amounts = rows.iter().map(Row::from_bytes).map(|row| (row.slot, row.cumulative));
+    settle(&ctx.accounts.page, scalar, rows, amounts)
+}
+
+/// Settles each row up to the amount that it names, and checks that all vouchers were signed, for as much or more.
+pub(crate) fn claim_below(ctx: Context<'_, Claim<'_>>, batch: &Batch) -> Outcome {
+    let (scalar, rows) = split_claim(&batch.0)?;
+    // As rows of a plain claim, for the one check that there is: a second one for longer rows would make the program larger.
+    let mut signed = Vec::with_capacity(rows.len());
+    for row in rows {
+        signed.push(BelowRow::from_bytes(row).signed.to_bytes()?);
+    }
+    let amounts = rows.iter().map(BelowRow::from_bytes).map(|row| (row.signed.slot, row.amount));
+    settle(&ctx.accounts.page, scalar, &signed, amounts)?;
+    // Last, since it is the last in precedence of a claim's rejections: what is refused here was never settled.
+    Ok(rows.iter().try_for_each(|row| BelowRow::from_bytes(row).check())?)
+}
+
+/// Settles each slot up to its amount, and checks that all vouchers of `rows` were signed.
+fn settle(
+    page: &AccountLoader<'_, Page>,
+    scalar: &[u8; SCALAR_BYTES],
+    rows: &[[u8; ROW_BYTES]],
+    amounts: impl Iterator<Item = (u8, Amount)>,
+) -> Outcome {
     let now = now()?;
-    let page = &ctx.accounts.page;
     let (added, claimed_total) = change(page, |page| {
         let mut added = Amount::ZERO;
-        for row in rows {
-            let row = Row::from_bytes(row);
-            added = added.plus(page.slot(row.slot)?.claim(row.cumulative, now)?)?;
+        for (slot, amount) in amounts {
+            added = added.plus(page.slot(slot)?.claim(amount, now)?)?;
         }
         page.header.record_claim(added)?;
         // What the check reads of a slot is not what a claim writes.

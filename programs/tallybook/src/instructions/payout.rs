@@ -84,7 +84,7 @@ fn named_legs(book: &rules::Book, mask: u8) -> Outcome<Vec<(u8, Leg)>> {
 }
 
 /// The account is the leg's own, or the leg's recipient signs for another one.
-fn check_destination(leg: &Leg, to: &AccountInfo<'_>, recipients: &[AccountInfo<'_>]) -> Outcome {
+pub(super) fn check_destination(leg: &Leg, to: &AccountInfo<'_>, recipients: &[AccountInfo<'_>]) -> Outcome {
     let signs = |recipient: &AccountInfo<'_>| recipient.is_signer && *recipient.key.as_array() == leg.recipient;
     if *to.key.as_array() == leg.account || recipients.iter().any(signs) {
         Ok(())
