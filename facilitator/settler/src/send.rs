@@ -136,7 +136,7 @@ pub async fn send_until_decided<C: Chain>(
 }
 
 /// Asks for the status, at a growing pace, until it is time to send again.
-async fn watch<C: Chain>(chain: &C, attempt: &Attempt, pace: &Pace, deadline: Instant) -> Fate {
+pub(crate) async fn watch<C: Chain>(chain: &C, attempt: &Attempt, pace: &Pace, deadline: Instant) -> Fate {
     let until = Instant::now().checked_add(pace.resend).unwrap_or(deadline).min(deadline);
     let mut pause = pace.first;
     loop {

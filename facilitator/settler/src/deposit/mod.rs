@@ -8,8 +8,9 @@ pub(crate) use check::verifies;
 pub use check::{Caps, CheckedDeposit, ExpectedDeposit, check};
 
 use crate::chain::{Chain, Commitment, Failure};
-use crate::send::{Fate, Journal, fate};
+use crate::send::{Fate, Journal, deadline, fate, watch};
 use crate::settler::{Settler, attempt_of};
+use solana_signature::Signature;
 use solana_transaction::versioned::VersionedTransaction;
 use tallybook_ledger::Attempt;
 use tallybook_rules::{Rejection, Slot};
@@ -87,9 +88,19 @@ impl<C: Chain> Settler<C> {
         // Perhaps it fails because it has just landed, sent by an earlier call or one beside this.
         match fate(self.chain(), attempt).await?.decided() {
             Some(decided) => Ok(decided),
-            None if previous.is_some() || self.is_open(deposit).await? => Ok(Fate::Unknown),
+            None if previous.is_some() || self.is_seen(attempt).await? || self.is_open(deposit).await? => {
+                // In a block that is not confirmed yet, or sent and not seen: it is watched, and not sent again.
+                let pace = &self.settings().pace;
+                Ok(watch(self.chain(), attempt, pace, deadline(pace)).await)
+            }
             None => Err(refusal(&failure)),
         }
+    }
+
+    /// True when a node has seen the transaction in a block, confirmed or not.
+    async fn is_seen(&self, attempt: &Attempt) -> Result<bool, Rejection> {
+        let statuses = self.chain().statuses(&[Signature::from(attempt.signature)], false).await?;
+        Ok(statuses.landings.first().is_some_and(Option::is_some))
     }
 
     /// True when the page shows the channel that the deposit opens.
