@@ -469,7 +469,10 @@ impl Life {
                     () if seat.deposit > seat.settled && payer != seat.payer => {
                         refused(Rejection::WrongRecipientAccount)
                     }
-                    () => Ok(model.give_back(slot, seat.settled, &self.frozen)),
+                    () => {
+                        model.give_back(slot, seat.settled, &self.frozen);
+                        Ok(())
+                    }
                 }
             });
         }
@@ -493,7 +496,10 @@ impl Life {
                     () if seat.generation < generation => refused(Rejection::WrongGeneration),
                     () if seat.generation > generation || seat.status == 0 => Ok(()),
                     () if target < seat.deposit && payer != seat.payer => refused(Rejection::WrongRecipientAccount),
-                    () => Ok(model.give_back(slot, target, &self.frozen)),
+                    () => {
+                        model.give_back(slot, target, &self.frozen);
+                        Ok(())
+                    }
                 }
             });
         }
