@@ -119,9 +119,11 @@ impl Dev {
     fn next_with_chain(&self, ground: &Ground) -> Result<()> {
         print(format_args!(
             "\nNext, in another terminal:\n  \
+             export TALLYBOOK_RPC={rpc}\n  \
              {tallybook} book show {book}\n  \
              {tallybook} page show {book}\n\
              Or start again with --serve for a facilitator and an API to pay. Ctrl-C ends the chain.",
+            rpc = ground.chain.rpc_url(),
             tallybook = own_name(),
             book = ground.book.address
         ))
@@ -132,10 +134,12 @@ impl Dev {
         let genesis = bs58::encode(stage.ground.chain.genesis_hash()).into_string();
         print(format_args!(
             "\nNext, in another terminal:\n  \
-             export TALLYBOOK_MINT={mint} TALLYBOOK_KEYPAIR={agent} TALLYBOOK_STATE_DIR={state}\n  \
+             export TALLYBOOK_RPC={rpc} TALLYBOOK_MINT={mint}\n  \
+             export TALLYBOOK_KEYPAIR={agent} TALLYBOOK_STATE_DIR={state}\n  \
              {tallybook} pay {url} -d 'to pay or not to pay'\n  \
              {tallybook} channel list\n\
              Ctrl-C ends everything.",
+            rpc = stage.ground.chain.rpc_url(),
             url = stage.shop.paid(),
             mint = stage.ground.mint.address(),
             agent = self.file("agent").display(),
