@@ -56,7 +56,7 @@ pub(crate) struct Stored {
 pub(crate) struct Answers {
     count: usize,
     /// The largest body that is kept, in bytes.
-    pub(crate) max_bytes: usize,
+    max_bytes: usize,
     kept: Mutex<Kept>,
 }
 
@@ -69,6 +69,12 @@ struct Kept {
 impl Answers {
     pub(crate) fn new(count: usize, max_bytes: usize) -> Self {
         Self { count, max_bytes, kept: Mutex::default() }
+    }
+
+    /// Whether a body is small enough to be held in memory: of a known size, and at most as large as an answer may be.
+    pub(crate) fn fits(&self, body: &impl http_body::Body) -> bool {
+        let known = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
+        known.is_some_and(|bytes| bytes <= self.max_bytes)
     }
 
     /// The answer that this voucher has paid for, or is paying for, if it was the same request.

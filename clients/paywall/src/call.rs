@@ -88,8 +88,7 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let small = u64::try_from(shared.answers.max_bytes).unwrap_or(u64::MAX);
-    if request.body().size_hint().exact().is_none_or(|bytes| bytes > small) {
+    if !shared.answers.fits(request.body()) {
         return Ok((request.map(Body::stream), None));
     }
     let (head, body) = request.into_parts();
@@ -254,6 +253,9 @@ async fn commit_until_known(shared: &Arc<Shared>, payment: &FacilitatorRequest) 
 
 /// The server's own copy. Failing to write it is told to the operator; the facilitator has the durable one.
 async fn keep_voucher(shared: &Arc<Shared>, voucher: Voucher) {
+    if shared.vouchers.is_none() {
+        return;
+    }
     let shared = Arc::clone(shared);
     let kept = tokio::task::spawn_blocking(move || shared.vouchers.as_ref().map(|vouchers| vouchers.keep(voucher)));
     if let Ok(Some(Err(error))) = kept.await {
@@ -269,8 +271,7 @@ async fn keep_answer(
     fingerprint: Fingerprint,
     response: Response<Body>,
 ) -> Result<Response<Body>, BoxError> {
-    let small = u64::try_from(shared.answers.max_bytes).unwrap_or(u64::MAX);
-    if http_body::Body::size_hint(response.body()).exact().is_none_or(|bytes| bytes > small) {
+    if !shared.answers.fits(response.body()) {
         return Ok(response);
     }
     let (head, body) = response.into_parts();

@@ -84,6 +84,11 @@ pub(crate) fn json(status: StatusCode, message: &impl Serialize) -> Response<Bod
     response
 }
 
+/// A status with the reason as its body.
+fn refusal(status: StatusCode, reason: &Reason) -> Response<Body> {
+    json(status, &Refusal { error: reason.clone(), message: reason.advice().to_owned() })
+}
+
 /// Adds the receipt of a paid call.
 pub(crate) fn with_receipt(mut response: Response<Body>, receipt: &SettleResponse) -> Response<Body> {
     if let Ok(value) = header(receipt) {
@@ -119,8 +124,7 @@ fn status(rejection: Rejection) -> Option<StatusCode> {
 /// Refuses with a status of its own and the reason in body and `PAYMENT-RESPONSE`, if that is how this one is told.
 pub(crate) fn refused(reason: &Reason, network: Option<&Network>) -> Option<Response<Body>> {
     let status = status(reason.rejection()?)?;
-    let refusal = Refusal { error: reason.clone(), message: reason.advice().to_owned() };
-    let mut response = json(status, &refusal);
+    let mut response = refusal(status, reason);
     if matches!(status, StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         response.headers_mut().insert(RETRY_AFTER, RETRY_SECONDS);
     }
@@ -181,10 +185,7 @@ impl Sale {
 /// 503, whatever the reason: without an offer there is nothing to answer a request with.
 fn unavailable(reason: &Reason) -> Response<Body> {
     refused(reason, None).unwrap_or_else(|| {
-        let mut response = json(
-            StatusCode::SERVICE_UNAVAILABLE,
-            &Refusal { error: reason.clone(), message: reason.advice().to_owned() },
-        );
+        let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, reason);
         response.headers_mut().insert(RETRY_AFTER, RETRY_SECONDS);
         response
     })

@@ -245,13 +245,7 @@ impl Instructions {
     /// Pays the legs whose bits are set in `legs` (bit 0 is the payee's) to their associated token accounts; needs no
     /// signature.
     pub fn payout(&self, book: &BookView, page: &Address, legs: u8) -> Instruction {
-        let mut accounts = vec![
-            AccountMeta::new_readonly(book.address, false),
-            AccountMeta::new(*page, false),
-            AccountMeta::new(book.vault(page), false),
-            AccountMeta::new_readonly(book.mint(), false),
-            AccountMeta::new_readonly(book.token_program(), false),
-        ];
+        let mut accounts = paying(book, page);
         let named = book
             .state
             .legs()
@@ -271,12 +265,7 @@ impl Instructions {
         slot: u8,
         generation: u32,
     ) -> Instruction {
-        let accounts = vec![
-            AccountMeta::new_readonly(*payer, true),
-            AccountMeta::new_readonly(*book, false),
-            AccountMeta::new(*page, false),
-        ];
-        self.instruction(discriminator::REQUEST_CLOSE, &(slot, generation), accounts)
+        self.instruction(discriminator::REQUEST_CLOSE, &(slot, generation), closing(payer, book, page))
     }
 
     /// Ends closing channels, each a (slot, payer), after their grace period; needs no signature. The unspent money
@@ -285,7 +274,8 @@ impl Instructions {
         let slots: Vec<u8> = channels.iter().map(|(slot, _)| *slot).collect();
         let nobody = AccountMeta::new_readonly(self.program_id, false);
         let mut accounts = vec![nobody];
-        accounts.extend(self.refunding(book, page, channels.iter().map(|(_, payer)| payer)));
+        accounts.extend(paying(book, page));
+        accounts.extend(channels.iter().map(|(_, payer)| own_account(book, payer)));
         self.instruction(discriminator::WITHDRAW, &slots, accounts)
     }
 
@@ -293,7 +283,7 @@ impl Instructions {
     /// names.
     pub fn withdraw_to(&self, book: &BookView, page: &Address, slot: u8, payer: &Address, to: &Address) -> Instruction {
         let mut accounts = vec![AccountMeta::new_readonly(*payer, true)];
-        accounts.extend(self.refunding(book, page, std::iter::empty()));
+        accounts.extend(paying(book, page));
         accounts.push(AccountMeta::new(*to, false));
         self.instruction(discriminator::WITHDRAW, &vec![slot], accounts)
     }
@@ -307,7 +297,8 @@ impl Instructions {
         rows: &[(RefundRow, Address)],
     ) -> Instruction {
         let mut accounts = vec![AccountMeta::new_readonly(*authority, true)];
-        accounts.extend(self.refunding(book, page, rows.iter().map(|(_, payer)| payer)));
+        accounts.extend(paying(book, page));
+        accounts.extend(rows.iter().map(|(_, payer)| own_account(book, payer)));
         let rows: Vec<RefundRow> = rows.iter().map(|(row, _)| *row).collect();
         self.instruction(discriminator::REFUND, &rows, accounts)
     }
@@ -322,12 +313,7 @@ impl Instructions {
         slot: u8,
         generation: u32,
     ) -> Instruction {
-        let accounts = vec![
-            AccountMeta::new_readonly(*authority, true),
-            AccountMeta::new_readonly(*book, false),
-            AccountMeta::new(*page, false),
-        ];
-        self.instruction(discriminator::IDLE_CLOSE, &(slot, generation), accounts)
+        self.instruction(discriminator::IDLE_CLOSE, &(slot, generation), closing(authority, book, page))
     }
 
     /// Names another operator; the payee signs.
@@ -358,24 +344,6 @@ impl Instructions {
         self.instruction(discriminator::CLOSE_PAGE, &(), accounts)
     }
 
-    /// The accounts that both ways back to payers share.
-    fn refunding<'a>(
-        &self,
-        book: &BookView,
-        page: &Address,
-        payers: impl Iterator<Item = &'a Address>,
-    ) -> Vec<AccountMeta> {
-        let mut accounts = vec![
-            AccountMeta::new_readonly(book.address, false),
-            AccountMeta::new(*page, false),
-            AccountMeta::new(book.vault(page), false),
-            AccountMeta::new_readonly(book.mint(), false),
-            AccountMeta::new_readonly(book.token_program(), false),
-        ];
-        accounts.extend(payers.map(|payer| AccountMeta::new(book.token_account(payer), false)));
-        accounts
-    }
-
     fn instruction(
         &self,
         discriminator: u8,
@@ -389,4 +357,29 @@ impl Instructions {
         }
         Instruction { program_id: self.program_id, accounts, data }
     }
+}
+
+/// What every payment out of a page's vault takes, before the accounts that are paid.
+fn paying(book: &BookView, page: &Address) -> Vec<AccountMeta> {
+    vec![
+        AccountMeta::new_readonly(book.address, false),
+        AccountMeta::new(*page, false),
+        AccountMeta::new(book.vault(page), false),
+        AccountMeta::new_readonly(book.mint(), false),
+        AccountMeta::new_readonly(book.token_program(), false),
+    ]
+}
+
+/// The token account that a payer's money goes back to.
+fn own_account(book: &BookView, payer: &Address) -> AccountMeta {
+    AccountMeta::new(book.token_account(payer), false)
+}
+
+/// What it takes to begin to close a channel, whoever asks.
+fn closing(authority: &Address, book: &Address, page: &Address) -> Vec<AccountMeta> {
+    vec![
+        AccountMeta::new_readonly(*authority, true),
+        AccountMeta::new_readonly(*book, false),
+        AccountMeta::new(*page, false),
+    ]
 }
