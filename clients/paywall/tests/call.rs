@@ -50,11 +50,14 @@ fn offer() -> Offer {
             min_deposit: Amount::new(1_000),
             token_program: Key([7; 32]),
             decimals: 6,
+            metered: false,
             recent_blockhash: None,
             channel_state: None,
             voucher_state: None,
             other: Default::default(),
         },
+        free_slots: None,
+        pages: None,
     }
 }
 

@@ -17,8 +17,6 @@ pub(crate) enum Problem {
     NoRoute,
     /// The route takes another method.
     WrongMethod,
-    /// Without the access token.
-    Unauthorized,
 }
 
 impl From<Rejection> for Problem {
@@ -34,7 +32,7 @@ impl Problem {
         match self {
             Self::NoRoute => (StatusCode::NOT_FOUND, None),
             Self::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, None),
-            Self::Unauthorized => (StatusCode::UNAUTHORIZED, None),
+            Self::Refused(Rejection::Unauthorized) => (StatusCode::UNAUTHORIZED, None),
             Self::Refused(Rejection::RequestTooLarge) => (StatusCode::PAYLOAD_TOO_LARGE, None),
             Self::Refused(Rejection::UnknownBook | Rejection::UnknownChannel | Rejection::UnknownPage) => {
                 (StatusCode::NOT_FOUND, None)
@@ -62,9 +60,6 @@ impl Problem {
                 "Ask /supported, /books/{book}/offer, /verify, /settle, /release, /channels/{id}, /batches, /health or /metrics.",
             ),
             Self::WrongMethod => foreign("wrong_method", "POST to /verify, /settle and /release; GET everything else."),
-            Self::Unauthorized => {
-                foreign("unauthorized", "Send the facilitator's access token as Authorization: Bearer.")
-            }
         }
     }
 }

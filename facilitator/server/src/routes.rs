@@ -97,7 +97,7 @@ async fn only_resource_servers<C: Chain>(
     if Sha2::sha256(&[shown]) == Sha2::sha256(&[token.secret().as_bytes()]) {
         Ok(next.run(request).await)
     } else {
-        Err(Problem::Unauthorized)
+        Err(Rejection::Unauthorized.into())
     }
 }
 

@@ -53,11 +53,14 @@ pub(crate) async fn offer<C: Chain>(app: &App<C>, book: &Key) -> Result<Offer, R
             min_deposit: terms.min_deposit,
             token_program: Key(terms.token_program),
             decimals: terms.decimals,
+            metered: false,
             recent_blockhash: app.look().blockhash.map(Key),
             channel_state: None,
             voucher_state: None,
             other: Default::default(),
         },
+        free_slots: None,
+        pages: None,
     })
 }
 

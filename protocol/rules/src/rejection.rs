@@ -177,6 +177,8 @@ rejections! {
     UnknownBook = 107, "unknown_book", Final, "This facilitator does not serve that book: use the one that the resource server names.";
     /// This ledger does not serve that page.
     UnknownPage = 108, "unknown_page", Final, "Exactly one ledger serves a page, and it is not this one.";
+    /// The access token is missing or another one.
+    Unauthorized = 109, "unauthorized", Final, "Send the facilitator's access token as Authorization: Bearer.";
 
     // --- off chain: a deposit
     /// The deposit transaction is not the one allowed shape.
@@ -217,6 +219,10 @@ rejections! {
     NoReservation = 127, "no_reservation", Transient, "The call took longer than its reservation, and was not charged: pay again.";
     /// The price differs from the one that the voucher answers.
     WrongPrice = 128, "wrong_price", Transient, "The price has changed: ask for it again.";
+    /// A call is to cost more than the ceiling that its voucher was signed for.
+    ChargeAboveCeiling = 129, "charge_above_ceiling", Final, "Charge at most the amount that the voucher was signed for.";
+    /// The voucher for the next part of a stream did not come in time.
+    PaymentOverdue = 130, "payment_overdue", Transient, "The stream has stopped where it was not paid any more: what was delivered is charged, pay again for the rest.";
 
     // --- off chain: the service
     /// The service has more work than it can finish in time.
@@ -231,6 +237,8 @@ rejections! {
     FacilitatorUnavailable = 144, "facilitator_unavailable", Transient, "The facilitator cannot be reached now: nothing was charged, retry later.";
     /// No slot is free in any page of the book.
     BookFull = 145, "book_full", Transient, "All slots of this book are taken: try later, or ask the payee to add a page.";
+    /// The book has as many pages as its operator or facilitator allows.
+    PageLimit = 146, "page_limit", Final, "The book has as many pages as is allowed: raise the limit of pages, or close unused pages.";
 }
 
 impl Rejection {

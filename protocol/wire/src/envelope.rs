@@ -11,6 +11,9 @@ pub const PAYMENT_REQUIRED: HeaderName = HeaderName::from_static("payment-requir
 pub const PAYMENT_SIGNATURE: HeaderName = HeaderName::from_static("payment-signature");
 /// Server to client: what was settled. Holds a [`crate::SettleResponse`].
 pub const PAYMENT_RESPONSE: HeaderName = HeaderName::from_static("payment-response");
+/// The name of a stream's meter, 32 hexadecimal digits. Server to client: this answer is paid for as it comes. Client to
+/// server, with the method and URL of the call and no body: what the meter asks for next, and the voucher for it.
+pub const PAYMENT_METER: HeaderName = HeaderName::from_static("payment-meter");
 /// The largest value of such a header, in bytes of base64.
 pub const MAX_HEADER_BYTES: usize = 8_192;
 /// The largest JSON body, in bytes.

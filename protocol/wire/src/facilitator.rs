@@ -36,6 +36,14 @@ impl FacilitatorRequest {
     pub fn check(&self) -> Result<(), Rejection> {
         self.payment_payload.accepted.answers(&self.payment_requirements)
     }
+
+    /// As [`Self::check`] for `POST /settle`, where `amount` of the requirements is what the call really cost:
+    /// [`Rejection::ChargeAboveCeiling`] when that is more than what was accepted.
+    pub fn check_charge(&self) -> Result<(), Rejection> {
+        let (accepted, required) = (&self.payment_payload.accepted, &self.payment_requirements);
+        accepted.answers(&PaymentRequirements { amount: accepted.amount, ..required.clone() })?;
+        if required.amount > accepted.amount { Err(Rejection::ChargeAboveCeiling) } else { Ok(()) }
+    }
 }
 
 /// What an answer carries besides: only what applies is set.

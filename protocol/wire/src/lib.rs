@@ -13,7 +13,10 @@ mod bytes;
 pub mod decimal;
 mod envelope;
 mod facilitator;
+mod forward;
+mod income;
 mod network;
+mod pages;
 mod payment;
 mod reason;
 mod requirements;
@@ -21,14 +24,17 @@ mod views;
 
 pub use bytes::{Key, MAX_TRANSACTION_BYTES, Signature, TransactionBytes};
 pub use envelope::{
-    MAX_BODY_BYTES, MAX_HEADER_BYTES, PAYMENT_REQUIRED, PAYMENT_RESPONSE, PAYMENT_SIGNATURE, body, header, read_body,
-    read_header,
+    MAX_BODY_BYTES, MAX_HEADER_BYTES, PAYMENT_METER, PAYMENT_REQUIRED, PAYMENT_RESPONSE, PAYMENT_SIGNATURE, body,
+    header, read_body, read_header,
 };
 pub use facilitator::{
     AnswerExtra, FacilitatorRequest, Kind, KindExtra, ReleaseRequest, ReleaseResponse, SettleRequest, SettleResponse,
     SupportedResponse, VerifyRequest, VerifyResponse,
 };
+pub use forward::{ForwardRequest, ForwardResponse, ForwardedVoucher, MAX_FORWARDED, Taken};
+pub use income::{IncomeList, IncomeView, Spent};
 pub use network::{Network, SCHEME, Scheme, Version};
+pub use pages::{GrowRequest, GrowResponse};
 pub use payment::{Channel, ChannelPayload, Deposit, PaymentPayload, Voucher};
 pub use reason::{Reason, Refusal};
 pub use requirements::{Accept, ChannelState, Extra, PaymentRequired, PaymentRequirements, ResourceInfo, VoucherState};

@@ -165,6 +165,9 @@ pub struct Extra {
     pub token_program: Key,
     /// Decimals of the mint.
     pub decimals: u8,
+    /// True when `amount` is a ceiling: the call may cost less.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub metered: bool,
     /// A blockhash to save the client a question; a hint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recent_blockhash: Option<Key>,

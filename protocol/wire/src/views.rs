@@ -21,6 +21,12 @@ pub struct Offer {
     pub max_timeout_seconds: NonZeroU32,
     /// Book, slot, sponsor and terms.
     pub extra: Extra,
+    /// Slots of the book that a channel can be opened in, as far as is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free_slots: Option<u32>,
+    /// Pages of the book.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pages: Option<u32>,
 }
 
 impl Offer {

@@ -44,6 +44,7 @@ prop_compose! {
         keys in (key(), key(), key(), key()),
         numbers: (u16, u8, u32, u32, u8),
         min_deposit in amount(),
+        metered in any::<bool>(),
         recent_blockhash in proptest::option::of(key()),
         channel_state in proptest::option::of(channel_state()),
         voucher_state in proptest::option::of(voucher_state()),
@@ -55,7 +56,7 @@ prop_compose! {
         if unknown { other.insert("memo".into(), json!({ "deep": [1, null, "x"] })); }
         Extra {
             book, book_id, page, slot, generation, fee_payer, withdraw_delay, min_deposit, token_program, decimals,
-            recent_blockhash, channel_state, voucher_state, other,
+            metered, recent_blockhash, channel_state, voucher_state, other,
         }
     }
 }

@@ -96,6 +96,7 @@ impl Seller {
                 min_deposit: world.book.min_deposit,
                 token_program: world.book.token_program.into(),
                 decimals: 6,
+                metered: false,
                 recent_blockhash: None,
                 channel_state: None,
                 voucher_state: None,

@@ -1,0 +1,52 @@
+//! What a resource server that keeps a ledger of its own tells its facilitator, so that it is settled.
+
+use crate::{Key, Reason, Voucher, decimal};
+use serde::{Deserialize, Serialize};
+use tallybook_rules::Amount;
+
+/// The most vouchers of one request.
+pub const MAX_FORWARDED: usize = 128;
+
+/// `POST /vouchers`: the newest vouchers of channels of one book. The same again changes nothing, so whatever was sent
+/// without an answer is sent again.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ForwardRequest {
+    /// The payee's book.
+    pub book: Key,
+    /// At most [`MAX_FORWARDED`], each channel once.
+    pub vouchers: Vec<ForwardedVoucher>,
+}
+
+/// A channel's newest voucher, and how much of it calls really cost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ForwardedVoucher {
+    /// The voucher.
+    pub voucher: Voucher,
+    /// What calls cost so far, in base units: what is to be settled, at most what the voucher says.
+    #[serde(with = "decimal")]
+    pub charged: Amount,
+}
+
+/// The answer of `POST /vouchers`: durable when it is given.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ForwardResponse {
+    /// One for each voucher, in their order.
+    pub taken: Vec<Taken>,
+}
+
+/// What became of one voucher.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Taken {
+    /// The channel.
+    pub channel_id: Key,
+    /// What the facilitator holds as charged for it now, in base units: at least what was sent unless `error` is set.
+    #[serde(default, with = "decimal::option", skip_serializing_if = "Option::is_none")]
+    pub charged: Option<Amount>,
+    /// What is recorded on chain, in base units.
+    #[serde(default, with = "decimal::option", skip_serializing_if = "Option::is_none")]
+    pub settled: Option<Amount>,
+    /// Why it was not taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Reason>,
+}
