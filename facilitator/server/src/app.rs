@@ -2,13 +2,13 @@
 
 use crate::config::Config;
 use crate::quota::Quotas;
-use crate::sequencer::Sequencer;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tallybook_chain::{Address, BookView, PageView};
-use tallybook_ledger::{Attempt, Change, Purpose};
+use tallybook_ledger::{Attempt, Change, Finality, PageSeen, Purpose};
 use tallybook_rules::Rejection;
+use tallybook_sequencer::Sequencer;
 use tallybook_settler::{Chain, Journal, PreparedRefund, Settler};
 use tallybook_wire::{Key, Network, PaymentRequirements};
 use tokio::sync::{Notify, Semaphore};
@@ -163,7 +163,7 @@ impl<C: Chain> App<C> {
         let (slot, view) = self.settler.read_page(page, min_slot, commitment).await?;
         self.chain_answered(slot);
         let observed = self.sequencer.insist(move |desk| {
-            desk.observe(&[view], slot, tallybook_ledger::Finality::Confirmed);
+            desk.observe([seen(&view, slot)], Finality::Confirmed);
         });
         observed.await
     }
@@ -199,6 +199,11 @@ pub(crate) async fn keep_table(sequencer: &Sequencer, page: [u8; 32], table: [u8
         desk.write(Change::Table { page, table });
     });
     kept.await
+}
+
+/// A page as the ledger looks at it.
+pub(crate) fn seen(page: &PageView, chain_slot: u64) -> PageSeen<'_> {
+    PageSeen { address: page.address.to_bytes(), chain_slot, header: &page.header, slots: &page.slots }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -2,16 +2,16 @@
 
 use crate::app::App;
 use crate::config::{Config, ConfigProblem};
-use crate::sequencer::{Desk, Sequencer};
 use crate::{metrics, routes, settlement, watcher};
 use axum::serve::ListenerExt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tallybook_ledger::{BatchRecord, Ledger, Settings};
+use tallybook_ledger::{BatchRecord, Settings};
 use tallybook_rules::{Amount, Rejection};
+use tallybook_sequencer::{Desk, OpenFailure, Sequencer};
 use tallybook_settler::{Chain, RpcChain, Settler};
-use tallybook_store::{SqliteStore, StoreFailure, Stored, VoucherStore};
+use tallybook_store::{SqliteStore, StoreFailure, VoucherStore};
 use tallybook_wire::Network;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -35,9 +35,9 @@ pub enum Failure {
     /// The chain could not be read.
     #[error("the chain at start: {0}")]
     Chain(Rejection),
-    /// A stored voucher does not verify.
-    #[error("the store is damaged, a voucher in it is refused: {0}")]
-    Damaged(Rejection),
+    /// What is in it.
+    #[error(transparent)]
+    Open(#[from] OpenFailure),
     /// A book is of another cluster than the node.
     #[error("book {0} was made for another cluster than that of rpc_url")]
     OtherCluster(tallybook_wire::Key),
@@ -67,17 +67,13 @@ impl Facilitator {
     }
 
     /// As [`Facilitator::start`], over any chain and store.
-    pub async fn start_with<C: Chain>(
-        config: Config,
-        chain: C,
-        mut store: Box<dyn VoucherStore>,
-    ) -> Result<Self, Failure> {
+    pub async fn start_with<C: Chain>(config: Config, chain: C, store: Box<dyn VoucherStore>) -> Result<Self, Failure> {
         metrics::install();
         let settler = Settler::new(chain, config.sponsor()?, config.settler_settings());
         let genesis_hash = settler.genesis_hash().await.map_err(Failure::Chain)?;
         let network = config.network.clone().unwrap_or_else(|| Network::of_genesis(&genesis_hash));
-        let stored = store.load()?;
-        let (desk, sending) = desk(&config, stored, store)?;
+        let credit = Amount::new(config.limits.unfinalized_credit);
+        let (desk, sending) = Desk::open(store, Settings { credit, ..Settings::default() })?;
         let queue = usize::try_from(config.limits.queue).unwrap_or(usize::MAX);
         let (sequencer, writer) = Sequencer::start(desk, queue).map_err(|error| Failure::Stopped(error.to_string()))?;
         let app = Arc::new(App::new(config, network, genesis_hash, settler, sequencer));
@@ -126,19 +122,6 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     }
     drain.cancel();
     stopped.await
-}
-
-/// Ledger and store, as they were left.
-fn desk(config: &Config, stored: Stored, store: Box<dyn VoucherStore>) -> Result<(Desk, Vec<BatchRecord>), Failure> {
-    let mut ledger =
-        Ledger::new(Settings { credit: Amount::new(config.limits.unfinalized_credit), ..Settings::default() });
-    for record in stored.channels {
-        ledger.restore(record).map_err(Failure::Damaged)?;
-    }
-    let mut desk = Desk::new(ledger, store);
-    desk.tables = stored.tables.into_iter().collect();
-    desk.newest_batch = stored.newest_batch;
-    Ok((desk, stored.sending))
 }
 
 /// Reads books and pages before anybody is answered, so that closings and deposits of the meantime are known.

@@ -2,8 +2,8 @@
 //!
 //! It has no role on chain: it can move nobody's money anywhere but where the program sends it.
 //!
-//! Reading path of a voucher: `routes` (HTTP) → `payment::voucher` (verified, nothing locked) → `sequencer` (decided, made
-//! durable, answered) → `settlement` (planned, sent, ended). Beside it `watcher` is the eye on the chain.
+//! Reading path of a voucher: `routes` (HTTP) → `payment::voucher` (verified, nothing locked) → [`tallybook_sequencer`]
+//! (decided, made durable, answered) → `settlement` (planned, sent, ended). Beside it `watcher` is the eye on the chain.
 #![forbid(unsafe_code)]
 
 mod app;
@@ -14,7 +14,6 @@ mod payment;
 mod problem;
 mod quota;
 mod routes;
-mod sequencer;
 mod settlement;
 mod show;
 mod watcher;

@@ -22,12 +22,6 @@ fn recorder() -> Option<&'static PrometheusHandle> {
     RECORDER.get_or_init(|| PrometheusBuilder::new().install_recorder().ok()).as_ref()
 }
 
-/// A group of changes is durable.
-pub(crate) fn committed(changes: usize, took: Duration) {
-    counter!("tallybook_changes_total").increment(u64::try_from(changes).unwrap_or(u64::MAX));
-    histogram!("tallybook_commit_seconds").record(took);
-}
-
 /// A request was answered.
 pub(crate) fn answered(route: &'static str, status: u16, took: Duration) {
     counter!("tallybook_requests_total", "route" => route, "status" => status.to_string()).increment(1);

@@ -183,7 +183,7 @@ struct Owed {
 impl Owed {
     /// The pages whose debts are due by the same measures as claims are.
     fn due<C: Chain>(&mut self, app: &App<C>) -> Vec<(Arc<BookView>, Address)> {
-        let (sight, policy, now) = (app.look(), app.config.policy(), crate::sequencer::clock());
+        let (sight, policy, now) = (app.look(), app.config.policy(), tallybook_sequencer::clock());
         let mut due = Vec::new();
         for (address, page) in &sight.pages {
             let Some(book) = sight.books.get(&page.header.book) else { continue };

@@ -1,7 +1,7 @@
 //! The eye on the chain: reads the served pages again and again, so that deposits, claims and above all closings are
 //! seen within seconds, long before a grace period ends.
 
-use crate::app::App;
+use crate::app::{App, seen};
 use crate::metrics;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +49,10 @@ pub(crate) async fn look<C: Chain>(app: &App<C>, thorough: bool) -> Result<(), R
     let slot = read.slot;
     let (events, channels) = app
         .sequencer
-        .insist(move |desk| (desk.observe(&read.pages, slot, Finality::Confirmed), desk.ledger.channels().len()))
+        .insist(move |desk| {
+            let pages = read.pages.iter().map(|page| seen(page, slot));
+            (desk.observe(pages, Finality::Confirmed), desk.ledger.channels().len())
+        })
         .await?;
     app.chain_answered(slot);
     metrics::watched(slot, channels);
@@ -59,7 +62,10 @@ pub(crate) async fn look<C: Chain>(app: &App<C>, thorough: bool) -> Result<(), R
     if thorough {
         let last = app.settler.read_pages(&books, Commitment::Finalized).await?;
         let slot = last.slot;
-        app.sequencer.insist(move |desk| drop(desk.observe(&last.pages, slot, Finality::Final))).await?;
+        let observed = app.sequencer.insist(move |desk| {
+            desk.observe(last.pages.iter().map(|page| seen(page, slot)), Finality::Final);
+        });
+        observed.await?;
     }
     Ok(())
 }

@@ -2,13 +2,13 @@
 
 use super::Accepted;
 use crate::app::App;
-use crate::sequencer::clock;
 use std::sync::{Arc, PoisonError};
 use tallybook_chain::instruction::NewChannel;
 use tallybook_chain::{Address, BookView};
 use tallybook_ledger::{Channel, Held, Place, Purpose, Refused};
 use tallybook_rules::signing::SignedVoucher;
 use tallybook_rules::{OpenPolicy, Rejection};
+use tallybook_sequencer::clock;
 use tallybook_settler::{Chain, CheckedDeposit, ExpectedDeposit};
 use tallybook_wire::{Deposit, PaymentRequirements, Voucher};
 

@@ -2,10 +2,10 @@
 
 use super::{Accepted, state_of};
 use crate::app::App;
-use crate::sequencer::Desk;
 use tallybook_ledger::{Channel, Refused};
 use tallybook_rules::Rejection;
 use tallybook_rules::signing::SignedVoucher;
+use tallybook_sequencer::Desk;
 use tallybook_settler::Chain;
 use tallybook_wire::{FacilitatorRequest, PaymentRequirements, Voucher};
 

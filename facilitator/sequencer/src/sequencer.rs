@@ -1,17 +1,8 @@
-//! The single writer: one thread owns ledger and store, takes all that waits, decides in order, makes it durable in one
-//! commit, and only then answers.
-//!
-//! When the store fails, nobody of that group is answered, the thread ends, and with it the facilitator: whether the last
-//! write is on disk is known only after a restart.
-
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, PoisonError, RwLock};
+use crate::{Desk, Signers, clock};
+use std::io;
 use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use tallybook_chain::PageView;
-use tallybook_ledger::{Change, Event, Finality, Ledger, PageSeen};
 use tallybook_rules::Rejection;
-use tallybook_store::{StoreFailure, VoucherStore};
+use tallybook_store::StoreFailure;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -23,124 +14,21 @@ type Answer = Box<dyn FnOnce() + Send>;
 /// Decides, and hands the answer over for later.
 type Job = Box<dyn FnOnce(&mut Desk) -> Answer + Send>;
 
-/// Whose vouchers bind each channel: read by requests, so that signatures are verified without waiting for the writer.
-#[derive(Clone, Default, Debug)]
-pub(crate) struct Signers(Arc<RwLock<HashMap<[u8; 32], [u8; 32]>>>);
-
-impl Signers {
-    pub(crate) fn of(&self, channel_id: &[u8; 32]) -> Option<[u8; 32]> {
-        let signers = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        signers.get(channel_id).copied()
-    }
-
-    fn note(&self, events: &[Event]) {
-        if events.is_empty() {
-            return;
-        }
-        let mut signers = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        for event in events {
-            match event {
-                Event::Opened { channel_id, signer } => drop(signers.insert(*channel_id, *signer)),
-                Event::Over { channel_id, .. } => drop(signers.remove(channel_id)),
-                Event::Closing { .. } => {}
-            }
-        }
-    }
-}
-
-/// What the writer works on.
-pub(crate) struct Desk {
-    /// The rules.
-    pub(crate) ledger: Ledger,
-    /// The time of this group, in Unix seconds; never runs backwards.
-    pub(crate) now: i64,
-    /// Lookup tables, by page.
-    pub(crate) tables: BTreeMap<[u8; 32], [u8; 32]>,
-    /// The number of the newest batch.
-    pub(crate) newest_batch: u64,
-    store: Box<dyn VoucherStore>,
-    signers: Signers,
-    changes: Vec<Change>,
-    failure: Option<StoreFailure>,
-}
-
-impl Desk {
-    pub(crate) fn new(ledger: Ledger, store: Box<dyn VoucherStore>) -> Self {
-        Self {
-            ledger,
-            now: clock(),
-            tables: BTreeMap::new(),
-            newest_batch: 0,
-            store,
-            signers: Signers::default(),
-            changes: Vec::new(),
-            failure: None,
-        }
-    }
-
-    /// Makes a change durable before anybody of this group is answered.
-    pub(crate) fn write(&mut self, change: Change) {
-        self.changes.push(change);
-    }
-
-    /// Asks the store. A failure ends the group unanswered, as a failed commit does.
-    pub(crate) fn ask_store<T>(
-        &mut self,
-        ask: impl FnOnce(&mut dyn VoucherStore) -> Result<T, StoreFailure>,
-    ) -> Result<T, Rejection> {
-        ask(self.store.as_mut()).map_err(|failure| {
-            self.failure = Some(failure);
-            Rejection::StoreUnavailable
-        })
-    }
-
-    /// Takes in pages as the chain showed them at a slot.
-    pub(crate) fn observe(&mut self, pages: &[PageView], chain_slot: u64, finality: Finality) -> Vec<Event> {
-        let mut events = Vec::new();
-        for page in pages {
-            let seen =
-                PageSeen { address: page.address.to_bytes(), chain_slot, header: &page.header, slots: &page.slots };
-            match self.ledger.observe(&seen, finality, self.now) {
-                Ok(observed) => {
-                    events.extend(observed.events);
-                    self.changes.extend(observed.changes);
-                }
-                Err(rejection) => tracing::error!(page = %page.address, %rejection, "a page makes no sense"),
-            }
-        }
-        self.signers.note(&events);
-        events
-    }
-
-    fn commit(&mut self) -> Result<(), StoreFailure> {
-        if let Some(failure) = self.failure.take() {
-            return Err(failure);
-        }
-        if self.changes.is_empty() {
-            return Ok(());
-        }
-        let begun = Instant::now();
-        self.store.commit(&self.changes)?;
-        crate::metrics::committed(self.changes.len(), begun.elapsed());
-        self.changes.clear();
-        Ok(())
-    }
-}
-
 /// The way to the writer.
-#[derive(Clone)]
-pub(crate) struct Sequencer {
+#[derive(Clone, Debug)]
+pub struct Sequencer {
     jobs: mpsc::Sender<Job>,
     signers: Signers,
     ended: CancellationToken,
 }
 
 impl Sequencer {
-    /// Starts the writer's thread. It ends when the last handle is gone, or when the store fails.
-    pub(crate) fn start(desk: Desk, queue: usize) -> std::io::Result<(Self, JoinHandle<Result<(), StoreFailure>>)> {
+    /// Starts the writer's thread, before which at most `queue` jobs wait. It ends when the last handle is gone, or with
+    /// the failure of the store. `Err` when the system gives no thread.
+    pub fn start(desk: Desk, queue: usize) -> io::Result<(Self, JoinHandle<Result<(), StoreFailure>>)> {
         let (jobs, waiting) = mpsc::channel(queue);
         let ended = CancellationToken::new();
-        let sequencer = Self { jobs, signers: desk.signers.clone(), ended: ended.clone() };
+        let sequencer = Self { jobs, signers: desk.signers().clone(), ended: ended.clone() };
         let thread = std::thread::Builder::new().name("sequencer".to_owned()).spawn(move || {
             let _ended = ended.drop_guard();
             work(desk, waiting)
@@ -151,7 +39,7 @@ impl Sequencer {
     /// Runs a job, and returns its answer once everything it wrote is durable.
     ///
     /// [`Rejection::Overloaded`] when too many wait, [`Rejection::StoreUnavailable`] when the writer has ended.
-    pub(crate) async fn ask<T: Send + 'static>(
+    pub async fn ask<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Desk) -> T + Send + 'static,
     ) -> Result<T, Rejection> {
@@ -163,8 +51,9 @@ impl Sequencer {
         answer.await.map_err(|_| Rejection::StoreUnavailable)
     }
 
-    /// As [`Self::ask`], for what the facilitator itself must get done: waits for its turn however many wait.
-    pub(crate) async fn insist<T: Send + 'static>(
+    /// As [`Self::ask`], for what its owner itself must get done: waits for its turn however many wait.
+    /// [`Rejection::StoreUnavailable`] when the writer has ended.
+    pub async fn insist<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Desk) -> T + Send + 'static,
     ) -> Result<T, Rejection> {
@@ -174,13 +63,14 @@ impl Sequencer {
         answer.await.map_err(|_| Rejection::StoreUnavailable)
     }
 
-    /// Whose vouchers bind a channel, without asking the writer.
-    pub(crate) fn signer(&self, channel_id: &[u8; 32]) -> Result<[u8; 32], Rejection> {
+    /// Whose vouchers bind a channel, without asking the writer; [`Rejection::UnknownChannel`] for one that no observed
+    /// page shows.
+    pub fn signer(&self, channel_id: &[u8; 32]) -> Result<[u8; 32], Rejection> {
         self.signers.of(channel_id).ok_or(Rejection::UnknownChannel)
     }
 
     /// Cancelled once the writer has ended.
-    pub(crate) fn ended(&self) -> &CancellationToken {
+    pub fn ended(&self) -> &CancellationToken {
         &self.ended
     }
 }
@@ -206,7 +96,7 @@ fn work(mut desk: Desk, mut waiting: mpsc::Receiver<Job>) -> Result<(), StoreFai
             answers.push(job(&mut desk));
         }
         if let Err(failure) = desk.commit() {
-            tracing::error!(%failure, "the store failed: nothing more is answered, the facilitator ends");
+            tracing::error!(%failure, "the store failed: nothing more is answered, the writer ends");
             return Err(failure);
         }
         answers.drain(..).for_each(|tell| tell());
@@ -214,16 +104,10 @@ fn work(mut desk: Desk, mut waiting: mpsc::Receiver<Job>) -> Result<(), StoreFai
     Ok(())
 }
 
-/// Now, in Unix seconds.
-pub(crate) fn clock() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tallybook_ledger::{Attempt, Purpose, Settings};
+    use tallybook_ledger::{Attempt, Change, Ledger, Purpose, Settings};
     use tallybook_store::{FaultyStore, MemoryStore};
 
     fn change(number: u8) -> Change {

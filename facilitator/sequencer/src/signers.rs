@@ -1,0 +1,31 @@
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use tallybook_ledger::Event;
+
+/// Whose vouchers bind each open channel: read by requests, so that signatures are verified without waiting for the
+/// writer. Clones share one list.
+#[derive(Clone, Default, Debug)]
+pub struct Signers(Arc<RwLock<HashMap<[u8; 32], [u8; 32]>>>);
+
+impl Signers {
+    /// The signer of a channel; none of one that no observed page shows.
+    pub fn of(&self, channel_id: &[u8; 32]) -> Option<[u8; 32]> {
+        let signers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        signers.get(channel_id).copied()
+    }
+
+    /// Takes in what the chain has shown.
+    pub(crate) fn note(&self, events: &[Event]) {
+        if events.is_empty() {
+            return;
+        }
+        let mut signers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for event in events {
+            match event {
+                Event::Opened { channel_id, signer } => drop(signers.insert(*channel_id, *signer)),
+                Event::Over { channel_id, .. } => drop(signers.remove(channel_id)),
+                Event::Closing { .. } => {}
+            }
+        }
+    }
+}
