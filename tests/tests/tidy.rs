@@ -19,9 +19,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sequencer", &["ledger", "store", "rules"]),
     ("settler", &["ledger", "chain", "rules"]),
     ("facilitator", &["ledger", "store", "sequencer", "settler", "wire", "chain", "rules"]),
-    ("agent", &["wire", "chain", "rules"]),
+    ("rpc", &["wire", "chain", "rules"]),
+    ("agent", &["rpc", "wire", "chain", "rules"]),
     ("paywall", &["wire", "chain", "rules"]),
-    ("cli", &["agent", "paywall", "facilitator", "settler", "wire", "chain", "rules"]),
+    ("cli", &["agent", "paywall", "facilitator", "settler", "rpc", "wire", "chain", "rules"]),
 ];
 /// Crates that hold no product and may use any other.
 const FREE: &[&str] = &["tests", "benches"];

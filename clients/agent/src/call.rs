@@ -7,12 +7,12 @@ use crate::error::AgentError;
 use crate::opening::Landing;
 use crate::pool::{Lease, PoolKey, Shared, lock};
 use crate::route::Route;
-use crate::rpc::Chain;
 use crate::terms::Confirmed;
 use http::StatusCode;
 use reqwest::{Request, Response};
 use std::sync::Arc;
 use std::time::Duration;
+use tallybook_rpc::Chain;
 use tallybook_rules::Amount;
 use tallybook_wire::{
     ChannelPayload, Deposit, Key, PaymentPayload, PaymentRequired, PaymentRequirements, Reason, Voucher, header,

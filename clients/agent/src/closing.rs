@@ -6,7 +6,6 @@ use crate::channel::Phase;
 use crate::error::AgentError;
 use crate::opening::Landing;
 use crate::pool::{Lease, Shared, lock};
-use crate::rpc::Chain;
 use crate::transact;
 use http::{Method, StatusCode};
 use reqwest::{Request, Response};
@@ -15,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tallybook_chain::instruction::Instructions;
 use tallybook_chain::{BookView, PROGRAM_ID, PageView};
+use tallybook_rpc::{Chain, View};
 use tallybook_rules::signing::SignedVoucher;
 use tallybook_rules::{Amount, Slot, Status};
 use tallybook_wire::{ChannelPayload, Key, PaymentPayload, PaymentRequired, Reason, header};
@@ -284,8 +284,8 @@ impl<C: Chain> AgentState<C> {
     async fn slot_of(&self, channel: &Shared) -> Result<(BookView, Slot), AgentError> {
         let parts = lock(channel).parts;
         let addresses = [parts.book.0.into(), parts.page.0.into()];
-        let accounts = self.chain.accounts(&addresses).await?;
-        let mut ours = accounts.into_iter().map(|account| {
+        let accounts = self.chain.accounts(&addresses, View::CONFIRMED).await?;
+        let mut ours = accounts.list.into_iter().map(|account| {
             let account = account.filter(|account| account.owner == PROGRAM_ID);
             account.ok_or(AgentError::Terms("an account of the channel is gone"))
         });

@@ -5,10 +5,10 @@ use crate::call::{Call, Last, Next};
 use crate::channel::{OwnChannel, Phase};
 use crate::error::AgentError;
 use crate::pool::lock;
-use crate::rpc::Chain;
 use http::StatusCode;
 use reqwest::Response;
 use std::time::Duration;
+use tallybook_rpc::Chain;
 use tallybook_rules::{Amount, Rejection};
 use tallybook_wire::{ChannelState, Extra, PaymentRequired, Reason};
 

@@ -1,6 +1,6 @@
 use crate::policy::Breach;
-use crate::rpc::ChainError;
 use std::path::PathBuf;
+use tallybook_rpc::ChainError;
 use tallybook_rules::Amount;
 use tallybook_wire::{Key, Reason};
 

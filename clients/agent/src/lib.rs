@@ -35,7 +35,6 @@ mod opening;
 mod policy;
 mod pool;
 mod route;
-mod rpc;
 mod terms;
 mod transact;
 
@@ -45,4 +44,4 @@ pub use channel::Phase;
 pub use closing::Closed;
 pub use error::AgentError;
 pub use policy::{Breach, Cluster, Policy};
-pub use rpc::{Account, Blockhash, Chain, ChainError, RpcEndpoint};
+pub use tallybook_rpc::{Account, Accounts, Blockhash, Chain, ChainError, RpcEndpoint, View};

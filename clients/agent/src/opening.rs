@@ -5,13 +5,13 @@ use crate::channel::{OwnChannel, Phase};
 use crate::error::AgentError;
 use crate::pool::{Shared, lock};
 use crate::route::Route;
-use crate::rpc::Chain;
 use crate::terms::{self, Confirmed};
 use crate::transact;
 use reqwest::Request;
 use solana_signer::Signer;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
+use tallybook_rpc::Chain;
 use tallybook_rules::{Amount, Status};
 use tallybook_wire::{Deposit, Key, PaymentRequirements};
 

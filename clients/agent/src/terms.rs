@@ -2,9 +2,9 @@
 
 use crate::error::AgentError;
 use crate::policy::Policy;
-use crate::rpc::{Account, Chain};
 use tallybook_chain::address::{self, associated_token_account};
 use tallybook_chain::{Address, BookView, PROGRAM_ID, PageView, TokenAccountView};
+use tallybook_rpc::{Account, Chain, View};
 use tallybook_rules::signing::page_domain;
 use tallybook_rules::{Amount, OpenPolicy};
 use tallybook_wire::{Key, PaymentRequirements};
@@ -32,8 +32,8 @@ pub(crate) async fn confirm<C: Chain>(
 ) -> Result<Confirmed, AgentError> {
     let source = associated_token_account(wallet, &offer.asset.0.into(), &offer.extra.token_program.0.into());
     let addresses = [offer.extra.book.0.into(), page.0.into(), source];
-    let accounts = chain.accounts(&addresses).await?;
-    let mut accounts = accounts.into_iter();
+    let accounts = chain.accounts(&addresses, View::CONFIRMED).await?;
+    let mut accounts = accounts.list.into_iter();
     let mut next = || accounts.next().flatten();
     let (book, page_account, wallet_account) = (next(), next(), next());
     let book = check_book(policy, offer, book)?;

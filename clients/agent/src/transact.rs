@@ -1,7 +1,6 @@
 //! The transactions that an agent signs: the deposit that a sponsor pays for, and its own ways out.
 
 use crate::error::AgentError;
-use crate::rpc::{Chain, ChainError};
 use crate::terms::Confirmed;
 use solana_hash::Hash;
 use solana_instruction::Instruction;
@@ -14,6 +13,7 @@ use std::time::Duration;
 use tallybook_chain::instruction::NewChannel;
 use tallybook_chain::transaction::{compute_unit_limit, to_bytes};
 use tallybook_chain::{Address, deposit};
+use tallybook_rpc::{Chain, ChainError};
 use tallybook_rules::Amount;
 use tallybook_wire::{Channel, Key, Signature, TransactionBytes};
 

@@ -13,7 +13,6 @@ mod closing;
 mod faults;
 mod paying;
 mod policy;
-mod rpc;
 mod seller;
 mod world;
 

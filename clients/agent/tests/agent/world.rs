@@ -7,7 +7,7 @@ use solana_keypair::Keypair;
 use solana_signer::Signer;
 use solana_transaction::versioned::VersionedTransaction;
 use std::sync::{Arc, Mutex, MutexGuard};
-use tallybook_agent::{Account, Blockhash, Chain, ChainError, Cluster};
+use tallybook_agent::{Account, Accounts, Blockhash, Chain, ChainError, Cluster, View};
 use tallybook_chain::account::{BOOK_DISCRIMINATOR, PAGE_DISCRIMINATOR};
 use tallybook_chain::address::{self, TOKEN_PROGRAM, associated_token_account};
 use tallybook_chain::instruction::discriminator::{REQUEST_CLOSE, WITHDRAW};
@@ -83,7 +83,7 @@ impl World {
         } else {
             return None;
         };
-        Some(Account { owner, data })
+        Some(Account { owner, lamports: 1, data })
     }
 
     /// The instructions that a wallet may send by itself.
@@ -157,9 +157,9 @@ impl Chain for Shared {
         Ok(self.lock().genesis)
     }
 
-    async fn accounts(&self, addresses: &[Address]) -> Result<Vec<Option<Account>>, ChainError> {
+    async fn accounts(&self, addresses: &[Address], _: View) -> Result<Accounts, ChainError> {
         let world = self.lock();
-        Ok(addresses.iter().map(|at| world.account(at)).collect())
+        Ok(Accounts { context_slot: world.height, list: addresses.iter().map(|at| world.account(at)).collect() })
     }
 
     async fn latest_blockhash(&self) -> Result<Blockhash, ChainError> {

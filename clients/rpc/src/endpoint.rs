@@ -1,93 +1,19 @@
-//! What an agent asks the chain, and the real form of it: five methods of Solana's JSON-RPC.
-
+use crate::chain::{Account, Accounts, Blockhash, Chain, ChainError, View};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use solana_hash::Hash;
-use std::future::Future;
 use std::str::FromStr;
 use std::time::Duration;
 use tallybook_chain::Address;
 use tallybook_wire::{Key, Signature};
 
-/// The largest answer that is read from an endpoint, in bytes.
-const MAX_ANSWER_BYTES: usize = 1 << 20;
-
-/// Why the chain could not be asked, or did not do it.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ChainError {
-    /// The endpoint did not answer.
-    #[error("the RPC endpoint did not answer {method}: {source}; check the URL, or try later")]
-    Unreachable {
-        /// What was asked.
-        method: &'static str,
-        /// Why.
-        source: reqwest::Error,
-    },
-    /// The endpoint answered something else.
-    #[error("the RPC endpoint answered {method} with something else than the documented JSON: use another endpoint")]
-    Unreadable {
-        /// What was asked.
-        method: &'static str,
-    },
-    /// The endpoint or the chain refused.
-    #[error("the chain refused {method}: {message}")]
-    Refused {
-        /// What was asked.
-        method: &'static str,
-        /// What it said, shortened.
-        message: String,
-    },
-    /// A transaction was sent and is neither confirmed nor expired.
-    #[error("the transaction {0} was sent and its outcome is not known yet: ask again")]
-    Pending(Signature),
-}
-
-/// An account as the chain has it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Account {
-    /// The program that owns it.
-    pub owner: Address,
-    /// Its data.
-    pub data: Vec<u8>,
-}
-
-/// A blockhash and until when it can be used.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Blockhash {
-    /// The hash.
-    pub hash: Hash,
-    /// The last block height at which a transaction with it can land.
-    pub last_valid_height: u64,
-}
-
-impl Blockhash {
-    /// For how many blocks a blockhash can be used.
-    pub const LIFETIME_BLOCKS: u64 = 150;
-
-    /// True when a transaction that was valid up to `height` can land no more, now that this is the latest blockhash.
-    pub const fn is_past(&self, height: u64) -> bool {
-        self.last_valid_height > height.saturating_add(Self::LIFETIME_BLOCKS)
-    }
-}
-
-/// The chain, as far as an agent needs it. All reads are at `confirmed`.
-pub trait Chain: Send + Sync + 'static {
-    /// The cluster's genesis hash.
-    fn genesis_hash(&self) -> impl Future<Output = Result<[u8; 32], ChainError>> + Send;
-    /// Accounts in the order asked for; `None` where there is none.
-    fn accounts(&self, addresses: &[Address]) -> impl Future<Output = Result<Vec<Option<Account>>, ChainError>> + Send;
-    /// The latest blockhash.
-    fn latest_blockhash(&self) -> impl Future<Output = Result<Blockhash, ChainError>> + Send;
-    /// Sends a signed transaction.
-    fn send(&self, transaction: &[u8]) -> impl Future<Output = Result<(), ChainError>> + Send;
-    /// Whether a transaction is confirmed: `None` unknown, `Some(Err)` landed and failed.
-    fn status(
-        &self,
-        signature: &Signature,
-    ) -> impl Future<Output = Result<Option<Result<(), String>>, ChainError>> + Send;
-}
+/// The largest answer that is read from an endpoint, in bytes: 100 accounts of 10,240 bytes in base64, with room.
+const MAX_ANSWER_BYTES: usize = 2 << 20;
+/// The most accounts that an endpoint gives in one answer.
+const MAX_ACCOUNTS: usize = 100;
+/// An endpoint's word for "not there yet": the slot that was asked for has not been seen.
+const MIN_CONTEXT_SLOT_NOT_REACHED: i64 = -32_016;
 
 /// A JSON-RPC endpoint.
 #[derive(Clone, Debug)]
@@ -109,6 +35,7 @@ impl RpcEndpoint {
             method,
             source: source.without_url(), // it may hold the operator's access key
         };
+        let wanted = params.pointer("/1/minContextSlot").and_then(Value::as_u64);
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
         let request = self.http.post(self.url.clone()).json(&body).timeout(Self::TIMEOUT);
         let mut response = request.send().await.map_err(unreachable)?;
@@ -122,10 +49,39 @@ impl RpcEndpoint {
         let answer: RpcAnswer = serde_json::from_slice(&bytes).map_err(|_| ChainError::Unreadable { method })?;
         match answer {
             RpcAnswer { error: Some(error), .. } => {
+                if error.get("code").and_then(Value::as_i64) == Some(MIN_CONTEXT_SLOT_NOT_REACHED) {
+                    return Err(ChainError::Behind { wanted: wanted.unwrap_or_default() });
+                }
                 Err(ChainError::Refused { method, message: error.to_string().chars().take(500).collect() })
             }
             RpcAnswer { result: Some(result), .. } => Ok(result),
             RpcAnswer { .. } => Err(ChainError::Unreadable { method }),
+        }
+    }
+}
+
+impl RpcEndpoint {
+    /// At most [`MAX_ACCOUNTS`].
+    async fn some_accounts(&self, addresses: &[Address], view: View) -> Result<Accounts, ChainError> {
+        let method = "getMultipleAccounts";
+        let names: Vec<String> = addresses.iter().map(Address::to_string).collect();
+        let mut options = json!({ "encoding": "base64", "commitment": view.commitment.name() });
+        if let (Some(slot), Some(options)) = (view.min_context_slot, options.as_object_mut()) {
+            options.insert("minContextSlot".to_owned(), slot.into());
+        }
+        let result = self.ask(method, json!([names, options])).await?;
+        let slot = result.pointer("/context/slot").and_then(Value::as_u64);
+        let values = result.get("value").and_then(Value::as_array);
+        let list = values
+            .filter(|values| values.len() == addresses.len())
+            .and_then(|values| values.iter().map(account).collect());
+        let (Some(context_slot), Some(list)) = (slot, list) else {
+            return Err(ChainError::Unreadable { method });
+        };
+        // An endpoint that ignores minContextSlot is behind all the same.
+        match view.min_context_slot {
+            Some(wanted) if context_slot < wanted => Err(ChainError::Behind { wanted }),
+            _ => Ok(Accounts { context_slot, list }),
         }
     }
 }
@@ -144,16 +100,15 @@ impl Chain for RpcEndpoint {
         hash.map(|hash| hash.0).ok_or(ChainError::Unreadable { method })
     }
 
-    async fn accounts(&self, addresses: &[Address]) -> Result<Vec<Option<Account>>, ChainError> {
-        let method = "getMultipleAccounts";
-        let names: Vec<String> = addresses.iter().map(Address::to_string).collect();
-        let params = json!([names, { "encoding": "base64", "commitment": "confirmed" }]);
-        let result = self.ask(method, params).await?;
-        let values = result.get("value").and_then(Value::as_array);
-        values
-            .filter(|values| values.len() == addresses.len())
-            .and_then(|values| values.iter().map(account).collect())
-            .ok_or(ChainError::Unreadable { method })
+    async fn accounts(&self, addresses: &[Address], view: View) -> Result<Accounts, ChainError> {
+        let mut all = Vec::with_capacity(addresses.len());
+        let mut oldest = None;
+        for some in addresses.chunks(MAX_ACCOUNTS) {
+            let Accounts { context_slot, list } = self.some_accounts(some, view).await?;
+            oldest = Some(oldest.map_or(context_slot, |oldest: u64| oldest.min(context_slot)));
+            all.extend(list);
+        }
+        Ok(Accounts { context_slot: oldest.unwrap_or_default(), list: all })
     }
 
     async fn latest_blockhash(&self) -> Result<Blockhash, ChainError> {
@@ -198,5 +153,6 @@ fn account(value: &Value) -> Option<Option<Account>> {
     }
     let owner: Key = value.get("owner")?.as_str()?.parse().ok()?;
     let data = STANDARD.decode(value.pointer("/data/0")?.as_str()?).ok()?;
-    Some(Some(Account { owner: owner.0.into(), data }))
+    let lamports = value.get("lamports")?.as_u64()?;
+    Some(Some(Account { owner: owner.0.into(), lamports, data }))
 }
