@@ -1,9 +1,9 @@
-//! The one shape of transaction that opens a channel at a sponsor's expense: compute limit, compute price, `open`, and a
-//! memo with the channel's id, in a legacy or v0 message with static accounts only.
+//! The one shape of transaction that puts money into a channel at a sponsor's expense: compute limit, compute price, `open`
+//! or `top_up`, and a memo with the channel's id, in a legacy or v0 message with static accounts only.
 
 use crate::account::{BookView, PageView};
 use crate::address::PROGRAM_ID;
-use crate::instruction::{Instructions, NewChannel};
+use crate::instruction::{Addition, Instructions, NewChannel};
 use crate::transaction::{compute_unit_limit, compute_unit_price, memo};
 use solana_address::Address;
 use solana_hash::Hash;
@@ -12,7 +12,7 @@ use solana_message::{VersionedMessage, legacy};
 use tallybook_rules::signing::channel_id;
 use tallybook_rules::{Rejection, Status};
 
-/// What an `open` needs, with room: about 25,000 units were measured.
+/// What an `open` or a `top_up` needs, with room: about 25,000 units were measured.
 pub const COMPUTE_UNITS: u32 = 60_000;
 /// The compute price that clients offer unless told otherwise, in micro-lamports a unit.
 pub const COMPUTE_PRICE: u64 = 1_000;
@@ -35,17 +35,21 @@ pub fn memo_text(channel_id: &[u8; 32]) -> String {
     channel_id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The four instructions, in their order.
+/// The four instructions of an opening, in their order.
 pub fn instructions(book: &BookView, new: &NewChannel, channel_id: &[u8; 32]) -> [Instruction; 4] {
-    [
-        compute_unit_limit(COMPUTE_UNITS),
-        compute_unit_price(COMPUTE_PRICE),
-        Instructions::new(PROGRAM_ID).open(book, new),
-        memo(&memo_text(channel_id)),
-    ]
+    around(Instructions::new(PROGRAM_ID).open(book, new), channel_id)
 }
 
-/// The message for payer and sponsor to sign; the sponsor pays the fee and is in no instruction.
+/// The four instructions of a top-up of the channel with this id, in their order.
+pub fn top_up_instructions(book: &BookView, addition: &Addition, channel_id: &[u8; 32]) -> [Instruction; 4] {
+    around(Instructions::new(PROGRAM_ID).top_up(book, addition), channel_id)
+}
+
+fn around(deposit: Instruction, channel_id: &[u8; 32]) -> [Instruction; 4] {
+    [compute_unit_limit(COMPUTE_UNITS), compute_unit_price(COMPUTE_PRICE), deposit, memo(&memo_text(channel_id))]
+}
+
+/// The message of an opening for payer and sponsor to sign; the sponsor pays the fee and is in no instruction.
 pub fn message(
     book: &BookView,
     new: &NewChannel,
@@ -53,8 +57,23 @@ pub fn message(
     fee_payer: &Address,
     blockhash: Hash,
 ) -> VersionedMessage {
-    let instructions = instructions(book, new, channel_id);
-    VersionedMessage::Legacy(legacy::Message::new_with_blockhash(&instructions, Some(fee_payer), &blockhash))
+    sponsored(&instructions(book, new, channel_id), fee_payer, blockhash)
+}
+
+/// The message of a top-up for funder and sponsor to sign, as for an opening. The same addition with the same blockhash is
+/// the same transaction, which lands once: whoever adds the same amount twice takes a newer blockhash.
+pub fn top_up_message(
+    book: &BookView,
+    addition: &Addition,
+    channel_id: &[u8; 32],
+    fee_payer: &Address,
+    blockhash: Hash,
+) -> VersionedMessage {
+    sponsored(&top_up_instructions(book, addition, channel_id), fee_payer, blockhash)
+}
+
+fn sponsored(instructions: &[Instruction], fee_payer: &Address, blockhash: Hash) -> VersionedMessage {
+    VersionedMessage::Legacy(legacy::Message::new_with_blockhash(instructions, Some(fee_payer), &blockhash))
 }
 
 #[cfg(test)]
@@ -101,6 +120,23 @@ mod tests {
         trailing.push(0);
         assert_eq!(from_bytes(&trailing), Err(Rejection::MalformedPayload));
         assert_eq!(from_bytes(&vec![0; MAX_TRANSACTION_BYTES + 1]), Err(Rejection::RequestTooLarge));
+    }
+
+    #[test]
+    fn given_an_open_channel_when_topped_up_then_the_transaction_survives_the_wire_and_fits() {
+        let (payer, sponsor) = (Keypair::new(), Keypair::new());
+        let (book, page, new) = opening(&payer);
+        let addition = Addition {
+            funder: new.payer,
+            source: new.source,
+            page: page.address,
+            slot: new.slot,
+            generation: 1,
+            amount: 500,
+        };
+        let message = top_up_message(&book, &addition, &[7; 32], &sponsor.pubkey(), Hash::default());
+        let transaction = VersionedTransaction::try_new(message, &[&sponsor, &payer]).unwrap();
+        assert_eq!(from_bytes(&to_bytes(&transaction).unwrap()), Ok(transaction));
     }
 
     #[test]
