@@ -6,6 +6,7 @@ use http::{Request, Response, response::Parts};
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tallybook_rules::Amount;
 use tallybook_wire::{SettleResponse, Voucher};
 
 /// The head and the whole body of an answer.
@@ -25,14 +26,15 @@ impl Answer {
     }
 }
 
-/// What a request asks for: method, path and query, and the body.
+/// What a request asks for: method, path and query, the body, and its price.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    pub(crate) fn of(request: &Request<Bytes>) -> Self {
+    pub(crate) fn of(request: &Request<Bytes>, price: Amount) -> Self {
         let mut hash = Sha256::new();
         let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+        hash.update(price.get().to_le_bytes());
         for part in [request.method().as_str().as_bytes(), target.as_bytes(), request.body()] {
             // The length first, so that no two requests run into the same bytes.
             hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
@@ -47,6 +49,8 @@ impl Fingerprint {
 pub(crate) struct Stored {
     pub(crate) fingerprint: Fingerprint,
     pub(crate) answer: Arc<Answer>,
+    /// What it cost.
+    pub(crate) charge: Amount,
     /// None while the commit's outcome is not known.
     pub(crate) receipt: Option<SettleResponse>,
 }

@@ -1,15 +1,20 @@
 use crate::answers::Answers;
 use crate::facilitator::Facilitator;
-use crate::layer::Charge;
+use crate::grow::Growth;
+use crate::keeper::{Books, Keeper};
+use crate::layer::ChargeLayer;
+use crate::price::{Price, Pricing};
+use crate::stream::Tabs;
 use crate::vouchers::Vouchers;
 use core::num::NonZeroU32;
 use http::HeaderValue;
+use http::request::Parts;
 use solana_keypair::Keypair;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tallybook_rules::{Amount, Rejection};
-use tallybook_wire::Key;
+use tallybook_wire::{ForwardedVoucher, Key};
 use tokio::sync::Semaphore;
 use url::Url;
 
@@ -34,6 +39,9 @@ pub enum PaywallError {
     /// The price is zero: then leave the layer out.
     #[error("a price of nothing needs no paywall: leave the layer out")]
     Free,
+    /// The requirements of another scheme name no scheme or no network.
+    #[error("the requirements of another scheme must name `scheme` and `network`, as they stand in `accepts`")]
+    Requirements,
     /// The file of vouchers cannot be read or written.
     #[error("cannot keep vouchers in {path}: {source}. Check that the folder exists and is writable")]
     Vouchers {
@@ -57,7 +65,13 @@ pub struct Paywall {
 }
 
 pub(crate) struct Shared {
-    pub(crate) facilitator: Facilitator,
+    pub(crate) book: Key,
+    pub(crate) keeper: Keeper,
+    /// Streams under way.
+    pub(crate) tabs: Tabs,
+    /// How long a stream waits for the next part's voucher.
+    pub(crate) stream_patience: Duration,
+    pub(crate) growth: Growth,
     pub(crate) answers: Answers,
     pub(crate) vouchers: Option<Vouchers>,
     /// The resource server's key on chain; signs cooperative closes and nothing else.
@@ -70,7 +84,7 @@ pub(crate) struct Shared {
 /// Without the operator's key.
 impl core::fmt::Debug for Shared {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Shared").field("facilitator", &self.facilitator).finish_non_exhaustive()
+        f.debug_struct("Shared").field("keeper", &self.keeper).finish_non_exhaustive()
     }
 }
 
@@ -87,6 +101,8 @@ pub struct PaywallBuilder {
     patience: Duration,
     max_in_flight: usize,
     answers: (usize, usize),
+    stream_patience: Duration,
+    max_pages: u32,
 }
 
 impl Paywall {
@@ -103,24 +119,51 @@ impl Paywall {
             patience: Duration::from_secs(5),
             max_in_flight: 1_024,
             answers: (1_024, 64 * 1_024),
+            stream_patience: Duration::from_secs(20),
+            max_pages: 0,
         }
     }
 
     /// The layer that charges `price` for each call of a route, a decimal number of whole tokens: `"$0.0005"`.
-    pub fn charge(&self, price: &str) -> Result<Charge, PaywallError> {
+    pub fn charge(&self, price: &str) -> Result<ChargeLayer, PaywallError> {
+        self.charge_price(Price::Exactly(self.amount(price)?))
+    }
+
+    /// The layer that charges at most `ceiling` for each call of a route: the handler says by its
+    /// [`Charge`](crate::Charge) what it really cost, by tokens, bytes, seconds or any measure.
+    pub fn charge_up_to(&self, ceiling: &str) -> Result<ChargeLayer, PaywallError> {
+        self.charge_price(Price::UpTo(self.amount(ceiling)?))
+    }
+
+    /// The layer of a route whose answers are streams, paid for as they come in parts of at most `part`: see
+    /// [`Price::Streamed`].
+    pub fn charge_stream(&self, part: &str) -> Result<ChargeLayer, PaywallError> {
+        self.charge_price(Price::Streamed { part: self.amount(part)? })
+    }
+
+    /// The layer that charges a price, the same for each call. [`PaywallError::Free`] for a price of nothing.
+    pub fn charge_price(&self, price: Price) -> Result<ChargeLayer, PaywallError> {
+        if price.is_free() {
+            return Err(PaywallError::Free);
+        }
+        Ok(ChargeLayer::new(self.clone(), Pricing::Fixed(price)))
+    }
+
+    /// The layer that asks `price` of each request what it costs, by everything but its body. The same request should
+    /// cost the same again: a client that pays for it sends it a second time.
+    pub fn charge_by(&self, price: impl Fn(&Parts) -> Price + Send + Sync + 'static) -> ChargeLayer {
+        ChargeLayer::new(self.clone(), Pricing::PerRequest(Arc::new(price)))
+    }
+
+    /// A decimal number of whole tokens, `"$0.0005"`, in base units of the mint.
+    pub fn amount(&self, text: &str) -> Result<Amount, PaywallError> {
         let decimals = self.shared.decimals;
-        let amount = Amount::parse_decimal(price, decimals)
-            .map_err(|_| PaywallError::Price { text: price.to_owned(), decimals })?;
-        self.charge_amount(amount)
+        Amount::parse_decimal(text, decimals).map_err(|_| PaywallError::Price { text: text.to_owned(), decimals })
     }
 
-    /// The layer that charges `price` base units for each call of a route.
-    pub fn charge_amount(&self, price: Amount) -> Result<Charge, PaywallError> {
-        if price.is_zero() { Err(PaywallError::Free) } else { Ok(Charge::new(self.clone(), price)) }
-    }
-
-    /// The newest voucher of each channel that paid here, as kept in the local file; nothing without one.
-    pub fn newest_vouchers(&self) -> Vec<tallybook_wire::Voucher> {
+    /// The newest voucher of each channel that paid here with what is charged of it, as kept in the local file; nothing
+    /// without one.
+    pub fn newest_vouchers(&self) -> Vec<ForwardedVoucher> {
         self.shared.vouchers.as_ref().map(Vouchers::newest).unwrap_or_default()
     }
 }
@@ -179,6 +222,19 @@ impl PaywallBuilder {
         self
     }
 
+    /// How long a stream waits for the voucher of its next part, 20 seconds unless told otherwise; then it ends.
+    pub const fn stream_patience(mut self, patience: Duration) -> Self {
+        self.stream_patience = patience;
+        self
+    }
+
+    /// Lets the book grow by itself up to so many pages, 0 (never) unless told otherwise: when it is nearly full, the
+    /// facilitator proposes the next page at its own expense and the operator's key, which it needs, signs for it.
+    pub const fn grow_to(mut self, pages: u32) -> Self {
+        self.max_pages = pages;
+        self
+    }
+
     /// How many answers are kept for clients that lost theirs, and how large an answer (in bytes) is kept: 1,024 of at
     /// most 65,536 unless told otherwise. Larger and streamed answers go out uncopied, and are not kept.
     pub const fn keep_answers(mut self, count: usize, max_bytes: usize) -> Self {
@@ -204,8 +260,13 @@ impl PaywallBuilder {
             None => None,
         };
         let (count, max_bytes) = self.answers;
+        let facilitator = Facilitator::new(url, book, self.decimals, self.patience, authorization)?;
         let shared = Shared {
-            facilitator: Facilitator::new(url, book, self.decimals, self.patience, authorization)?,
+            book,
+            keeper: Keeper { facilitator: Arc::new(facilitator), books: Books::Remote },
+            tabs: Tabs::default(),
+            stream_patience: self.stream_patience,
+            growth: Growth::up_to(self.max_pages),
             answers: Answers::new(count, max_bytes),
             vouchers,
             operator: self.operator,

@@ -2,18 +2,22 @@
 
 use crate::answers::{Answer, Fingerprint, Stored};
 use crate::builder::Shared;
-use crate::facilitator::Failure;
-use crate::refund;
-use crate::respond::{Body, Refused, Sale, broken_off, with_receipt};
+use crate::charge::Charge;
+use crate::keeper::Failure;
+use crate::layer::ChargeLayer;
+use crate::respond::{Body, Refused, broken_off, with_receipt};
+use crate::sale::{Paying, Sale, Way};
+use crate::tab::Tab;
+use crate::{foreign, refund, stream};
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
+use http::{Request, Response};
 use http_body_util::BodyExt;
 use std::sync::Arc;
 use std::time::Duration;
 use tallybook_rules::{Amount, Rejection};
 use tallybook_wire::{
-    AnswerExtra, ChannelPayload, FacilitatorRequest, Key, PAYMENT_SIGNATURE, PaymentPayload, SettleResponse,
-    VerifyResponse, Voucher, read_header,
+    ChannelPayload, ChannelState, FacilitatorRequest, ForwardedVoucher, Key, PAYMENT_METER, PAYMENT_SIGNATURE,
+    SettleResponse, VerifyResponse, Voucher,
 };
 use tower::{BoxError, Service};
 
@@ -22,21 +26,20 @@ const COMMIT_TRIES: u32 = 3;
 /// The first of those pauses.
 const COMMIT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Who pays for the request at hand: among its extensions, for handlers.
+/// Who pays for the request at hand: among its extensions, for handlers. A request that a free quota pays for has none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Payment {
     /// The wallet that funded the channel.
     pub payer: Key,
     /// The channel.
     pub channel_id: Key,
-    /// What the call costs, in base units.
+    /// What the call costs, in base units; where it is metered, at most.
     pub amount: Amount,
 }
 
 pub(crate) async fn serve<S, B, R>(
-    shared: Arc<Shared>,
-    price: Amount,
-    inner: S,
+    charge: Arc<ChargeLayer>,
+    mut inner: S,
     request: Request<B>,
 ) -> Result<Response<Body>, S::Error>
 where
@@ -46,55 +49,66 @@ where
     R: http_body::Body<Data = Bytes> + Send + 'static,
     R::Error: Into<BoxError>,
 {
-    let sale = Sale::new(request.uri(), request.headers(), price);
-    let Ok(_permit) = Arc::clone(&shared.in_flight).try_acquire_owned() else {
-        return Ok(sale.refuse(&shared, Rejection::Overloaded.into(), AnswerExtra::default()).await);
+    let (head, body) = request.into_parts();
+    let sale = Sale::new(&charge, &head);
+    let payment = head.headers.get(PAYMENT_SIGNATURE).cloned();
+    if let Some(meter) = head.headers.get(PAYMENT_METER) {
+        return Ok(stream::sign_on(&sale, meter, payment).await);
+    }
+    let mut request = Request::from_parts(head, body);
+    if sale.is_free() || (payment.is_none() && charge.is_within_quota(&request)) {
+        request.extensions_mut().insert(Charge::fixed());
+        return Ok(inner.call(request.map(Body::stream)).await?.map(Body::stream));
+    }
+    let Some(permit) = sale.permit() else {
+        return Ok(sale.refuse(Rejection::Overloaded.into()).await);
     };
-    let header = request.headers().get(PAYMENT_SIGNATURE).cloned();
-    let payment = match read_payment(&shared, &sale, header).await {
-        Ok(Some(payment)) => payment,
-        Ok(None) => return Ok(sale.ask(&shared, None, AnswerExtra::default()).await),
-        Err(Refused(reason, state)) => return Ok(sale.refuse(&shared, reason, *state).await),
+    let (way, payment) = match sale.read(payment).await {
+        Ok(Some(Paying::Channel(way, payment))) => (way, payment),
+        Ok(Some(Paying::Foreign(scheme, payment))) => {
+            return foreign::serve(&sale, scheme, *payment, inner, request.map(Body::stream)).await;
+        }
+        Ok(None) => return Ok(sale.ask(None).await),
+        Err(refused) => return Ok(sale.refuse(refused).await),
     };
-    let (request, fingerprint) = match buffered(&shared, request).await {
+    let (request, fingerprint) = match buffered(&way, request).await {
         Ok(buffered) => buffered,
-        Err(rejection) => return Ok(sale.refuse(&shared, rejection.into(), AnswerExtra::default()).await),
+        Err(rejection) => return Ok(sale.refuse(rejection.into()).await),
     };
-    let reserved = match begin(&shared, payment, fingerprint).await {
+    let reserved = match begin(&way.shared, *payment, fingerprint).await {
         Ok(Begun::Answered(response)) => return Ok(response),
-        Ok(Begun::Reserved(reserved)) => reserved,
-        Err(Refused(reason, state)) => return Ok(sale.refuse(&shared, reason, *state).await),
+        Ok(Begun::Reserved(reserved)) => *reserved,
+        Err(refused) => return Ok(sale.refuse(refused.on(&way)).await),
     };
-    run(&shared, &sale, inner, request, reserved, fingerprint).await
+    let request = with_payment(request, &way, &reserved);
+    if way.price.is_metered() {
+        return stream::run(sale, way, inner, request, reserved, fingerprint, permit).await;
+    }
+    run(&sale, &way, inner, request, reserved, fingerprint).await
 }
 
-/// The payment in the header, if there is one, checked against what is sold here.
-async fn read_payment(
-    shared: &Shared,
-    sale: &Sale,
-    header: Option<HeaderValue>,
-) -> Result<Option<FacilitatorRequest>, Refused> {
-    let Some(value) = header else { return Ok(None) };
-    let payment: PaymentPayload = read_header(value.as_bytes())?;
-    let terms = shared.facilitator.terms().await?;
-    let requirements = terms.priced(sale.price, shared.timeout_seconds);
-    payment.accepted.answers(&requirements)?;
-    Ok(Some(FacilitatorRequest::new(payment, requirements)))
+/// Tells the handler who pays.
+fn with_payment(mut request: Request<Body>, way: &Way, reserved: &Reserved) -> Request<Body> {
+    if let Some(voucher) = reserved.voucher() {
+        let (payer, channel_id, amount) = (reserved.payer, voucher.channel_id, way.price.ceiling());
+        request.extensions_mut().insert(Payment { payer, channel_id, amount });
+    }
+    request
 }
 
 /// The request with its body in memory and its fingerprint, if the body is small and of a known size; else as it came.
-async fn buffered<B>(shared: &Shared, request: Request<B>) -> Result<(Request<Body>, Option<Fingerprint>), Rejection>
+async fn buffered<B>(way: &Way, request: Request<B>) -> Result<(Request<Body>, Option<Fingerprint>), Rejection>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    if !shared.answers.fits(request.body()) {
+    if !way.shared.answers.fits(request.body()) {
         return Ok((request.map(Body::stream), None));
     }
     let (head, body) = request.into_parts();
     let bytes = body.collect().await.map_err(|_| Rejection::MalformedPayload)?.to_bytes();
     let request = Request::from_parts(head, bytes);
-    let fingerprint = Fingerprint::of(&request);
+    let fingerprint = Fingerprint::of(&request, way.price.ceiling());
     Ok((request.map(Body::whole), Some(fingerprint)))
 }
 
@@ -119,29 +133,45 @@ async fn begin(
         return again(shared, payment, voucher, stored).await.map(Begun::Answered);
     }
     if let ChannelPayload::Deposit { .. } = payment.payment_payload.payload {
-        open(shared, &payment).await?;
+        fund(shared, &payment).await?;
         payment.payment_payload.payload = ChannelPayload::Voucher { voucher };
     }
     Ok(Begun::Reserved(Box::new(reserve(shared, payment).await?)))
 }
 
-/// Opens the channel of a deposit. That charges nothing: its voucher then pays as any other.
-async fn open(shared: &Shared, payment: &FacilitatorRequest) -> Result<(), Refused> {
-    match shared.facilitator.settle_on_chain(payment).await {
+/// Opens or tops up the channel of a deposit. That charges nothing: its voucher then pays as any other.
+async fn fund(shared: &Shared, payment: &FacilitatorRequest) -> Result<(), Refused> {
+    match shared.keeper.fund(payment).await {
         Ok(SettleResponse::Settled { .. }) => Ok(()),
-        Ok(SettleResponse::Failed { reason, extra, .. }) => Err(Refused(reason, Box::new(extra))),
+        Ok(SettleResponse::Failed { reason, extra, .. }) => Err(Refused::new(reason, extra)),
         // It may have been sent: the same deposit again asks what became of it.
         Err(Failure::Unknown) => Err(Rejection::SettlementPending.into()),
         Err(failure) => Err(failure.into()),
     }
 }
 
-/// A reservation. Given back when dropped, unless it was committed: so that neither a handler that panics nor a client
-/// that hangs up keeps its channel busy.
-struct Reserved {
+/// A reservation. Given back when dropped, unless it was taken to be committed: so that neither a handler that panics nor
+/// a client that hangs up keeps its channel busy.
+#[derive(Debug)]
+pub(crate) struct Reserved {
     shared: Arc<Shared>,
     payment: Option<FacilitatorRequest>,
-    payer: Key,
+    /// Who pays.
+    pub(crate) payer: Key,
+    /// Where the channel stands, if that was said.
+    pub(crate) state: Option<ChannelState>,
+}
+
+impl Reserved {
+    /// The voucher that pays.
+    pub(crate) fn voucher(&self) -> Option<&Voucher> {
+        self.payment.as_ref().map(|payment| payment.payment_payload.payload.voucher())
+    }
+
+    /// Takes the payment out, to be committed.
+    pub(crate) const fn take(&mut self) -> Option<FacilitatorRequest> {
+        self.payment.take()
+    }
 }
 
 impl Drop for Reserved {
@@ -150,34 +180,37 @@ impl Drop for Reserved {
         let shared = Arc::clone(&self.shared);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             // Nobody waits for it; if it is lost the reservation ends by itself.
-            runtime.spawn(async move { shared.facilitator.release(&payment).await });
+            runtime.spawn(async move { shared.keeper.release(&payment).await });
         }
     }
 }
 
-async fn reserve(shared: &Arc<Shared>, payment: FacilitatorRequest) -> Result<Reserved, Refused> {
-    let answer = shared.facilitator.verify(&payment).await;
-    let mut reserved = Reserved { shared: Arc::clone(shared), payment: Some(payment), payer: Key([0; 32]) };
+pub(crate) async fn reserve(shared: &Arc<Shared>, payment: FacilitatorRequest) -> Result<Reserved, Refused> {
+    let answer = shared.keeper.reserve(&payment).await;
+    let mut reserved =
+        Reserved { shared: Arc::clone(shared), payment: Some(payment), payer: Key([0; 32]), state: None };
     match answer {
-        Ok(VerifyResponse::Valid { payer, .. }) => {
+        Ok(VerifyResponse::Valid { payer, extra }) => {
             reserved.payer = payer;
+            reserved.state = extra.channel_state;
             Ok(reserved)
         }
         Ok(VerifyResponse::Invalid { reason, extra, .. }) => {
             reserved.payment = None;
-            Err(Refused(reason, Box::new(extra)))
+            Err(Refused::new(reason, extra))
         }
         // It may be reserved: dropped here, and so given back.
         Err(failure) => Err(failure.into()),
     }
 }
 
+/// A call of a fixed price.
 async fn run<S, R>(
-    shared: &Arc<Shared>,
     sale: &Sale,
+    way: &Way,
     mut inner: S,
     mut request: Request<Body>,
-    mut reserved: Box<Reserved>,
+    mut reserved: Reserved,
     fingerprint: Option<Fingerprint>,
 ) -> Result<Response<Body>, S::Error>
 where
@@ -185,64 +218,69 @@ where
     R: http_body::Body<Data = Bytes> + Send + 'static,
     R::Error: Into<BoxError>,
 {
-    let Some(payment) = reserved.payment.as_ref() else {
-        return Ok(sale.refuse(shared, Rejection::NoReservation.into(), AnswerExtra::default()).await);
+    let Some(voucher) = reserved.voucher().copied() else {
+        return Ok(sale.refuse(Rejection::NoReservation.into()).await);
     };
-    let voucher = *payment.payment_payload.payload.voucher();
-    request.extensions_mut().insert(Payment {
-        payer: reserved.payer,
-        channel_id: voucher.channel_id,
-        amount: sale.price,
-    });
+    request.extensions_mut().insert(Charge::fixed());
     let response = inner.call(request).await?.map(Body::stream);
     if response.status().is_client_error() || response.status().is_server_error() {
         return Ok(response);
     }
+    let charge = way.price.ceiling();
     let response = match fingerprint {
-        Some(fingerprint) => keep_answer(shared, voucher, fingerprint, response).await,
+        Some(fingerprint) => keep_answer(&way.shared, voucher, fingerprint, charge, response).await,
         None => Ok(response),
     };
     // An answer that breaks off is a handler that failed: the reservation is given back.
     let Ok(response) = response else {
         return Ok(broken_off());
     };
-    let Some(payment) = reserved.payment.take() else {
+    let Some(payment) = reserved.take() else {
         return Ok(response);
     };
-    match commit(shared, payment).await {
+    match commit(&way.shared, payment, charge).await {
         Ok(receipt) => {
-            remember(shared, &voucher, fingerprint, &receipt);
+            remember(&way.shared, &voucher, fingerprint, &receipt);
             Ok(with_receipt(response, &receipt))
         }
-        Err(Refused(reason, state)) => Ok(sale.refuse(shared, reason, *state).await),
+        Err(refused) => Ok(sale.refuse(refused.on(way)).await),
     }
 }
 
-/// Commits in a task of its own: the handler has done its work, so a client that hangs up now has still been served, and
-/// finds its answer when it asks again.
-async fn commit(shared: &Arc<Shared>, payment: FacilitatorRequest) -> Result<SettleResponse, Refused> {
+/// Commits `charge`, at most what was reserved, in a task of its own: the handler has done its work, so a client that
+/// hangs up now has still been served, and finds its answer when it asks again.
+pub(crate) async fn commit(
+    shared: &Arc<Shared>,
+    payment: FacilitatorRequest,
+    charge: Amount,
+) -> Result<SettleResponse, Refused> {
     let shared = Arc::clone(shared);
-    let task = tokio::spawn(async move { commit_until_known(&shared, &payment).await });
+    let task = tokio::spawn(async move { commit_until_known(&shared, &payment, charge).await });
     task.await.unwrap_or_else(|_| Err(Rejection::SettlementPending.into()))
 }
 
-async fn commit_until_known(shared: &Arc<Shared>, payment: &FacilitatorRequest) -> Result<SettleResponse, Refused> {
+async fn commit_until_known(
+    shared: &Arc<Shared>,
+    reserved: &FacilitatorRequest,
+    charge: Amount,
+) -> Result<SettleResponse, Refused> {
+    let mut charged = reserved.clone();
+    charged.payment_requirements.amount = charge;
     let mut pause = COMMIT_PAUSE;
     for _ in 0..COMMIT_TRIES {
-        match shared.facilitator.settle(payment).await {
+        match shared.keeper.commit(&charged).await {
             Ok(settled @ SettleResponse::Settled { .. }) => {
-                keep_voucher(shared, *payment.payment_payload.payload.voucher()).await;
+                keep_voucher(shared, reserved, charge).await;
                 return Ok(settled);
             }
-            // The facilitator was started again during the call, or the handler took long: nothing is lost by reserving
+            // The ledger was started again during the call, or the handler took long: nothing is lost by reserving
             // once more.
             Ok(SettleResponse::Failed { reason, .. }) if reason == Rejection::NoReservation.into() => {
-                let mut reserved = reserve(shared, payment.clone()).await?;
-                reserved.payment = None;
+                reserve(shared, reserved.clone()).await?.take();
             }
-            Ok(SettleResponse::Failed { reason, extra, .. }) => return Err(Refused(reason, Box::new(extra))),
+            Ok(SettleResponse::Failed { reason, extra, .. }) => return Err(Refused::new(reason, extra)),
             Err(failure) => {
-                tracing::warn!(reason = %failure.clone().reason().name(), "a commit's outcome is not known yet");
+                tracing::warn!(reason = %failure.reason().name(), "a commit's outcome is not known yet");
                 tokio::time::sleep(pause).await;
                 pause = pause.saturating_mul(2);
             }
@@ -252,23 +290,49 @@ async fn commit_until_known(shared: &Arc<Shared>, payment: &FacilitatorRequest) 
 }
 
 /// The server's own copy. Failing to write it is told to the operator; the facilitator has the durable one.
-async fn keep_voucher(shared: &Arc<Shared>, voucher: Voucher) {
+async fn keep_voucher(shared: &Arc<Shared>, reserved: &FacilitatorRequest, charge: Amount) {
     if shared.vouchers.is_none() {
         return;
     }
+    let voucher = *reserved.payment_payload.payload.voucher();
+    let unused = reserved.payment_requirements.amount.less(charge);
+    let kept = ForwardedVoucher { voucher, charged: voucher.max_claimable_amount.less(unused) };
     let shared = Arc::clone(shared);
-    let kept = tokio::task::spawn_blocking(move || shared.vouchers.as_ref().map(|vouchers| vouchers.keep(voucher)));
+    let kept = tokio::task::spawn_blocking(move || shared.vouchers.as_ref().map(|vouchers| vouchers.keep(kept)));
     if let Ok(Some(Err(error))) = kept.await {
         tracing::error!(%error, "cannot keep the newest voucher in the local file: only the facilitator has it");
     }
 }
 
+/// Charges a small answer of a metered call before it goes out. The outer error is of an answer that breaks off.
+pub(crate) async fn commit_answer(
+    shared: &Shared,
+    tab: &Tab,
+    voucher: Voucher,
+    fingerprint: Option<Fingerprint>,
+    response: Response<Body>,
+) -> Result<Result<Response<Body>, Refused>, BoxError> {
+    tab.close();
+    let charge = tab.charge();
+    // A call that cost nothing leaves its voucher to the next one, which may be the same request.
+    let fingerprint = fingerprint.filter(|_| !charge.is_zero());
+    let response = match fingerprint {
+        Some(fingerprint) => keep_answer(shared, voucher, fingerprint, charge, response).await?,
+        None => response,
+    };
+    Ok(tab.settle().await.map(|receipt| {
+        remember(shared, &voucher, fingerprint, &receipt);
+        with_receipt(response, &receipt)
+    }))
+}
+
 /// Keeps a small answer before its commit, so that it is not lost with a commit whose outcome is not known. An error if
 /// the answer breaks off.
-async fn keep_answer(
+pub(crate) async fn keep_answer(
     shared: &Shared,
     voucher: Voucher,
     fingerprint: Fingerprint,
+    charge: Amount,
     response: Response<Body>,
 ) -> Result<Response<Body>, BoxError> {
     if !shared.answers.fits(response.body()) {
@@ -277,7 +341,7 @@ async fn keep_answer(
     let (head, body) = response.into_parts();
     let answer = Arc::new(Answer::new(head, body.collect().await?.to_bytes()));
     let response = answer.response();
-    shared.answers.keep(voucher, Stored { fingerprint, answer, receipt: None });
+    shared.answers.keep(voucher, Stored { fingerprint, answer, charge, receipt: None });
     Ok(response)
 }
 
@@ -298,7 +362,7 @@ async fn again(
         Some(receipt) => receipt,
         None => {
             payment.payment_payload.payload = ChannelPayload::Voucher { voucher };
-            let receipt = commit(shared, payment).await?;
+            let receipt = commit(shared, payment, stored.charge).await?;
             remember(shared, &voucher, Some(stored.fingerprint), &receipt);
             receipt
         }

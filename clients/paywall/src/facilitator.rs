@@ -1,18 +1,19 @@
 //! The facilitator, as a resource server sees it over HTTP.
 
+use crate::keeper::Failure;
 use core::fmt;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
 use reqwest::{Client, RequestBuilder};
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tallybook_chain::PROGRAM_ID;
 use tallybook_chain::address::book as book_address;
 use tallybook_rules::Rejection;
 use tallybook_wire::{
-    ChannelView, FacilitatorRequest, Key, KindExtra, MAX_BODY_BYTES, Offer, Reason, Refusal, ReleaseResponse,
-    SettleResponse, SupportedResponse, VerifyResponse, body, read_body,
+    ChannelView, FacilitatorRequest, GrowRequest, GrowResponse, Key, KindExtra, MAX_BODY_BYTES, Offer, Refusal,
+    ReleaseResponse, SettleResponse, SupportedResponse, VerifyResponse, body, read_body,
 };
 use url::Url;
 
@@ -33,25 +34,6 @@ pub(crate) struct Facilitator {
 impl fmt::Debug for Facilitator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Facilitator({}, book {})", self.url, self.book)
-    }
-}
-
-/// An answer that was asked for and not had.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Failure {
-    /// The facilitator refuses, by name.
-    Refused(Reason),
-    /// No answer, or none that can be read: whether the request was done is not known.
-    Unknown,
-}
-
-impl Failure {
-    /// The reason to tell a client.
-    pub(crate) fn reason(self) -> Reason {
-        match self {
-            Self::Refused(reason) => reason,
-            Self::Unknown => Rejection::FacilitatorUnavailable.into(),
-        }
     }
 }
 
@@ -98,20 +80,35 @@ impl Facilitator {
     }
 
     pub(crate) async fn verify(&self, request: &FacilitatorRequest) -> Result<VerifyResponse, Failure> {
-        self.post("verify", request, self.patience).await
+        self.post(&["verify"], request, self.patience).await
     }
 
     pub(crate) async fn settle(&self, request: &FacilitatorRequest) -> Result<SettleResponse, Failure> {
-        self.post("settle", request, self.patience).await
+        self.post(&["settle"], request, self.patience).await
     }
 
     /// [`Facilitator::settle`] of something that waits for the chain.
     pub(crate) async fn settle_on_chain(&self, request: &FacilitatorRequest) -> Result<SettleResponse, Failure> {
-        self.post("settle", request, self.patience.saturating_mul(DEPOSIT_PATIENCE)).await
+        self.post(&["settle"], request, self.patience.saturating_mul(DEPOSIT_PATIENCE)).await
+    }
+
+    /// Asks for the transaction that adds the book's next page, or hands it in; that waits for the chain.
+    pub(crate) async fn grow(&self, request: &GrowRequest) -> Result<GrowResponse, Failure> {
+        let path = ["books", &self.book.to_string(), "pages"];
+        self.post(&path, request, self.patience.saturating_mul(DEPOSIT_PATIENCE)).await
+    }
+
+    /// Hands over vouchers of a ledger of our own.
+    #[cfg(feature = "embedded")]
+    pub(crate) async fn forward(
+        &self,
+        request: &tallybook_wire::ForwardRequest,
+    ) -> Result<tallybook_wire::ForwardResponse, Failure> {
+        self.post(&["vouchers"], request, self.patience).await
     }
 
     pub(crate) async fn release(&self, request: &FacilitatorRequest) -> Result<ReleaseResponse, Failure> {
-        self.post("release", request, self.patience).await
+        self.post(&["release"], request, self.patience).await
     }
 
     pub(crate) async fn channel(&self, id: &Key) -> Result<ChannelView, Failure> {
@@ -131,12 +128,12 @@ impl Facilitator {
 
     async fn post<T: DeserializeOwned>(
         &self,
-        path: &str,
-        request: &FacilitatorRequest,
+        path: &[&str],
+        request: &impl Serialize,
         patience: Duration,
     ) -> Result<T, Failure> {
         let json = body(request).map_err(|rejection| Failure::Refused(rejection.into()))?;
-        let request = self.http.post(self.at(&[path])).header(CONTENT_TYPE, "application/json");
+        let request = self.http.post(self.at(path)).header(CONTENT_TYPE, "application/json");
         self.answer(request.timeout(patience).body(json)).await
     }
 

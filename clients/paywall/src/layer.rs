@@ -1,31 +1,85 @@
-use crate::builder::Paywall;
+use crate::builder::{Paywall, PaywallError};
 use crate::call;
+use crate::foreign::Foreign;
+use crate::price::Pricing;
+use crate::quota::FreeQuota;
 use crate::respond::Body;
 use bytes::Bytes;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 use http::{Request, Response};
-use tallybook_rules::Amount;
+use std::sync::Arc;
+use std::time::Instant;
+use tallybook_wire::ResourceInfo;
 use tower::{BoxError, Layer, Service};
+use url::Url;
 
-/// Charges a price for each call of the service that it wraps. Made by [`Paywall::charge`].
+/// Charges for each call of the service that it wraps. Made by [`Paywall::charge`] and its siblings.
 #[derive(Clone, Debug)]
-pub struct Charge {
-    paywall: Paywall,
-    price: Amount,
+pub struct ChargeLayer {
+    pub(crate) ways: Vec<(Paywall, Pricing)>,
+    pub(crate) foreign: Arc<[Arc<Foreign>]>,
+    pub(crate) resource: ResourceInfo,
+    free: Option<FreeQuota>,
 }
 
-impl Charge {
-    pub(crate) const fn new(paywall: Paywall, price: Amount) -> Self {
-        Self { paywall, price }
+impl ChargeLayer {
+    pub(crate) fn new(paywall: Paywall, pricing: Pricing) -> Self {
+        Self { ways: vec![(paywall, pricing)], foreign: Arc::default(), resource: ResourceInfo::default(), free: None }
+    }
+
+    /// Offers another book beside this one: another token, or another facilitator. A client pays by the one that it can.
+    #[must_use]
+    pub fn or(mut self, other: Self) -> Self {
+        self.ways.extend(other.ways);
+        self.foreign = self.foreign.iter().chain(other.foreign.iter()).cloned().collect();
+        self.free = self.free.or(other.free);
+        self
+    }
+
+    /// Offers another x402 scheme beside this one, such as `exact`: `requirements` stand in `accepts` as they are, and
+    /// its payments are verified and settled by the x402 facilitator at this address. When no channel can be opened
+    /// because the book is full, it is what is left.
+    ///
+    /// [`PaywallError::Facilitator`] or [`PaywallError::Requirements`] when one of them is none.
+    pub fn or_scheme(mut self, facilitator: &str, requirements: serde_json::Value) -> Result<Self, PaywallError> {
+        let url = Url::parse(facilitator).map_err(|_| PaywallError::Facilitator(facilitator.to_owned()))?;
+        let foreign = Foreign::new(url, requirements)?.ok_or(PaywallError::Requirements)?;
+        self.foreign = self.foreign.iter().cloned().chain([Arc::new(foreign)]).collect();
+        Ok(self)
+    }
+
+    /// Lets some calls in unpaid; see [`FreeQuota`]. A call that comes with a payment is paid for.
+    #[must_use]
+    pub fn free(mut self, quota: FreeQuota) -> Self {
+        self.free = Some(quota);
+        self
+    }
+
+    /// Says for people what is sold here, in the 402: `"A summary of your text"`.
+    #[must_use]
+    pub fn describe(mut self, description: impl Into<String>) -> Self {
+        self.resource.description = Some(description.into());
+        self
+    }
+
+    /// Takes one of the client's free calls, if there is a quota and it has one left.
+    pub(crate) fn is_within_quota<B>(&self, request: &Request<B>) -> bool {
+        let Some(quota) = &self.free else { return false };
+        let mut head = Request::new(());
+        *head.headers_mut() = request.headers().clone();
+        *head.uri_mut() = request.uri().clone();
+        *head.method_mut() = request.method().clone();
+        *head.extensions_mut() = request.extensions().clone();
+        quota.take(&head.into_parts().0, Instant::now())
     }
 }
 
-impl<S> Layer<S> for Charge {
+impl<S> Layer<S> for ChargeLayer {
     type Service = Charged<S>;
 
     fn layer(&self, inner: S) -> Charged<S> {
-        Charged { inner, charge: self.clone() }
+        Charged { inner, charge: Arc::new(self.clone()) }
     }
 }
 
@@ -33,7 +87,7 @@ impl<S> Layer<S> for Charge {
 #[derive(Clone, Debug)]
 pub struct Charged<S> {
     inner: S,
-    charge: Charge,
+    charge: Arc<ChargeLayer>,
 }
 
 impl<S, B, R> Service<Request<B>> for Charged<S>
@@ -58,7 +112,6 @@ where
         // The clone takes the place of the one that is ready (see `tower::Service::call`).
         let ready = self.inner.clone();
         let inner = core::mem::replace(&mut self.inner, ready);
-        let (shared, price) = (self.charge.paywall.shared.clone(), self.charge.price);
-        Box::pin(call::serve(shared, price, inner, request))
+        Box::pin(call::serve(Arc::clone(&self.charge), inner, request))
     }
 }

@@ -33,13 +33,26 @@
 mod answers;
 mod builder;
 mod call;
+mod charge;
 mod facilitator;
+mod foreign;
+mod grow;
+mod keeper;
 mod layer;
+mod operator;
+mod price;
+mod quota;
 mod refund;
 mod respond;
+mod sale;
+mod stream;
+mod tab;
 mod vouchers;
 
 pub use builder::{Paywall, PaywallBuilder, PaywallError};
 pub use call::Payment;
-pub use layer::{Charge, Charged};
+pub use charge::{Charge, Meter};
+pub use layer::{ChargeLayer, Charged};
+pub use price::{Price, Rate};
+pub use quota::FreeQuota;
 pub use respond::Body;

@@ -5,16 +5,14 @@
 //! was charged.
 
 use crate::builder::Shared;
-use crate::facilitator::Failure;
+use crate::keeper::Failure;
+use crate::operator::Proposed;
 use crate::respond::{Body, Refused, json, with_receipt};
 use http::{Response, StatusCode};
-use solana_message::VersionedMessage;
 use solana_message::compiled_instruction::CompiledInstruction;
 use solana_signer::Signer;
-use solana_transaction::versioned::VersionedTransaction;
-use tallybook_chain::address::{COMPUTE_BUDGET_PROGRAM, PROGRAM_ID};
+use tallybook_chain::address::PROGRAM_ID;
 use tallybook_chain::instruction::{Instructions, RefundRow, discriminator};
-use tallybook_chain::transaction::{from_bytes, to_bytes};
 use tallybook_chain::{Address, BookView};
 use tallybook_rules::signing::page_domain;
 use tallybook_rules::{Amount, Book, Rejection};
@@ -27,21 +25,21 @@ pub(crate) async fn close(shared: &Shared, mut payment: FacilitatorRequest) -> R
     let operator = shared.operator.as_ref().ok_or(Rejection::OperatorMustSign)?;
     let voucher = *payment.payment_payload.payload.voucher();
     payment.payment_payload.payload = ChannelPayload::Refund { voucher, transaction: None };
-    let unsigned = match shared.facilitator.verify(&payment).await? {
+    let unsigned = match shared.keeper.prepare_refund(&payment).await? {
         VerifyResponse::Valid { extra, .. } => extra.transaction.ok_or(Rejection::FacilitatorUnavailable)?,
-        VerifyResponse::Invalid { reason, extra, .. } => return Err(Refused(reason, Box::new(extra))),
+        VerifyResponse::Invalid { reason, extra, .. } => return Err(Refused::new(reason, extra)),
     };
     let keep = shared.vouchers.as_ref().and_then(|kept| kept.of(&voucher.channel_id));
-    if keep.is_some_and(|kept| kept.max_claimable_amount > voucher.max_claimable_amount) {
+    if keep.is_some_and(|kept| kept.charged > voucher.max_claimable_amount) {
         // More was charged here than the payer, and a facilitator that agrees with it, says now.
         return Err(Rejection::WrongCumulative.into());
     }
     let closing = expected(shared, &voucher).await?;
     let signed = closing.sign(&unsigned, operator)?;
     payment.payment_payload.payload = ChannelPayload::Refund { voucher, transaction: Some(signed) };
-    match shared.facilitator.settle_on_chain(&payment).await {
+    match shared.keeper.refund(&payment).await {
         Ok(receipt @ SettleResponse::Settled { .. }) => Ok(with_receipt(json(StatusCode::OK, &receipt), &receipt)),
-        Ok(SettleResponse::Failed { reason, extra, .. }) => Err(Refused(reason, Box::new(extra))),
+        Ok(SettleResponse::Failed { reason, extra, .. }) => Err(Refused::new(reason, extra)),
         Err(Failure::Unknown) => Err(Rejection::SettlementPending.into()),
         Err(failure) => Err(failure.into()),
     }
@@ -58,9 +56,10 @@ struct Closing {
 /// The channel of a voucher, as the facilitator names it. It cannot name another one: the id, which the payer has signed,
 /// is a hash of all its parts.
 async fn expected(shared: &Shared, voucher: &Voucher) -> Result<Closing, Refused> {
-    let terms = shared.facilitator.terms().await?;
-    let cluster = shared.facilitator.cluster(&terms).await?;
-    let channel = shared.facilitator.channel(&voucher.channel_id).await?.channel;
+    let facilitator = &shared.keeper.facilitator;
+    let terms = shared.keeper.terms().await?;
+    let cluster = facilitator.cluster(&terms).await?;
+    let channel = facilitator.channel(&voucher.channel_id).await?.channel;
     let domain = page_domain(PROGRAM_ID.as_array(), &cluster.genesis_hash.0, &channel.page.0);
     if channel.id(&domain) != voucher.channel_id || channel.book != terms.extra.book {
         return Err(Rejection::UnknownChannel.into());
@@ -69,7 +68,7 @@ async fn expected(shared: &Shared, voucher: &Voucher) -> Result<Closing, Refused
 }
 
 /// As much of the book as instructions are made of.
-fn book(terms: &Offer) -> BookView {
+pub(crate) fn book(terms: &Offer) -> BookView {
     let state = Book { mint: terms.asset.0, token_program: terms.extra.token_program.0, ..Book::default() };
     BookView { address: terms.extra.book.0.into(), state }
 }
@@ -78,62 +77,32 @@ impl Closing {
     /// The transaction with the operator's signature; [`Rejection::RequirementsMismatch`] when it does anything else than
     /// closing this channel.
     fn sign(&self, unsigned: &TransactionBytes, operator: &impl Signer) -> Result<TransactionBytes, Rejection> {
-        let mut transaction = from_bytes(unsigned.as_bytes())?;
-        self.check(&transaction, &operator.pubkey())?;
-        let keys = transaction.message.static_account_keys();
-        let at = keys.iter().position(|key| *key == operator.pubkey()).ok_or(Rejection::RequirementsMismatch)?;
-        let signature = operator.try_sign_message(&transaction.message.serialize());
-        let signature = signature.map_err(|_| Rejection::OperatorMustSign)?;
-        *transaction.signatures.get_mut(at).ok_or(Rejection::RequirementsMismatch)? = signature;
-        TransactionBytes::new(to_bytes(&transaction)?)
-    }
-
-    fn check(&self, transaction: &VersionedTransaction, operator: &Address) -> Result<(), Rejection> {
-        let message = &transaction.message;
-        if message.address_table_lookups().is_some_and(|lookups| !lookups.is_empty()) {
-            return Err(Rejection::RequirementsMismatch);
-        }
-        // The operator pays no fee, and signs for nothing but the refund.
-        let is_sponsored = message.static_account_keys().first().is_some_and(|fee_payer| fee_payer != operator);
-        let (budget, ours): (Vec<_>, Vec<_>) = message
-            .instructions()
-            .iter()
-            .partition(|instruction| program(message, instruction) == Some(&COMPUTE_BUDGET_PROGRAM));
-        let (refund, claims) = ours.split_last().ok_or(Rejection::RequirementsMismatch)?;
-        let allowed = is_sponsored
-            && budget.len() <= 2
-            && budget.iter().all(|instruction| instruction.accounts.is_empty())
-            && claims.len() <= 1
-            && claims.iter().all(|claim| self.is_claim(message, claim))
-            && self.is_refund(message, refund, operator);
-        if allowed { Ok(()) } else { Err(Rejection::RequirementsMismatch) }
+        let proposed = Proposed::read(unsigned, operator)?;
+        let instructions = proposed.instructions();
+        let (refund, claims) = instructions.split_last().ok_or(Rejection::RequirementsMismatch)?;
+        let allowed = claims.len() <= 1
+            && claims.iter().all(|claim| self.is_claim(&proposed, claim))
+            && self.is_refund(&proposed, refund, &operator.pubkey());
+        if allowed { proposed.sign(operator) } else { Err(Rejection::RequirementsMismatch) }
     }
 
     /// A claim of the channel's page: whatever is in it, only the payee gains.
-    fn is_claim(&self, message: &VersionedMessage, instruction: &CompiledInstruction) -> bool {
-        program(message, instruction) == Some(&PROGRAM_ID)
-            && instruction.data.first() == Some(&discriminator::CLAIM)
-            && accounts(message, instruction) == Some(vec![self.channel.page.0.into()])
+    fn is_claim(&self, proposed: &Proposed, instruction: &CompiledInstruction) -> bool {
+        let claims = [discriminator::CLAIM, discriminator::CLAIM_BELOW];
+        proposed.is_ours(instruction)
+            && instruction.data.first().is_some_and(|discriminator| claims.contains(discriminator))
+            && proposed.accounts(instruction) == Some(vec![self.channel.page.0.into()])
     }
 
     /// Exactly the refund that keeps what was charged.
-    fn is_refund(&self, message: &VersionedMessage, instruction: &CompiledInstruction, operator: &Address) -> bool {
+    fn is_refund(&self, proposed: &Proposed, instruction: &CompiledInstruction, operator: &Address) -> bool {
         let (page, payer) = (self.channel.page.0.into(), self.channel.payer.0.into());
         let row = RefundRow { slot: self.channel.slot, generation: self.channel.generation, keep: self.keep.get() };
         let wanted = Instructions::new(PROGRAM_ID).refund(&self.book, &page, operator, &[(row, payer)]);
-        program(message, instruction) == Some(&PROGRAM_ID)
+        proposed.is_ours(instruction)
             && instruction.data == wanted.data
-            && accounts(message, instruction) == Some(wanted.accounts.iter().map(|account| account.pubkey).collect())
+            && proposed.accounts(instruction) == Some(wanted.accounts.iter().map(|account| account.pubkey).collect())
     }
-}
-
-fn program<'a>(message: &'a VersionedMessage, instruction: &CompiledInstruction) -> Option<&'a Address> {
-    message.static_account_keys().get(usize::from(instruction.program_id_index))
-}
-
-fn accounts(message: &VersionedMessage, instruction: &CompiledInstruction) -> Option<Vec<Address>> {
-    let keys = message.static_account_keys();
-    instruction.accounts.iter().map(|at| keys.get(usize::from(*at)).copied()).collect()
 }
 
 #[cfg(test)]
@@ -141,8 +110,10 @@ mod tests {
     use super::*;
     use solana_hash::Hash;
     use solana_keypair::Keypair;
+    use solana_message::VersionedMessage;
     use solana_message::legacy::Message;
-    use tallybook_chain::transaction::{compute_unit_limit, compute_unit_price, memo};
+    use solana_transaction::versioned::VersionedTransaction;
+    use tallybook_chain::transaction::{compute_unit_limit, compute_unit_price, from_bytes, memo, to_bytes};
     use tallybook_rules::half_aggregation::Row;
     use tallybook_wire::Key;
 

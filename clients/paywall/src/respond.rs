@@ -1,21 +1,18 @@
 //! The answers that the paywall gives itself. The one place where a rejection becomes a status.
 
-use crate::builder::Shared;
-use crate::facilitator::Failure;
+use crate::keeper::Failure;
+use crate::sale::Way;
 use bytes::Bytes;
 use core::pin::Pin;
 use core::task::{Context, Poll};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use serde::Serialize;
-use tallybook_rules::{Amount, Rejection};
-use tallybook_wire::{
-    AnswerExtra, Network, PAYMENT_REQUIRED, PAYMENT_RESPONSE, PaymentRequired, Reason, Refusal, ResourceInfo,
-    SettleResponse, header,
-};
+use tallybook_rules::Rejection;
+use tallybook_wire::{AnswerExtra, Key, Network, PAYMENT_RESPONSE, Reason, Refusal, SettleResponse, header};
 use tower::BoxError;
 
 /// The body of requests and answers behind the paywall.
@@ -56,17 +53,44 @@ impl http_body::Body for Body {
 }
 
 /// A payment that was refused: why, and where the channel stands.
-pub(crate) struct Refused(pub(crate) Reason, pub(crate) Box<AnswerExtra>);
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Refused {
+    pub(crate) reason: Reason,
+    pub(crate) state: Box<AnswerExtra>,
+    /// The book that refused it, where a route has several.
+    book: Option<Key>,
+}
+
+impl Refused {
+    pub(crate) fn new(reason: Reason, state: AnswerExtra) -> Self {
+        Self { reason, state: Box::new(state), book: None }
+    }
+
+    /// Refused by this way of paying.
+    pub(crate) fn on(self, way: &Way) -> Self {
+        Self { book: Some(way.shared.book), ..self }
+    }
+
+    /// Whether its state is one of this way's.
+    pub(crate) fn is_on(&self, way: &Way) -> bool {
+        self.book.is_none_or(|book| book == way.shared.book)
+    }
+
+    /// The rejection, for handlers; one that we do not know is a facilitator that cannot serve.
+    pub(crate) fn rejection(&self) -> Rejection {
+        self.reason.rejection().unwrap_or(Rejection::FacilitatorUnavailable)
+    }
+}
 
 impl From<Failure> for Refused {
     fn from(failure: Failure) -> Self {
-        Self(failure.reason(), Box::default())
+        Self::new(failure.reason(), AnswerExtra::default())
     }
 }
 
 impl From<Rejection> for Refused {
     fn from(rejection: Rejection) -> Self {
-        Self(rejection.into(), Box::default())
+        Self::new(rejection.into(), AnswerExtra::default())
     }
 }
 
@@ -139,56 +163,18 @@ pub(crate) fn refused(reason: &Reason, network: Option<&Network>) -> Option<Resp
     Some(with_receipt(response, &failed))
 }
 
-/// What a 402 is about.
-#[derive(Clone, Debug)]
-pub(crate) struct Sale {
-    pub(crate) resource: ResourceInfo,
-    pub(crate) price: Amount,
-}
-
-impl Sale {
-    pub(crate) fn new(uri: &Uri, headers: &HeaderMap, price: Amount) -> Self {
-        let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-        let url = host.map_or_else(|| path.to_owned(), |host| format!("http://{host}{path}"));
-        Self { resource: ResourceInfo { url, ..ResourceInfo::default() }, price }
-    }
-
-    /// 402: asks for payment, with the reason why the last one was not taken and where its channel stands; or says that
-    /// nothing can be sold now.
-    pub(crate) async fn ask(&self, shared: &Shared, error: Option<Reason>, state: AnswerExtra) -> Response<Body> {
-        let offer = match shared.facilitator.offer().await {
-            Ok(offer) => offer,
-            Err(failure) => return unavailable(&failure.reason()),
-        };
-        let mut requirements = offer.priced(self.price, shared.timeout_seconds);
-        requirements.extra.channel_state = state.channel_state;
-        requirements.extra.voucher_state = state.voucher_state;
-        let required = PaymentRequired::new(self.resource.clone(), requirements, error);
-        let mut response = json(StatusCode::PAYMENT_REQUIRED, &required);
-        if let Ok(value) = header(&required) {
-            response.headers_mut().insert(PAYMENT_REQUIRED, value);
-        }
-        response
-    }
-
-    /// Tells why a payment was not taken, as its reason asks for: by a status of its own, or with a new 402.
-    pub(crate) async fn refuse(&self, shared: &Shared, reason: Reason, state: AnswerExtra) -> Response<Body> {
-        let network = shared.facilitator.terms().await.ok().map(|offer| offer.network.clone());
-        match refused(&reason, network.as_ref()) {
-            Some(response) => response,
-            None => self.ask(shared, Some(reason), state).await,
-        }
-    }
-}
-
 /// 503, whatever the reason: without an offer there is nothing to answer a request with.
-fn unavailable(reason: &Reason) -> Response<Body> {
+pub(crate) fn unavailable(reason: &Reason) -> Response<Body> {
     refused(reason, None).unwrap_or_else(|| {
         let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, reason);
         response.headers_mut().insert(RETRY_AFTER, RETRY_SECONDS);
         response
     })
+}
+
+/// 410: what is asked for was there once.
+pub(crate) fn gone(reason: &Reason) -> Response<Body> {
+    refusal(StatusCode::GONE, reason)
 }
 
 /// 500: the handler began an answer and did not finish it.

@@ -1,7 +1,8 @@
 //! The newest voucher of each channel, in a file of the server's own.
 //!
 //! An append-only file of JSON lines, one per commit, which is rewritten with the newest ones alone when it has grown
-//! well beyond them. A line that a crash cut short is skipped: the facilitator has the durable copy.
+//! well beyond them: `{"voucher":{…},"charged":"…"}`, as `POST /vouchers` takes them and the command line settles them. A
+//! line that a crash cut short is skipped: the facilitator has the durable copy.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -9,7 +10,7 @@ use std::io::{BufRead, BufReader, Result, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tallybook_wire::{Key, Voucher};
+use tallybook_wire::{ForwardedVoucher, Key, Voucher};
 
 /// How long a written line may be in memory of the operating system alone.
 const SYNC_AFTER: Duration = Duration::from_secs(1);
@@ -25,7 +26,7 @@ pub(crate) struct Vouchers {
 #[derive(Debug)]
 struct Kept {
     file: File,
-    newest: HashMap<Key, Voucher>,
+    newest: HashMap<Key, ForwardedVoucher>,
     lines: usize,
     synced: Instant,
 }
@@ -40,7 +41,7 @@ impl Vouchers {
         let mut cut = false;
         while reader.read_line(&mut line)? > 0 {
             cut = !line.ends_with('\n');
-            if let Ok(voucher) = serde_json::from_str(&line) {
+            if let Some(voucher) = read(&line) {
                 keep(&mut newest, voucher);
             }
             lines = lines.saturating_add(1);
@@ -54,13 +55,13 @@ impl Vouchers {
         Ok(Self { path: path.to_owned(), kept: Mutex::new(kept) })
     }
 
-    /// Keeps a voucher unless a newer one of its channel is kept.
-    pub(crate) fn keep(&self, voucher: Voucher) -> Result<()> {
+    /// Keeps what is newer in it than what is kept of its channel: the voucher, or what is charged of it.
+    pub(crate) fn keep(&self, voucher: ForwardedVoucher) -> Result<()> {
         let mut kept = self.lock();
-        if !keep(&mut kept.newest, voucher) {
+        let Some(newest) = keep(&mut kept.newest, voucher) else {
             return Ok(());
-        }
-        let mut line = serde_json::to_vec(&voucher)?;
+        };
+        let mut line = serde_json::to_vec(&newest)?;
         line.push(b'\n');
         kept.file.write_all(&line)?;
         kept.lines = kept.lines.saturating_add(1);
@@ -75,12 +76,12 @@ impl Vouchers {
     }
 
     /// The newest voucher of each channel, in no order.
-    pub(crate) fn newest(&self) -> Vec<Voucher> {
+    pub(crate) fn newest(&self) -> Vec<ForwardedVoucher> {
         self.lock().newest.values().copied().collect()
     }
 
     /// The newest voucher of this channel.
-    pub(crate) fn of(&self, channel: &Key) -> Option<Voucher> {
+    pub(crate) fn of(&self, channel: &Key) -> Option<ForwardedVoucher> {
         self.lock().newest.get(channel).copied()
     }
 
@@ -106,14 +107,29 @@ impl Vouchers {
     }
 }
 
-/// True when this voucher is newer than what was kept.
-fn keep(newest: &mut HashMap<Key, Voucher>, voucher: Voucher) -> bool {
-    let older = |kept: &Voucher| kept.max_claimable_amount < voucher.max_claimable_amount;
-    let is_newer = newest.get(&voucher.channel_id).is_none_or(older);
-    if is_newer {
-        newest.insert(voucher.channel_id, voucher);
+/// Takes what is newer, and says what is the newest now; none when nothing is.
+fn keep(newest: &mut HashMap<Key, ForwardedVoucher>, new: ForwardedVoucher) -> Option<ForwardedVoucher> {
+    let kept = newest.get(&new.voucher.channel_id).copied();
+    let next = kept.map_or(new, |kept| ForwardedVoucher {
+        // A call that charges less than was signed leaves a voucher that covers later calls too.
+        voucher: if new.voucher.max_claimable_amount > kept.voucher.max_claimable_amount {
+            new.voucher
+        } else {
+            kept.voucher
+        },
+        charged: kept.charged.max(new.charged),
+    });
+    if kept == Some(next) {
+        return None;
     }
-    is_newer
+    newest.insert(next.voucher.channel_id, next);
+    Some(next)
+}
+
+/// A line of ours, or of before calls were metered: then all that was signed is charged.
+fn read(line: &str) -> Option<ForwardedVoucher> {
+    let before = |voucher: Voucher| ForwardedVoucher { voucher, charged: voucher.max_claimable_amount };
+    serde_json::from_str(line).ok().or_else(|| serde_json::from_str(line).ok().map(before))
 }
 
 /// Readable by the owner alone: whoever has vouchers can claim for the payee, and sees who paid.
@@ -133,12 +149,17 @@ mod tests {
     use tallybook_rules::Amount;
     use tallybook_wire::Signature;
 
-    fn voucher(channel: u8, amount: u64) -> Voucher {
-        Voucher {
+    fn metered(channel: u8, amount: u64, charged: u64) -> ForwardedVoucher {
+        let voucher = Voucher {
             channel_id: Key([channel; 32]),
             max_claimable_amount: Amount::new(amount),
             signature: Signature([7; 64]),
-        }
+        };
+        ForwardedVoucher { voucher, charged: Amount::new(charged) }
+    }
+
+    fn voucher(channel: u8, amount: u64) -> ForwardedVoucher {
+        metered(channel, amount, amount)
     }
 
     #[test]
@@ -154,6 +175,21 @@ mod tests {
         assert_eq!(again.of(&Key([1; 32])), Some(voucher(1, 30)));
         assert_eq!(again.of(&Key([2; 32])), Some(voucher(2, 5)));
         assert_eq!(again.newest().len(), 2);
+    }
+
+    #[test]
+    fn given_calls_below_their_ceiling_when_kept_then_the_largest_voucher_and_the_newest_charge_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vouchers.jsonl");
+        let vouchers = Vouchers::open(&path).unwrap();
+        for kept in [metered(1, 100, 10), metered(1, 60, 30), metered(1, 80, 30)] {
+            vouchers.keep(kept).unwrap();
+        }
+        assert_eq!(Vouchers::open(&path).unwrap().of(&Key([1; 32])), Some(metered(1, 100, 30)));
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 2, "what changes nothing is not written");
+        let old = serde_json::to_string(&voucher(2, 7).voucher).unwrap() + "\n";
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(old.as_bytes()).unwrap();
+        assert_eq!(Vouchers::open(&path).unwrap().of(&Key([2; 32])), Some(voucher(2, 7)));
     }
 
     #[test]
@@ -177,6 +213,6 @@ mod tests {
         let lines = std::fs::read_to_string(&path).unwrap().lines().count();
         assert!(lines <= MIN_LINES + 1, "{lines} lines for one channel");
         let newest = Vouchers::open(&path).unwrap().of(&Key([1; 32])).unwrap();
-        assert_eq!(newest.max_claimable_amount, Amount::new(3 * 4_096));
+        assert_eq!(newest.voucher.max_claimable_amount, Amount::new(3 * 4_096));
     }
 }

@@ -30,6 +30,9 @@ pub struct PaymentRequired {
     /// Why payment is asked for (again).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Reason>,
+    /// The same for people, and what to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
     /// What is sold.
     pub resource: ResourceInfo,
     /// The ways to pay.
@@ -42,13 +45,13 @@ pub struct PaymentRequired {
 impl PaymentRequired {
     /// A 402 that offers `requirements` alone.
     pub fn new(resource: ResourceInfo, requirements: PaymentRequirements, error: Option<Reason>) -> Self {
-        Self {
-            x402_version: Version,
-            error,
-            resource,
-            accepts: vec![Accept::Channel(Box::new(requirements))],
-            extensions: None,
-        }
+        Self::any_of(resource, vec![Accept::Channel(Box::new(requirements))], error)
+    }
+
+    /// A 402 that offers several ways to pay, the ones that the server likes best first.
+    pub fn any_of(resource: ResourceInfo, accepts: Vec<Accept>, error: Option<Reason>) -> Self {
+        let message = error.as_ref().map(|reason| reason.advice().to_owned());
+        Self { x402_version: Version, error, message, resource, accepts, extensions: None }
     }
 
     /// The offers of our scheme; those of others are skipped.

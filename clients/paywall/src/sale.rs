@@ -1,0 +1,176 @@
+//! What a request is asked to pay, in every way that its route offers.
+
+use crate::builder::Shared;
+use crate::foreign::Foreign;
+use crate::keeper::Failure;
+use crate::layer::ChargeLayer;
+use crate::price::Price;
+use crate::respond::{Body, Refused, json, refused, unavailable};
+use http::header::HOST;
+use http::request::Parts;
+use http::{HeaderValue, Response, StatusCode};
+use serde_json::Value;
+use std::sync::Arc;
+use tallybook_rules::Rejection;
+use tallybook_wire::{
+    Accept, AnswerExtra, ChannelState, FacilitatorRequest, Offer, PAYMENT_REQUIRED, PaymentPayload, PaymentRequired,
+    PaymentRequirements, Reason, ResourceInfo, header, read_header,
+};
+use tokio::sync::OwnedSemaphorePermit;
+
+/// One of our own ways to pay for a call: a paywall's book, at a price.
+#[derive(Clone, Debug)]
+pub(crate) struct Way {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) price: Price,
+}
+
+impl Way {
+    fn required(&self, offer: &Offer) -> PaymentRequirements {
+        let mut requirements = offer.priced(self.price.ceiling(), self.shared.timeout_seconds);
+        requirements.extra.metered = self.price.is_metered();
+        requirements
+    }
+}
+
+/// How a client pays.
+pub(crate) enum Paying {
+    /// From a channel.
+    Channel(Way, Box<FacilitatorRequest>),
+    /// By another scheme.
+    Foreign(Arc<Foreign>, Box<Value>),
+}
+
+/// What is sold, and how it can be paid.
+#[derive(Clone, Debug)]
+pub(crate) struct Sale {
+    resource: ResourceInfo,
+    ways: Vec<Way>,
+    foreign: Arc<[Arc<Foreign>]>,
+}
+
+impl Sale {
+    pub(crate) fn new(charge: &ChargeLayer, request: &Parts) -> Self {
+        let path = request.uri.path_and_query().map_or("/", |path| path.as_str());
+        let host = request.headers.get(HOST).and_then(|host| host.to_str().ok());
+        let url = host.map_or_else(|| path.to_owned(), |host| format!("http://{host}{path}"));
+        let ways = charge
+            .ways
+            .iter()
+            .map(|(paywall, pricing)| Way { shared: Arc::clone(&paywall.shared), price: pricing.of(request) });
+        Self {
+            resource: ResourceInfo { url, ..charge.resource.clone() },
+            ways: ways.collect(),
+            foreign: Arc::clone(&charge.foreign),
+        }
+    }
+
+    pub(crate) fn ways(&self) -> &[Way] {
+        &self.ways
+    }
+
+    /// True when the request costs nothing, in whichever way it would be paid.
+    pub(crate) fn is_free(&self) -> bool {
+        self.ways.iter().any(|way| way.price.is_free())
+    }
+
+    /// A place among the requests at work.
+    pub(crate) fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        let way = self.ways.first()?;
+        Arc::clone(&way.shared.in_flight).try_acquire_owned().ok()
+    }
+
+    /// The payment in the header, if there is one, checked against what is sold here.
+    pub(crate) async fn read(&self, header: Option<HeaderValue>) -> Result<Option<Paying>, Refused> {
+        let Some(value) = header else { return Ok(None) };
+        let payment: PaymentPayload = match read_header(value.as_bytes()) {
+            Ok(payment) => payment,
+            Err(Rejection::UnsupportedScheme) => return self.read_foreign(&value).map(Some),
+            Err(rejection) => return Err(rejection.into()),
+        };
+        let book = payment.accepted.extra.book;
+        let way = self.ways.iter().find(|way| way.shared.book == book).or(self.ways.first());
+        let way = way.ok_or(Rejection::UnknownBook)?;
+        let requirements = way.required(&*way.shared.keeper.terms().await.map_err(Refused::from)?);
+        payment.accepted.answers(&requirements).map_err(|rejection| Refused::from(rejection).on(way))?;
+        Ok(Some(Paying::Channel(way.clone(), Box::new(FacilitatorRequest::new(payment, requirements)))))
+    }
+
+    fn read_foreign(&self, value: &HeaderValue) -> Result<Paying, Refused> {
+        let payment: Value = read_header(value.as_bytes())?;
+        let found = self.foreign.iter().find(|scheme| scheme.answers(&payment));
+        let scheme = found.ok_or(Rejection::UnsupportedScheme)?;
+        Ok(Paying::Foreign(Arc::clone(scheme), Box::new(payment)))
+    }
+
+    /// 402: asks for payment, with the reason why the last one was not taken and where its channel stands; or says that
+    /// nothing can be sold now. A way that has no room now is left out, and named where it was the reason.
+    pub(crate) async fn ask(&self, refused: Option<Refused>) -> Response<Body> {
+        let (mut accepts, mut failed, mut full) = (Vec::new(), None::<Failure>, None);
+        for way in &self.ways {
+            match way.shared.keeper.offer().await {
+                Ok(offer) => {
+                    way.shared.grow_if_needed(&offer);
+                    if offer.free_slots == Some(0) {
+                        // Who has a channel in it pays on; who has none is told, and may pay otherwise.
+                        full = Some(Rejection::BookFull.into());
+                    }
+                    let state =
+                        refused.as_ref().filter(|refused| refused.is_on(way)).map(|refused| refused.state.as_ref());
+                    accepts.push(Accept::Channel(Box::new(with_state(way.required(&offer), state))));
+                }
+                Err(failure) => failed = failed.or(Some(failure)),
+            }
+        }
+        accepts.extend(self.foreign.iter().map(|scheme| Accept::Foreign(scheme.requirements().clone())));
+        let failed = failed.map(|failure| failure.reason()).or(full);
+        match failed {
+            Some(reason) if accepts.is_empty() => unavailable(&reason),
+            failed => self.required(accepts, refused.map(|refused| refused.reason).or(failed)),
+        }
+    }
+
+    /// 402 for the next part of a stream.
+    pub(crate) async fn ask_above(
+        &self,
+        way: &Way,
+        state: Option<ChannelState>,
+        error: Option<Rejection>,
+    ) -> Response<Body> {
+        match way.shared.keeper.terms().await {
+            Ok(terms) => {
+                let state = AnswerExtra { channel_state: state, ..AnswerExtra::default() };
+                let requirements = with_state(way.required(&terms), Some(&state));
+                self.required(vec![Accept::Channel(Box::new(requirements))], error.map(Reason::from))
+            }
+            Err(failure) => unavailable(&failure.reason()),
+        }
+    }
+
+    /// Tells why a payment was not taken, as its reason asks for: by a status of its own, or with a new 402.
+    pub(crate) async fn refuse(&self, why: Refused) -> Response<Body> {
+        let network = match self.ways.first() {
+            Some(way) => way.shared.keeper.terms().await.ok().map(|offer| offer.network.clone()),
+            None => None,
+        };
+        match refused(&why.reason, network.as_ref()) {
+            Some(response) => response,
+            None => self.ask(Some(why)).await,
+        }
+    }
+
+    fn required(&self, accepts: Vec<Accept>, error: Option<Reason>) -> Response<Body> {
+        let required = PaymentRequired::any_of(self.resource.clone(), accepts, error);
+        let mut response = json(StatusCode::PAYMENT_REQUIRED, &required);
+        if let Ok(value) = header(&required) {
+            response.headers_mut().insert(PAYMENT_REQUIRED, value);
+        }
+        response
+    }
+}
+
+fn with_state(mut requirements: PaymentRequirements, state: Option<&AnswerExtra>) -> PaymentRequirements {
+    requirements.extra.channel_state = state.and_then(|state| state.channel_state);
+    requirements.extra.voucher_state = state.and_then(|state| state.voucher_state);
+    requirements
+}
