@@ -22,7 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("rpc", &["wire", "chain", "rules"]),
     ("agent", &["rpc", "wire", "chain", "rules"]),
     ("paywall", &["wire", "chain", "rules"]),
-    ("cli", &["agent", "paywall", "facilitator", "settler", "rpc", "wire", "chain", "rules"]),
+    ("cli", &["agent", "paywall", "facilitator", "ledger", "store", "settler", "rpc", "wire", "chain", "rules"]),
 ];
 /// Crates that hold no product and may use any other.
 const FREE: &[&str] = &["tests", "benches"];

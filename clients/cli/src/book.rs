@@ -1,16 +1,18 @@
 //! `tallybook book`: a payee's offer.
 
-use crate::connection::{self, KeyFile, Rpc};
-use crate::print;
+use crate::connection::{self, KeyFile, NoAnswer, Rpc};
+use crate::output::{Money, Output, line};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
+use serde::Serialize;
 use solana_address::Address;
 use solana_client::nonblocking::rpc_client::RpcClient;
 use solana_keypair::Keypair;
 use solana_signer::Signer;
+use std::fmt;
 use tallybook_chain::instruction::{Instructions, NewBook, Split};
 use tallybook_chain::transaction::create_token_account;
-use tallybook_chain::{BookView, PROGRAM_ID};
+use tallybook_chain::{BookView, PROGRAM_ID, PageView};
 use tallybook_rules::{Amount, Terms};
 
 /// What to do with a book.
@@ -24,6 +26,8 @@ pub enum BookCommand {
 
 /// Arguments of `tallybook book init`.
 #[derive(Args, Debug)]
+#[command(after_help = "Example: a book in USDC whose server has a key of its own\n  \
+    tallybook book init --mint $MINT --operator $OPERATOR --keypair payee.json")]
 pub struct Init {
     #[command(flatten)]
     rpc: Rpc,
@@ -64,6 +68,7 @@ pub struct Offer {
 
 /// Arguments of `tallybook book show`.
 #[derive(Args, Debug)]
+#[command(after_help = "Example:\n  tallybook book show $BOOK")]
 pub struct Show {
     #[command(flatten)]
     rpc: Rpc,
@@ -73,23 +78,29 @@ pub struct Show {
 
 impl BookCommand {
     /// Does it.
-    pub async fn run(self) -> Result<()> {
+    pub async fn run(self, output: Output) -> Result<()> {
         match self {
-            Self::Init(init) => init.run().await,
-            Self::Show(show) => print_book(&connection::book(&show.rpc.client(), &show.book).await?),
+            Self::Init(init) => init.run(output).await,
+            Self::Show(show) => {
+                let rpc = show.rpc.client();
+                let book = connection::book(&rpc, &show.book).await?;
+                output.report(&BookReport::read(&rpc, &book).await?)
+            }
         }
     }
 }
 
 impl Init {
-    async fn run(self) -> Result<()> {
+    async fn run(self, output: Output) -> Result<()> {
         let rpc = self.rpc.client();
         let (book, made) = self.offer.bring(&rpc, &self.payee.read()?, &self.mint).await?;
-        print_book(&book)?;
+        let report = BookReport { made: Some(made), ..BookReport::read(&rpc, &book).await? };
+        output.report(&report)?;
         match made {
-            true => print(format_args!("next        tallybook page add {}", book.address)),
-            false => print(format_args!("next        nothing: it was there already, on these terms")),
+            true => output.hint(format_args!("next: tallybook page add {}", book.address)),
+            false => output.hint(format_args!("nothing to do: it was there already, on these terms")),
         }
+        Ok(())
     }
 }
 
@@ -99,7 +110,7 @@ impl Offer {
     pub async fn bring(&self, rpc: &RpcClient, payee: &Keypair, mint: &Address) -> Result<(BookView, bool)> {
         let new = self.book(rpc, payee.pubkey(), *mint).await?;
         let (address, _) = tallybook_chain::address::book(&PROGRAM_ID, &new.payee, mint, new.book_id);
-        if rpc.get_account_with_commitment(&address, rpc.commitment()).await?.value.is_some() {
+        if connection::account(rpc, &address).await?.is_some() {
             let book = connection::book(rpc, &address).await?;
             self.compare(&new, &book)?;
             return Ok((book, false));
@@ -134,7 +145,7 @@ impl Offer {
             mint,
             token_program,
             book_id: self.book_id,
-            genesis_hash: rpc.get_genesis_hash().await.context("the chain does not answer")?.to_bytes(),
+            genesis_hash: rpc.get_genesis_hash().await.context(NoAnswer)?.to_bytes(),
             terms,
             operator: self.operator.unwrap_or(payee),
             splits: self.split.clone(),
@@ -174,22 +185,106 @@ fn split(text: &str) -> Result<Split> {
     })
 }
 
-fn print_book(book: &BookView) -> Result<()> {
-    let state = &book.state;
-    print(format_args!("book        {}", book.address))?;
-    print(format_args!("payee       {}", book.payee()))?;
-    print(format_args!("operator    {}", book.operator()))?;
-    print(format_args!("mint        {}  ({} decimals)", book.mint(), state.decimals))?;
-    print(format_args!("grace       {} seconds", state.grace_seconds))?;
-    match state.max_idle_seconds {
-        0 => print(format_args!("idle limit  none"))?,
-        seconds => print(format_args!("idle limit  {seconds} seconds"))?,
+/// What `tallybook book init` and `tallybook book show` print.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BookReport {
+    /// The book's address.
+    pub book: String,
+    /// `book init`: whether it was made just now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub made: Option<bool>,
+    /// Who is paid.
+    pub payee: String,
+    /// The resource server's key.
+    pub operator: String,
+    /// The token.
+    pub mint: String,
+    /// The owner of the mint.
+    pub token_program: String,
+    /// Places of the mint.
+    pub decimals: u8,
+    /// Tells books of one payee and mint apart.
+    pub book_id: u16,
+    /// How long a payer who leaves waits.
+    pub grace_seconds: u32,
+    /// After how long without a claim a channel may be closed; 0 is never.
+    pub max_idle_seconds: u32,
+    /// The smallest deposit.
+    pub min_deposit: Money,
+    /// True when the operator co-signs each opening.
+    pub operator_co_signs: bool,
+    /// Who gets which share of all that is claimed; the payee first.
+    pub legs: Vec<LegReport>,
+    /// Pages that stand.
+    pub pages: usize,
+    /// Channels in all pages.
+    pub used_slots: u64,
+    /// Places in all pages.
+    pub capacity: u64,
+}
+
+/// A recipient of a share.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LegReport {
+    /// Who.
+    pub recipient: String,
+    /// The token account that is paid.
+    pub account: String,
+    /// The share, of 10,000.
+    pub basis_points: u16,
+}
+
+impl BookReport {
+    /// Reads what is not in the book itself from its pages.
+    pub async fn read(rpc: &RpcClient, book: &BookView) -> Result<Self> {
+        let pages = connection::pages(rpc, book).await?;
+        let sum = |of: fn(&PageView) -> u8| pages.iter().map(|page| u64::from(of(page))).sum();
+        let state = &book.state;
+        let legs = state.legs().iter().map(|leg| LegReport {
+            recipient: Address::from(leg.recipient).to_string(),
+            account: Address::from(leg.account).to_string(),
+            basis_points: leg.basis_points,
+        });
+        Ok(Self {
+            book: book.address.to_string(),
+            made: None,
+            payee: book.payee().to_string(),
+            operator: book.operator().to_string(),
+            mint: book.mint().to_string(),
+            token_program: book.token_program().to_string(),
+            decimals: state.decimals,
+            book_id: state.book_id,
+            grace_seconds: state.grace_seconds,
+            max_idle_seconds: state.max_idle_seconds,
+            min_deposit: Money::new(state.min_deposit, state.decimals),
+            operator_co_signs: state.open_policy != 0,
+            legs: legs.collect(),
+            pages: pages.len(),
+            used_slots: sum(|page| page.header.used),
+            capacity: sum(|page| page.header.capacity),
+        })
     }
-    print(format_args!("min deposit {}", state.min_deposit.decimal(state.decimals)))?;
-    print(format_args!("who opens   {}", if state.open_policy == 0 { "anyone" } else { "the operator co-signs" }))?;
-    for leg in state.legs() {
-        let recipient = Address::from(leg.recipient);
-        print(format_args!("pays        {recipient}  {} basis points", leg.basis_points))?;
+}
+
+impl fmt::Display for BookReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        line(f, "book", &self.book)?;
+        line(f, "payee", &self.payee)?;
+        line(f, "operator", &self.operator)?;
+        line(f, "mint", format_args!("{}  ({} decimals)", self.mint, self.decimals))?;
+        line(f, "grace", format_args!("{} seconds", self.grace_seconds))?;
+        match self.max_idle_seconds {
+            0 => line(f, "idle limit", "none")?,
+            seconds => line(f, "idle limit", format_args!("{seconds} seconds"))?,
+        }
+        line(f, "min deposit", self.min_deposit)?;
+        line(f, "who opens", if self.operator_co_signs { "the operator co-signs" } else { "anyone" })?;
+        for leg in &self.legs {
+            line(f, "pays", format_args!("{}  {} basis points", leg.recipient, leg.basis_points))?;
+        }
+        let (pages, used, capacity) = (self.pages, self.used_slots, self.capacity);
+        line(f, "pages", format_args!("{pages}  ({used} of {capacity} slots used)"))
     }
-    print(format_args!("pages       {}", state.next_page))
 }

@@ -3,12 +3,14 @@
 use crate::{keys, sending};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use solana_account::Account;
 use solana_address::Address;
 use solana_client::nonblocking::rpc_client::RpcClient;
 use solana_commitment_config::CommitmentConfig;
 use solana_instruction::Instruction;
 use solana_keypair::Keypair;
 use solana_signature::Signature;
+use std::fmt;
 use std::path::PathBuf;
 use tallybook_chain::address::{TOKEN_2022_PROGRAM, TOKEN_PROGRAM};
 use tallybook_chain::{BookView, PROGRAM_ID, PageView};
@@ -17,6 +19,18 @@ use url::{Host, Url};
 /// Where a mint account keeps its decimals, with SPL Token and Token-2022 alike.
 const DECIMALS_OFFSET: usize = 44;
 
+/// The chain does not answer: nothing was done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NoAnswer;
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "the chain does not answer: name another endpoint with --rpc, or start a local one with `tallybook dev`",
+        )
+    }
+}
+
 /// Where a local chain answers.
 pub const LOCAL_RPC: &str = "http://127.0.0.1:8899";
 
@@ -24,7 +38,7 @@ pub const LOCAL_RPC: &str = "http://127.0.0.1:8899";
 #[derive(Args, Clone, Debug)]
 pub struct Rpc {
     /// JSON-RPC endpoint of the cluster.
-    #[arg(long, env = "TALLYBOOK_RPC", default_value = LOCAL_RPC)]
+    #[arg(long, env = "TALLYBOOK_RPC", hide_env_values = true, default_value = LOCAL_RPC, value_name = "URL")]
     pub rpc: String,
 }
 
@@ -32,7 +46,7 @@ pub struct Rpc {
 #[derive(Args, Clone, Debug)]
 pub struct KeyFile {
     /// Key file that signs and pays fees, a JSON array of 64 bytes [default: ~/.config/solana/id.json].
-    #[arg(long, env = "TALLYBOOK_KEYPAIR")]
+    #[arg(long, env = "TALLYBOOK_KEYPAIR", hide_env_values = true, value_name = "FILE")]
     pub keypair: Option<PathBuf>,
 }
 
@@ -68,8 +82,12 @@ pub async fn send(rpc: &RpcClient, instructions: &[Instruction], key: &Keypair) 
 
 /// The book at `address`.
 pub async fn book(rpc: &RpcClient, address: &Address) -> Result<BookView> {
-    let data = owned_by_program(rpc, address).await.with_context(|| format!("no book at {address}"))?;
-    BookView::parse(*address, &data).with_context(|| format!("{address} is no book"))
+    let data = owned_by_program(rpc, address).await?.with_context(|| {
+        format!("there is no book at {address}: is --rpc the right cluster? `tallybook book init` prints its address")
+    })?;
+    BookView::parse(*address, &data)
+        .ok()
+        .with_context(|| format!("{address} is an account of the program, but no book: name a book's address"))
 }
 
 /// The pages of a book, by their index. An index whose page was closed is left out: it is never used again.
@@ -77,30 +95,47 @@ pub async fn pages(rpc: &RpcClient, book: &BookView) -> Result<Vec<PageView>> {
     let mut pages = Vec::new();
     for index in 0..book.state.next_page {
         let (address, _) = tallybook_chain::address::page(&PROGRAM_ID, &book.address, index);
-        let account = rpc.get_account_with_commitment(&address, rpc.commitment()).await?.value;
-        if let Some(account) = account.filter(|account| account.owner == PROGRAM_ID) {
+        if let Some(account) = account(rpc, &address).await?.filter(|account| account.owner == PROGRAM_ID) {
             pages.push(PageView::parse(address, &account.data).with_context(|| format!("{address} is no page"))?);
         }
     }
     Ok(pages)
 }
 
+/// The page at `address`; none where there is no account (any more).
+pub async fn page_at(rpc: &RpcClient, address: &Address) -> Result<Option<PageView>> {
+    let data = owned_by_program(rpc, address).await?;
+    data.map(|data| PageView::parse(*address, &data).with_context(|| format!("{address} is no page"))).transpose()
+}
+
 /// One page of a book.
 pub async fn page(rpc: &RpcClient, book: &BookView, index: u32) -> Result<PageView> {
     let (address, _) = tallybook_chain::address::page(&PROGRAM_ID, &book.address, index);
-    let data = owned_by_program(rpc, &address).await.with_context(|| format!("page {index}"))?;
+    let data = owned_by_program(rpc, &address).await?;
+    let data = data.with_context(|| format!("the book {} has no page {index} (any more)", book.address))?;
     PageView::parse(address, &data).with_context(|| format!("{address} is no page"))
 }
 
-async fn owned_by_program(rpc: &RpcClient, address: &Address) -> Result<Vec<u8>> {
-    let account = rpc.get_account(address).await?;
+/// Any account; none where there is none.
+pub async fn account(rpc: &RpcClient, address: &Address) -> Result<Option<Account>> {
+    // Asking for a single one would turn every failure into "account not found".
+    let accounts = rpc.get_multiple_accounts_with_commitment(&[*address], rpc.commitment()).await.context(NoAnswer)?;
+    Ok(accounts.value.into_iter().next().flatten())
+}
+
+/// The data of an account of the program; none where there is no account.
+async fn owned_by_program(rpc: &RpcClient, address: &Address) -> Result<Option<Vec<u8>>> {
+    let Some(account) = account(rpc, address).await? else { return Ok(None) };
     ensure!(account.owner == PROGRAM_ID, "{address} belongs to another program than {PROGRAM_ID}");
-    Ok(account.data)
+    Ok(Some(account.data))
 }
 
 /// The token program and the decimals of a mint.
 pub async fn mint(rpc: &RpcClient, address: &Address) -> Result<(Address, u8)> {
-    let account = rpc.get_account(address).await.with_context(|| format!("no mint at {address}"))?;
+    let account = account(rpc, address).await?;
+    let account = account.with_context(|| {
+        format!("there is no mint at {address}: is --rpc the right cluster, --mint the right token?")
+    })?;
     ensure!(
         account.owner == TOKEN_PROGRAM || account.owner == TOKEN_2022_PROGRAM,
         "{address} is no mint of SPL Token or Token-2022"

@@ -2,13 +2,16 @@
 
 use crate::demo::{Ground, Keys, PRICE, Pace, Stage};
 use crate::dev_chain::{Artifact, Blocks, DevChain, DevMint, LAMPORTS_PER_SOL, Ports, deploy};
+use crate::keys;
+use crate::output::{Output, line, print};
 use crate::progress::Progress;
-use crate::{keys, print};
 use anyhow::{Context, Result};
 use clap::Parser;
+use serde::Serialize;
 use solana_address::Address;
 use solana_keypair::Keypair;
 use solana_signer::Signer;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tallybook_rules::Amount;
@@ -22,6 +25,7 @@ const AGENT_LAMPORTS: u64 = LAMPORTS_PER_SOL;
 
 /// Arguments of `tallybook dev`.
 #[derive(Parser, Debug)]
+#[command(after_help = "Example: a chain, a facilitator and an API to pay\n  tallybook dev --serve")]
 pub struct Dev {
     /// Port of JSON-RPC; the WebSocket is at the next one.
     #[arg(long, default_value_t = 8899)]
@@ -42,8 +46,8 @@ pub struct Dev {
 
 impl Dev {
     /// Runs until Ctrl-C.
-    pub async fn run(self) -> Result<()> {
-        let progress = Progress::Shown;
+    pub async fn run(self, output: Output) -> Result<()> {
+        let progress = output.progress();
         let pace = Pace { slot: Duration::from_millis(self.slot_milliseconds), settle_after_seconds: 30 };
         let ws = self.port.checked_add(1).context("--port is too large")?;
         let chain = DevChain::start(Ports::Fixed { rpc: self.port, ws }, Blocks::Every(pace.slot)).await?;
@@ -56,14 +60,13 @@ impl Dev {
         let agent = self.key("agent")?.pubkey();
         let tokens = Amount::parse_decimal(AGENT_TOKENS, DevMint::DECIMALS)?;
         ground.mint.fund(&ground.chain, &[agent], AGENT_LAMPORTS, tokens).await?;
-        self.report(&ground, &agent)?;
         if !self.serve {
-            self.next_with_chain(&ground)?;
+            self.report(&ground, &agent, None)?.show(output)?;
             tokio::signal::ctrl_c().await?;
             return Ok(());
         }
         let stage = Stage::on(ground, PRICE, SERVE_PORTS, progress).await?;
-        self.next_with_api(&stage)?;
+        self.report(&stage.ground, &agent, Some(&stage))?.show(output)?;
         tokio::signal::ctrl_c().await?;
         stage.shut_down().await
     }
@@ -93,59 +96,138 @@ impl Dev {
         self.keys.join(format!("{role}.json"))
     }
 
-    fn report(&self, ground: &Ground, agent: &Address) -> Result<()> {
+    fn report(&self, ground: &Ground, agent: &Address, stage: Option<&Stage>) -> Result<DevReport> {
         let chain = &ground.chain;
-        print(format_args!("\nRPC        {}", chain.rpc_url()))?;
-        print(format_args!("WebSocket  {}", chain.ws_url()))?;
-        print(format_args!("network    {}  (borrowed from devnet: a local chain has none)", Network::devnet()))?;
-        print(format_args!("genesis    {}", bs58::encode(chain.genesis_hash()).into_string()))?;
-        print(format_args!("program    {}", tallybook_chain::PROGRAM_ID))?;
-        print(format_args!("mint       {}  (6 decimals)", ground.mint.address()))?;
-        print(format_args!("book       {}", ground.book.address))?;
-        print(format_args!("page       {}", ground.page))?;
-        for (role, address) in [
-            ("payee", &ground.payee),
-            ("operator", &ground.operator.pubkey()),
-            ("sponsor", &ground.sponsor),
-            ("agent", agent),
-        ] {
-            print(format_args!("{role:<10} {address}  {}", self.file(role).display()))?;
+        let genesis = bs58::encode(chain.genesis_hash()).into_string();
+        let role = |role: &'static str, address: &Address| -> Result<RoleReport> {
+            let key_file = std::path::absolute(self.file(role))?;
+            Ok(RoleReport { role, address: address.to_string(), key_file })
+        };
+        Ok(DevReport {
+            rpc: chain.rpc_url(),
+            web_socket: chain.ws_url(),
+            network: Network::devnet().to_string(),
+            program: tallybook_chain::PROGRAM_ID.to_string(),
+            mint: ground.mint.address().to_string(),
+            book: ground.book.address.to_string(),
+            page: ground.page.to_string(),
+            facilitator: stage.map(Stage::facilitator),
+            paid_url: stage.map(|stage| stage.shop.paid()),
+            // Channels do not outlive their chain, so each chain gets a folder.
+            state_dir: std::path::absolute(self.keys.join(format!("channels-{genesis:.8}")))?,
+            vouchers: stage.map(|stage| stage.ground.vouchers()),
+            genesis_hash: genesis,
+            roles: vec![
+                role("payee", &ground.payee)?,
+                role("operator", &ground.operator.pubkey())?,
+                role("sponsor", &ground.sponsor)?,
+                role("agent", agent)?,
+            ],
+        })
+    }
+}
+
+/// What `tallybook dev` prints once everything runs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DevReport {
+    /// JSON-RPC.
+    pub rpc: String,
+    /// Subscriptions.
+    pub web_socket: String,
+    /// As offers name it.
+    pub network: String,
+    /// As the chain names itself.
+    pub genesis_hash: String,
+    /// The program.
+    pub program: String,
+    /// The token.
+    pub mint: String,
+    /// The payee's book.
+    pub book: String,
+    /// Its page.
+    pub page: String,
+    /// Where the facilitator answers, with `--serve`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub facilitator: Option<String>,
+    /// What can be paid for, with `--serve`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paid_url: Option<String>,
+    /// The API's own file of newest vouchers, with `--serve`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vouchers: Option<PathBuf>,
+    /// Where the agent's channels may be kept.
+    pub state_dir: PathBuf,
+    /// Who has which key.
+    pub roles: Vec<RoleReport>,
+}
+
+/// Somebody with a key.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoleReport {
+    /// `payee`, `operator`, `sponsor` or `agent`.
+    pub role: &'static str,
+    /// The address.
+    pub address: String,
+    /// The key's file.
+    pub key_file: PathBuf,
+}
+
+impl DevReport {
+    fn show(&self, output: Output) -> Result<()> {
+        if output == Output::Text {
+            print(format_args!(""))?;
         }
-        print(format_args!(
-            "\nThe agent has 1 SOL and {AGENT_TOKENS} tokens; payee and sponsor have SOL for rent and fees."
-        ))
+        output.report(self)
     }
 
-    fn next_with_chain(&self, ground: &Ground) -> Result<()> {
-        print(format_args!(
-            "\nNext, in another terminal:\n  \
-             export TALLYBOOK_RPC={rpc}\n  \
-             {tallybook} book show {book}\n  \
-             {tallybook} page show {book}\n\
-             Or start again with --serve for a facilitator and an API to pay. Ctrl-C ends the chain.",
-            rpc = ground.chain.rpc_url(),
-            tallybook = own_name(),
-            book = ground.book.address
-        ))
-    }
-
-    fn next_with_api(&self, stage: &Stage) -> Result<()> {
-        // Channels do not outlive their chain, so each chain gets a folder.
-        let genesis = bs58::encode(stage.ground.chain.genesis_hash()).into_string();
-        print(format_args!(
+    fn write_next(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (tallybook, book, rpc) = (own_name(), &self.book, &self.rpc);
+        let agent = self.roles.iter().find(|role| role.role == "agent").map(|role| &role.key_file);
+        let (Some(url), Some(agent)) = (&self.paid_url, agent) else {
+            return writeln!(
+                f,
+                "\nNext, in another terminal:\n  \
+                 export TALLYBOOK_RPC={rpc}\n  \
+                 {tallybook} book show {book}\n  \
+                 {tallybook} page show {book}\n\
+                 Or start again with --serve for a facilitator and an API to pay. Ctrl-C ends the chain."
+            );
+        };
+        writeln!(
+            f,
             "\nNext, in another terminal:\n  \
              export TALLYBOOK_RPC={rpc} TALLYBOOK_MINT={mint}\n  \
              export TALLYBOOK_KEYPAIR={agent} TALLYBOOK_STATE_DIR={state}\n  \
              {tallybook} pay {url} -d 'to pay or not to pay'\n  \
              {tallybook} channel list\n\
              Ctrl-C ends everything.",
-            rpc = stage.ground.chain.rpc_url(),
-            url = stage.shop.paid(),
-            mint = stage.ground.mint.address(),
-            agent = self.file("agent").display(),
-            state = self.keys.join(format!("channels-{genesis:.8}")).display(),
-            tallybook = own_name(),
-        ))
+            mint = self.mint,
+            agent = agent.display(),
+            state = self.state_dir.display(),
+        )
+    }
+}
+
+impl fmt::Display for DevReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        line(f, "RPC", &self.rpc)?;
+        line(f, "WebSocket", &self.web_socket)?;
+        line(f, "network", format_args!("{}  (borrowed from devnet: a local chain has none)", self.network))?;
+        line(f, "genesis", &self.genesis_hash)?;
+        line(f, "program", &self.program)?;
+        line(f, "mint", format_args!("{}  (6 decimals)", self.mint))?;
+        line(f, "book", &self.book)?;
+        line(f, "page", &self.page)?;
+        for role in &self.roles {
+            line(f, role.role, format_args!("{}  {}", role.address, role.key_file.display()))?;
+        }
+        if let Some(vouchers) = &self.vouchers {
+            line(f, "vouchers", vouchers.display())?;
+        }
+        writeln!(f, "\nThe agent has 1 SOL and {AGENT_TOKENS} tokens; payee and sponsor have SOL for rent and fees.")?;
+        self.write_next(f)
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod book;
 pub mod channel;
+pub mod completions;
 pub mod connection;
 #[cfg(feature = "dev-chain")]
 pub mod demo;
@@ -12,20 +13,48 @@ pub mod dev;
 #[cfg(feature = "dev-chain")]
 pub mod dev_chain;
 pub mod keys;
+pub mod output;
 pub mod page;
 pub mod pay;
 pub mod progress;
+pub mod reference;
 pub mod sending;
+pub mod settle;
+pub mod vouchers;
 pub mod wallet;
 
+pub use output::{in_full, print, say};
+
 use anyhow::Result;
-use clap::Parser;
-use std::fmt;
-use std::io::Write;
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+use output::{Exit, Failure, Output};
+use std::process::ExitCode;
 
 /// Pay HTTP APIs per call with prepaid channels, and get paid.
 #[derive(Parser, Debug)]
-#[command(name = "tallybook", version, propagate_version = true)]
+#[command(
+    name = "tallybook",
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Begin with:\n  \
+        tallybook demo                      the whole thing on a local chain, in a minute\n  \
+        tallybook dev --serve               a local chain with an API to pay, and what to type next\n\n\
+        `tallybook COMMAND --help` shows an example of each command."
+)]
+pub struct Cli {
+    /// Print the result as one line of JSON, and errors too (on standard error).
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
 pub enum Command {
     /// See the main job: agents pay an API on a local chain, with trouble on the way, to the last base unit.
     #[cfg(feature = "dev-chain")]
@@ -34,79 +63,89 @@ pub enum Command {
     #[cfg(feature = "dev-chain")]
     Dev(dev::Dev),
     /// Ask a URL, and pay for the answer.
-    Pay(pay::Pay),
-    /// List and close the channels that paying has opened.
+    Pay(Box<pay::Pay>),
+    /// A payer's channels: see them, close them, get the rest back.
     #[command(subcommand)]
     Channel(channel::ChannelCommand),
-    /// Deploy or upgrade the program, and make a payee's book and first page. Does only what is not done yet.
-    Deploy(Box<deploy::Deploy>),
+    /// Claim on chain what vouchers in hand are worth. Anybody may; the money goes to the payee.
+    Settle(settle::Settle),
+    /// A payee's vouchers: take them out of a paywall's file or a facilitator's database.
+    #[command(subcommand)]
+    Vouchers(vouchers::VouchersCommand),
     /// Make and show books: a payee's offers.
     #[command(subcommand)]
     Book(book::BookCommand),
     /// Add and show pages: the places that a book has for channels.
     #[command(subcommand)]
     Page(page::PageCommand),
+    /// Deploy or upgrade the program, and make a payee's book and first page. Does only what is not done yet.
+    Deploy(Box<deploy::Deploy>),
+    /// Print a script that completes this command line in a shell.
+    Completions(completions::Completions),
+    /// Print docs/cli.md.
+    #[command(hide = true)]
+    Reference(reference::Reference),
+}
+
+/// Does what the command line asks for, and says so if that fails.
+pub fn main(cli: Cli) -> ExitCode {
+    let output = Output::new(cli.json);
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if output::reader_is_gone(&error) => ExitCode::SUCCESS,
+        Err(error) => end(&Failure::of(&error), output),
+    }
+}
+
+/// Answers a command line that asks for nothing that can be done: help, or what is wrong with it.
+pub fn refuse(error: &clap::Error) -> ExitCode {
+    let json = std::env::args().any(|argument| argument == "--json");
+    if !json || !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // Standard output or error may be closed; there is nobody left to tell then.
+        drop(error.print());
+        return if error.use_stderr() { ExitCode::from(Exit::Usage.status()) } else { ExitCode::SUCCESS };
+    }
+    end(&Failure::of_usage(error), Output::Json)
+}
+
+fn end(failure: &Failure, output: Output) -> ExitCode {
+    match output {
+        Output::Text => say(format_args!("{failure}")),
+        Output::Json => say(format_args!("{}", failure.to_json())),
+    }
+    failure.exit_code()
 }
 
 /// Does what the command line asks for.
-pub fn run(command: Command) -> Result<()> {
+pub fn run(cli: Cli) -> Result<()> {
+    let output = Output::new(cli.json);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        match command {
+        match cli.command {
             #[cfg(feature = "dev-chain")]
-            Command::Demo(demo) => demo.run().await,
+            Command::Demo(demo) => demo.run(output).await,
             #[cfg(feature = "dev-chain")]
-            Command::Dev(dev) => dev.run().await,
-            Command::Pay(pay) => pay.run().await,
-            Command::Channel(channel) => channel.run().await,
-            Command::Deploy(deploy) => deploy.run().await,
-            Command::Book(book) => book.run().await,
-            Command::Page(page) => page.run().await,
+            Command::Dev(dev) => dev.run(output).await,
+            Command::Pay(pay) => pay.run(output).await,
+            Command::Channel(channel) => channel.run(output).await,
+            Command::Settle(settle) => settle.run(output).await,
+            Command::Vouchers(vouchers) => vouchers.run(output),
+            Command::Book(book) => book.run(output).await,
+            Command::Page(page) => page.run(output).await,
+            Command::Deploy(deploy) => deploy.run(output).await,
+            Command::Completions(completions) => completions.run(),
+            Command::Reference(reference) => reference.run(),
         }
     })
-}
-
-/// An error with its causes, each said once.
-pub fn in_full(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if text.contains(&cause) {
-            continue;
-        }
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(&cause);
-    }
-    text
-}
-
-/// Prints a line to standard error: what a person reads, next to what a program reads from standard output.
-pub fn say(line: fmt::Arguments<'_>) {
-    // Standard error may be closed; there is nobody left to tell then.
-    drop(writeln!(std::io::stderr(), "{line}"));
-}
-
-/// Prints a line to standard output.
-pub fn print(line: fmt::Arguments<'_>) -> Result<()> {
-    writeln!(std::io::stdout(), "{line}")?;
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anyhow::anyhow;
     use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_sound() {
-        Command::command().debug_assert();
-    }
-
-    #[test]
-    fn causes_are_said_once() {
-        let error = anyhow!("refused").context("it was refused").context("no page");
-        assert_eq!(in_full(&error), "no page: it was refused");
+        Cli::command().debug_assert();
     }
 }

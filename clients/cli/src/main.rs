@@ -2,15 +2,11 @@
 
 use clap::Parser;
 use std::process::ExitCode;
-use tallybook_cli::Command;
+use tallybook_cli::Cli;
 
 fn main() -> ExitCode {
-    let command = Command::parse();
-    match tallybook_cli::run(command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tallybook_cli::say(format_args!("tallybook: {}", tallybook_cli::in_full(&error)));
-            ExitCode::FAILURE
-        }
+    match Cli::try_parse() {
+        Ok(cli) => tallybook_cli::main(cli),
+        Err(error) => tallybook_cli::refuse(&error),
     }
 }

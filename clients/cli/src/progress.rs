@@ -1,6 +1,6 @@
 //! What a person sees while something takes its time.
 
-use crate::say;
+use crate::output::say;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fmt;
 
@@ -9,7 +9,7 @@ use std::fmt;
 pub enum Progress {
     /// For people.
     Shown,
-    /// For tests.
+    /// For programs and tests.
     Silent,
 }
 

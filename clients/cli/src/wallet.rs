@@ -1,6 +1,6 @@
 //! The agent behind `tallybook pay` and `tallybook channel`: whose money, on which cluster, within which limits.
 
-use crate::connection::{self, KeyFile, Rpc};
+use crate::connection::{self, KeyFile, NoAnswer, Rpc};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use solana_address::Address;
@@ -25,10 +25,10 @@ pub struct Wallet {
     #[command(flatten)]
     key: KeyFile,
     /// The token to pay with [default: USDC on mainnet and devnet].
-    #[arg(long, env = "TALLYBOOK_MINT")]
+    #[arg(long, env = "TALLYBOOK_MINT", hide_env_values = true, value_name = "ADDRESS")]
     mint: Option<Address>,
     /// Where the channels are kept between calls [default: ~/.local/share/tallybook].
-    #[arg(long, env = "TALLYBOOK_STATE_DIR")]
+    #[arg(long, env = "TALLYBOOK_STATE_DIR", hide_env_values = true, value_name = "FOLDER")]
     state_dir: Option<PathBuf>,
 }
 
@@ -79,7 +79,7 @@ impl Wallet {
         };
         // One journal per wallet: an agent does not share its channels.
         let state = state.join(wallet.pubkey().to_string());
-        let url = self.rpc.rpc.parse().with_context(|| format!("--rpc {} is no URL", self.rpc.rpc))?;
+        let url = self.rpc.rpc.parse().ok().context("--rpc is no URL")?;
         let agent = Agent::builder(wallet, policy, url, state).build()?;
         Ok(OpenWallet { agent, decimals })
     }
@@ -91,11 +91,7 @@ impl Wallet {
 
     /// What the endpoint's chain is, and the token's decimals there.
     async fn cluster(&self, rpc: &RpcClient) -> Result<(Cluster, u8)> {
-        let genesis_hash = rpc
-            .get_genesis_hash()
-            .await
-            .with_context(|| format!("{} does not answer: name another endpoint with --rpc", self.rpc.rpc))?
-            .to_bytes();
+        let genesis_hash = rpc.get_genesis_hash().await.context(NoAnswer)?.to_bytes();
         let network = network(&self.rpc, &genesis_hash);
         let mint = match (self.mint, USDC.iter().find(|(id, _)| *id == network.as_str())) {
             (Some(mint), _) => mint,

@@ -2,6 +2,7 @@
 #![expect(clippy::indexing_slicing, reason = "a test says what it expects")]
 
 mod chain;
+mod command_line;
 mod customer;
 mod demo;
 mod leaving;

@@ -23,13 +23,15 @@ pub use stage::Stage;
 pub use traffic::Tally;
 
 use crate::dev_chain::{DevMint, LAMPORTS_PER_SOL};
+use crate::output::{Money, Output};
 use crate::progress::Progress;
-use crate::{print, say};
 use anyhow::{Result, ensure};
 use audit::{Holdings, Sent};
 use cast::Actor;
 use clap::Parser;
+use serde::Serialize;
 use solana_address::Address;
+use std::fmt;
 use std::time::Duration;
 use tallybook_agent::Closed;
 use tallybook_rules::Amount;
@@ -47,6 +49,7 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// Arguments of `tallybook demo`.
 #[derive(Parser, Clone, Debug)]
+#[command(after_help = "Example: a small one\n  tallybook demo --calls 1000 --agents 8")]
 pub struct Demo {
     /// Paid calls in all.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(200..=1_000_000))]
@@ -92,18 +95,55 @@ pub struct Story {
 
 impl Demo {
     /// Performs, prints what happened, and fails unless everything holds.
-    pub async fn run(self) -> Result<()> {
+    pub async fn run(self, output: Output) -> Result<()> {
         let (agents, calls) = (self.agents, table::grouped(self.calls));
-        say(format_args!("Tallybook: {agents} agents make {calls} paid calls at {PRICE}, on a local Solana chain\n"));
-        let story = perform(&self, Progress::Shown).await?;
+        output.hint(format_args!(
+            "Tallybook: {agents} agents make {calls} paid calls at {PRICE}, on a local Solana chain\n"
+        ));
+        let story = perform(&self, output.progress()).await?;
+        output.report(&DemoReport::of(&story)?)?;
         let checks = story.checks()?;
-        print(format_args!("{}\nCHECKS", story.table()?))?;
-        for check in &checks {
-            print(format_args!("{check}"))?;
-        }
         let failed = checks.iter().filter(|check| !check.holds).count();
         ensure!(failed == 0, "{failed} of {} checks failed", checks.len());
         Ok(())
+    }
+}
+
+/// What `tallybook demo` prints: a table for people, its most important numbers for programs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DemoReport {
+    /// Paid calls that were served.
+    pub paid_calls: u64,
+    /// What they cost.
+    pub charged: Money,
+    /// Calls that failed in the handler, and cost nothing.
+    pub failed_calls: u64,
+    /// How long the paid calls took together.
+    pub paid_milliseconds: u128,
+    /// What must hold.
+    pub checks: Vec<Check>,
+    #[serde(skip)]
+    table: String,
+}
+
+impl DemoReport {
+    fn of(story: &Story) -> Result<Self> {
+        Ok(Self {
+            paid_calls: story.paid.served,
+            charged: Money::new(story.paid.charged, DevMint::DECIMALS),
+            failed_calls: story.paid.failed,
+            paid_milliseconds: story.paid.time.as_millis(),
+            checks: story.checks()?,
+            table: story.table()?,
+        })
+    }
+}
+
+impl fmt::Display for DemoReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\nCHECKS", self.table)?;
+        self.checks.iter().try_for_each(|check| writeln!(f, "{check}"))
     }
 }
 

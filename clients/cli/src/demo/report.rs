@@ -6,6 +6,7 @@ use super::table::{difference, grouped, milliseconds, quotient, rate, seconds};
 use super::{PRICE, Story, Tally};
 use crate::dev_chain::DevMint;
 use anyhow::Result;
+use serde::Serialize;
 use std::fmt::{self, Write};
 use tallybook_agent::Closed;
 use tallybook_rules::{Amount, Rejection};
@@ -13,7 +14,7 @@ use tallybook_rules::{Amount, Rejection};
 const DECIMALS: u8 = DevMint::DECIMALS;
 
 /// Something that must hold, and whether it does.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Check {
     /// Whether it does.
     pub holds: bool,

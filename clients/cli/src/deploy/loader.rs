@@ -6,6 +6,7 @@ use super::standing::{Deployed, Standing};
 use super::upload::Upload;
 use crate::sending;
 use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
 use solana_address::Address;
 use solana_client::nonblocking::rpc_client::RpcClient;
 use solana_instruction::Instruction;
@@ -43,7 +44,8 @@ pub struct Loader<'a> {
 }
 
 /// What was done to the program.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Brought {
     /// It was not there, and was deployed.
     Deployed,

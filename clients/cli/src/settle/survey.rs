@@ -1,0 +1,148 @@
+//! What vouchers in hand are worth, as the chain shows it.
+
+use crate::vouchers::{Newest, VoucherLine};
+use anyhow::{Context, Result, bail, ensure};
+use solana_address::Address;
+use std::collections::{BTreeMap, BTreeSet};
+use tallybook_chain::{BookView, PageView};
+use tallybook_ledger::{Batch, ClaimRow};
+use tallybook_rules::half_aggregation::MAX_ROWS;
+use tallybook_rules::signing::SignedVoucher;
+use tallybook_rules::{Amount, Rejection, Slot, Status};
+use tallybook_settler::{Commitment, ROWS_PER_TRANSACTION, Settler};
+use tallybook_wire::Key;
+
+/// Vouchers held against the chain.
+pub(super) struct Survey {
+    /// Pages with something to do, by address.
+    pub(super) pages: Vec<PageWork>,
+    /// Vouchers whose channel stands in none of the pages.
+    pub(super) elsewhere: Vec<VoucherLine>,
+}
+
+/// What is to be claimed of one page.
+pub(super) struct PageWork {
+    pub(super) book: BookView,
+    pub(super) page: PageView,
+    /// Every channel of the page that there is a voucher of.
+    pub(super) claims: Vec<Claim>,
+}
+
+/// A voucher held against its channel.
+pub(super) struct Claim {
+    pub(super) line: VoucherLine,
+    pub(super) slot: u8,
+    pub(super) on_chain: Slot,
+    /// The row that claims it, or why it cannot be.
+    pub(super) row: Result<ClaimRow, Rejection>,
+}
+
+impl Claim {
+    fn of(line: &VoucherLine, slot: u8, on_chain: &Slot) -> Self {
+        let voucher = SignedVoucher::from(line.voucher).verify(&on_chain.signer);
+        let row =
+            voucher.map(|voucher| ClaimRow { slot, voucher, settled: on_chain.settled, deposit: on_chain.deposit });
+        Self { line: *line, slot, on_chain: *on_chain, row }
+    }
+
+    /// What will be settled once it is claimed.
+    pub(super) fn target(&self) -> Amount {
+        self.line.due().min(self.on_chain.deposit)
+    }
+
+    fn adds(&self) -> bool {
+        self.row.is_ok() && self.target() > self.on_chain.settled
+    }
+}
+
+impl PageWork {
+    /// The rows that add something, each kind of claim apart from the other.
+    pub(super) fn batches(&self) -> Result<Vec<Batch>> {
+        let rows: Vec<ClaimRow> =
+            self.claims.iter().filter(|claim| claim.adds()).filter_map(|claim| claim.row.ok()).collect();
+        let page = self.page.address.to_bytes();
+        rows.chunks(MAX_ROWS).map(|rows| Ok(Batch::new(page, rows.to_vec())?)).collect()
+    }
+
+    /// The page as it is now.
+    pub(super) async fn look_again(&self, settler: &Settler) -> Result<PageView> {
+        Ok(settler.read_page(&self.page.address, 0, Commitment::Confirmed).await.context("reading the page again")?.1)
+    }
+
+    /// Transactions that it may take, the payout's own included.
+    fn transactions(&self) -> u64 {
+        let adding = self.claims.iter().filter(|claim| claim.adds());
+        let (closing, open): (Vec<&Claim>, Vec<&Claim>) =
+            adding.partition(|claim| claim.on_chain.status() == Ok(Status::Closing));
+        // Those that close are claimed alone. Without a lookup table a transaction holds some fewer.
+        let together = open.len().div_ceil(ROWS_PER_TRANSACTION / 2);
+        u64::try_from(closing.len().saturating_add(together).saturating_add(1)).unwrap_or(u64::MAX)
+    }
+}
+
+impl Survey {
+    /// Finds the channel of each voucher in the pages of the books that are named, by `books` or by the vouchers.
+    pub(super) async fn of(settler: &Settler, newest: &Newest, books: &[Address]) -> Result<Self> {
+        let books = books_of(settler, newest, books).await?;
+        let views = settler.read_books(&books, Commitment::Confirmed).await;
+        let views = match views {
+            Err(Rejection::UnknownBook) => bail!("one of the books is not on this chain: is --rpc the right cluster?"),
+            views => views.context("reading the books")?.books,
+        };
+        let pages = settler.read_pages(&views.iter().collect::<Vec<_>>(), Commitment::Confirmed).await;
+        let mut survey = Self { pages: Vec::new(), elsewhere: Vec::new() };
+        let mut found = BTreeSet::new();
+        for page in pages.context("reading the pages")?.pages {
+            let book = views.iter().find(|book| book.address == page.book()).context("a page of another book")?;
+            let claims: Vec<Claim> = claims_in(&page, newest).collect();
+            found.extend(claims.iter().map(|claim| claim.line.voucher.channel_id));
+            if !claims.is_empty() {
+                survey.pages.push(PageWork { book: *book, page, claims });
+            }
+        }
+        let missing = newest.lines.iter().filter(|(id, _)| !found.contains(*id));
+        survey.elsewhere.extend(missing.map(|(_, line)| *line));
+        Ok(survey)
+    }
+
+    /// Transactions that it may take.
+    pub(super) fn transactions(&self) -> u64 {
+        self.pages.iter().map(PageWork::transactions).fold(0, u64::saturating_add)
+    }
+}
+
+/// The claims of every channel in `page` that there is a voucher of.
+fn claims_in<'a>(page: &'a PageView, newest: &'a Newest) -> impl Iterator<Item = Claim> + 'a {
+    (0u8..).zip(&page.slots).filter_map(|(at, slot)| {
+        let line = newest.lines.get(&Key(page.channel_id(at)?))?;
+        Some(Claim::of(line, at, slot))
+    })
+}
+
+/// All books that are named: on the command line, in a line, or by a page that a line names.
+async fn books_of(settler: &Settler, newest: &Newest, named: &[Address]) -> Result<Vec<Address>> {
+    let mut books: BTreeSet<Address> = named.iter().copied().collect();
+    let mut by_page: BTreeMap<Key, Option<Address>> = BTreeMap::new();
+    let mut homeless = 0usize;
+    for line in newest.lines.values() {
+        match (line.book, line.page) {
+            (Some(book), _) => drop(books.insert(Address::from(book.0))),
+            (None, Some(page)) => drop(by_page.insert(page, None)),
+            (None, None) => homeless = homeless.saturating_add(1),
+        }
+    }
+    for (page, book) in &mut by_page {
+        match settler.read_page(&Address::from(page.0), 0, Commitment::Confirmed).await {
+            Ok((_, page)) => *book = Some(page.book()),
+            // A page is closed when all its channels are over.
+            Err(Rejection::UnknownPage) => {}
+            Err(rejection) => return Err(rejection).with_context(|| format!("reading the page {page}")),
+        }
+    }
+    books.extend(by_page.values().flatten());
+    ensure!(
+        homeless == 0 || !books.is_empty(),
+        "{homeless} of the vouchers do not say which book they are for: name it with --book"
+    );
+    Ok(books.into_iter().collect())
+}
