@@ -27,6 +27,21 @@ fn given_the_artifact_when_looked_at_then_it_is_a_program_of_a_size_worth_deploy
     assert!(elf.len() < 450_000, "{} bytes", elf.len());
 }
 
+#[test]
+fn given_the_artifact_when_its_security_txt_is_read_as_the_tools_read_it_then_it_says_whom_to_tell() {
+    let elf = fs::read(root().join("programs/tallybook/artifact/tallybook.so")).unwrap();
+    let found = solana_security_txt::find_and_parse(&elf).unwrap();
+    let repository = env!("CARGO_PKG_REPOSITORY");
+    assert_eq!((found.name.as_str(), found.project_url.as_str()), ("Tallybook", repository));
+    assert_eq!(found.source_code.as_deref(), Some(repository));
+    assert_eq!(found.source_release.as_deref(), Some(env!("CARGO_PKG_VERSION")));
+    let contacts: Vec<_> = found.contacts.iter().map(ToString::to_string).collect();
+    assert_eq!(contacts, [format!("Link: {repository}/security/advisories/new")]);
+    // The policy is a file of this repository.
+    let policy = found.policy.strip_prefix(&format!("{repository}/blob/main/")).unwrap();
+    assert!(root().join(policy).is_file(), "{policy}");
+}
+
 fn idl() -> Value {
     serde_json::from_str(&fs::read_to_string(root().join("programs/tallybook/idl/tallybook.json")).unwrap()).unwrap()
 }

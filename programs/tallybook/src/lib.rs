@@ -37,6 +37,19 @@ use instructions::*;
 
 declare_id!("Eis2qMZ5ku5ZubGRsjYXVmaKDwzseonmDJjq6QepXp5h");
 
+// Whom to tell of a weakness: explorers and `query-security-txt` read it out of the deployed program.
+#[cfg(not(feature = "no-entrypoint"))]
+solana_security_txt::security_txt! {
+    name: "Tallybook",
+    project_url: env!("CARGO_PKG_REPOSITORY"),
+    contacts: concat!("link:", env!("CARGO_PKG_REPOSITORY"), "/security/advisories/new"),
+    policy: concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/SECURITY.md"),
+    preferred_languages: "en",
+    source_code: env!("CARGO_PKG_REPOSITORY"),
+    source_release: env!("CARGO_PKG_VERSION"),
+    auditors: "None"
+}
+
 /// The instructions, by their one-byte discriminators. Numbers from 32 on belong to later versions.
 #[program]
 pub mod tallybook {
@@ -125,6 +138,7 @@ pub mod tallybook {
     pub fn refund<'info>(ctx: Context<'info, Refund<'info>>, rows: Vec<RefundRow>) -> Result<()> {
         Ok(instructions::refund(ctx, &rows)?)
     }
+
     /// The payee, the operator or the page's rent payer begins to close a channel that nobody has used for long.
     #[instruction(discriminator = 11)]
     pub fn idle_close(ctx: Context<IdleClose>, slot: u8, generation: u32) -> Result<()> {

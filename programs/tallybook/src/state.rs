@@ -152,9 +152,10 @@ impl Book {
 }
 
 impl Page {
-    /// The header as the rules see it.
-    pub(crate) fn rules(&self) -> &rules::PageHeader {
-        cast_ref(self)
+    /// The header as the rules see it; [`Rejection::WrongAccount`] if the page has another layout version.
+    pub(crate) fn rules(&self) -> core::result::Result<&rules::PageHeader, Failure> {
+        let header: &rules::PageHeader = cast_ref(self);
+        if header.version == rules::PageHeader::VERSION { Ok(header) } else { Err(Rejection::WrongAccount.into()) }
     }
 
     /// The seeds that sign for the page, but for the bump: `["page", book, index u32 LE]`.

@@ -1,7 +1,7 @@
 //! The vault of a page: the only place where tokens move.
 
 use crate::error::Failure;
-use crate::state::{PAGE_SEED, Page};
+use crate::state::{Book, PAGE_SEED, Page};
 use anchor_lang::prelude::*;
 use anchor_lang::solana_program::instruction::Instruction;
 use anchor_lang::solana_program::program::invoke_signed_unchecked;
@@ -16,19 +16,32 @@ use tallybook_rules::{Amount, Rejection};
 
 type Outcome<T> = core::result::Result<T, Failure>;
 
-/// The accounts of an instruction that moves tokens. They were checked: the book names mint and token program, the page
-/// names the vault.
+/// The accounts of an instruction that moves tokens.
 #[derive(Clone, Copy)]
 pub(crate) struct Vault<'a, 'info> {
-    pub(crate) page: &'a AccountLoader<'info, Page>,
-    pub(crate) account: &'a AccountInfo<'info>,
-    pub(crate) mint: &'a AccountInfo<'info>,
-    pub(crate) token_program: &'a AccountInfo<'info>,
+    page: &'a AccountLoader<'info, Page>,
+    account: &'a AccountInfo<'info>,
+    mint: &'a AccountInfo<'info>,
+    token_program: &'a AccountInfo<'info>,
     /// Decimals of the mint.
-    pub(crate) decimals: u8,
+    decimals: u8,
 }
 
-impl<'info> Vault<'_, 'info> {
+impl<'a, 'info> Vault<'a, 'info> {
+    /// Takes accounts that belong together, as their constraints have said: the book names mint and token program, the page
+    /// names book and vault. [`Rejection::WrongAccount`] if book or page has another layout version.
+    pub(crate) fn new(
+        book: &AccountLoader<'info, Book>,
+        page: &'a AccountLoader<'info, Page>,
+        account: &'a AccountInfo<'info>,
+        mint: &'a AccountInfo<'info>,
+        token_program: &'a AccountInfo<'info>,
+    ) -> Outcome<Self> {
+        let decimals = book.load()?.rules()?.decimals;
+        page.load()?.rules()?;
+        Ok(Self { page, account, mint, token_program, decimals })
+    }
+
     /// Takes `amount` out of a payer's account, by the payer's signature, and measures that all of it arrived
     /// ([`Rejection::DepositNotReceived`]).
     pub(crate) fn receive(
@@ -122,7 +135,7 @@ impl<'info> Vault<'_, 'info> {
     /// The vault holds at least what the page owes, or [`Rejection::VaultShort`].
     fn check(&self) -> Outcome<()> {
         let balance = balance(self.account)?;
-        Ok(self.page.load()?.rules().check_vault(balance)?)
+        Ok(self.page.load()?.rules()?.check_vault(balance)?)
     }
 
     fn transfer(

@@ -162,13 +162,7 @@ impl<'a> Page<'a> {
 
     /// Opens a channel in a free slot, of the generation after the slot's last one.
     pub fn open(&mut self, at: u8, opening: &Opening, min_deposit: Amount, now: i64) -> Result<(), Rejection> {
-        let slot = self.slot(at)?;
-        if slot.status()? != Status::Free {
-            return Err(Rejection::SlotTaken);
-        }
-        if slot.generation.checked_add(1).ok_or(Rejection::Overflow)? != opening.generation {
-            return Err(Rejection::WrongGeneration);
-        }
+        let slot = self.vacant(at, opening.generation)?;
         if opening.deposit < min_deposit {
             return Err(Rejection::DepositTooSmall);
         }
@@ -187,6 +181,19 @@ impl<'a> Page<'a> {
         self.fund(at, opening.deposit)?;
         self.header.used = self.header.used.checked_add(1).ok_or(Rejection::Overflow)?;
         Ok(())
+    }
+
+    /// The slot numbered `at`, if a channel of this generation can be opened in it: [`Rejection::NoSuchSlot`],
+    /// [`Rejection::SlotTaken`], [`Rejection::WrongGeneration`].
+    pub fn vacant(&mut self, at: u8, generation: u32) -> Result<&mut Slot, Rejection> {
+        let slot = self.slot(at)?;
+        if slot.status()? != Status::Free {
+            return Err(Rejection::SlotTaken);
+        }
+        if slot.generation.checked_add(1).ok_or(Rejection::Overflow)? != generation {
+            return Err(Rejection::WrongGeneration);
+        }
+        Ok(slot)
     }
 
     /// Adds to the deposit of an open slot, from whatever source the caller has taken the money.

@@ -22,6 +22,7 @@ mod machine;
 mod mints;
 mod open;
 mod payout;
+mod precedence;
 mod refund;
 mod request_close;
 mod set_operator;

@@ -48,12 +48,12 @@ pub(crate) fn add_page(ctx: Context<'_, AddPage<'_>>, index: u32, capacity: u8) 
     let genesis_hash = {
         let mut book = accounts.book.load_mut()?;
         let rules = book.rules()?;
+        if rules.next_page != index {
+            return Err(Rejection::WrongPageIndex.into());
+        }
         let authority = accounts.authority.key.to_bytes();
         if authority != rules.payee && authority != rules.operator {
             return Err(Rejection::WrongAuthority.into());
-        }
-        if rules.next_page != index {
-            return Err(Rejection::WrongPageIndex.into());
         }
         book.next_page = index.checked_add(1).ok_or(Rejection::Overflow)?;
         book.genesis_hash

@@ -62,14 +62,14 @@ impl anchor_lang::IdlBuild for Batch {
 
 /// Settles each row up to its voucher's cumulative amount, and checks that all vouchers were signed.
 pub(crate) fn claim(ctx: Context<'_, Claim<'_>>, batch: &Batch) -> Outcome {
-    let (scalar, rows) = split_claim(&batch.0)?;
+    let (scalar, rows) = split(&ctx, batch)?;
     let amounts = rows.iter().map(Row::from_bytes).map(|row| (row.slot, row.cumulative));
     settle(&ctx.accounts.page, scalar, rows, amounts)
 }
 
 /// Settles each row up to the amount that it names, and checks that all vouchers were signed, for as much or more.
 pub(crate) fn claim_below(ctx: Context<'_, Claim<'_>>, batch: &Batch) -> Outcome {
-    let (scalar, rows) = split_claim(&batch.0)?;
+    let (scalar, rows) = split(&ctx, batch)?;
     // As rows of a plain claim, for the one check that there is: a second one for longer rows would make the program larger.
     let mut signed = Vec::with_capacity(rows.len());
     for row in rows {
@@ -79,6 +79,15 @@ pub(crate) fn claim_below(ctx: Context<'_, Claim<'_>>, batch: &Batch) -> Outcome
     settle(&ctx.accounts.page, scalar, &signed, amounts)?;
     // Last, since it is the last in precedence of a claim's rejections: what is refused here was never settled.
     Ok(rows.iter().try_for_each(|row| BelowRow::from_bytes(row).check())?)
+}
+
+/// Scalar and rows of the batch; that the page is one of this version comes first in precedence.
+fn split<'a, const ROW: usize>(
+    ctx: &Context<'_, Claim<'_>>,
+    batch: &'a Batch,
+) -> Outcome<(&'a [u8; SCALAR_BYTES], &'a [[u8; ROW]])> {
+    ctx.accounts.page.load()?.rules()?;
+    Ok(split_claim(&batch.0)?)
 }
 
 /// Settles each slot up to its amount, and checks that all vouchers of `rows` were signed.

@@ -48,14 +48,15 @@ pub struct ClosePage<'info> {
 /// page's number is never given again, so that no voucher of it ever meets another page.
 pub(crate) fn close_page(ctx: Context<'_, ClosePage<'_>>) -> Outcome {
     let accounts = ctx.accounts;
-    let (legs, decimals) = {
+    let vault = Vault::new(&accounts.book, &accounts.page, &accounts.vault, &accounts.mint, &accounts.token_program)?;
+    let legs = {
         let book = accounts.book.load()?;
         let book = book.rules()?;
         let authority = accounts.authority.key;
         if *authority.as_array() != book.payee && authority != accounts.rent_payer.key {
             return Err(Rejection::WrongAuthority.into());
         }
-        (book.legs().to_vec(), book.decimals)
+        book.legs().to_vec()
     };
     let payee: &Leg = legs.first().ok_or(Rejection::InvariantBroken)?;
     check_destination(payee, &accounts.payee_account, &[accounts.authority.to_account_info()])?;
@@ -63,14 +64,6 @@ pub(crate) fn close_page(ctx: Context<'_, ClosePage<'_>>) -> Outcome {
         page.header.check_closable(&legs)?;
         Ok(page.header.index)
     })?;
-
-    let vault = Vault {
-        page: &accounts.page,
-        account: &accounts.vault,
-        mint: &accounts.mint,
-        token_program: &accounts.token_program,
-        decimals,
-    };
     let left = vault.close(&accounts.payee_account, &payee.recipient, &accounts.rent_payer)?;
     accounts.page.close(accounts.rent_payer.to_account_info())?;
     emit!(PageClosed { book: accounts.book.key(), page: accounts.page.key(), index, left: left.get() });

@@ -24,7 +24,7 @@ pub(crate) fn idle_close(ctx: Context<'_, IdleClose<'_>>, slot: u8, generation: 
         let book = accounts.book.load()?;
         let book = book.rules()?;
         let authority = accounts.authority.key.as_array();
-        if ![&book.payee, &book.operator, &accounts.page.load()?.rules().rent_payer].contains(&authority) {
+        if ![&book.payee, &book.operator, &accounts.page.load()?.rules()?.rent_payer].contains(&authority) {
             return Err(Rejection::WrongAuthority.into());
         }
         book.terms()

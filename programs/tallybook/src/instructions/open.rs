@@ -42,23 +42,17 @@ pub struct Open<'info> {
 /// Opens the slot and takes the deposit.
 pub(crate) fn open(ctx: Context<'_, Open<'_>>, slot: u8, opening: &Opening) -> Outcome {
     let accounts = ctx.accounts;
-    let (min_deposit, decimals) = {
-        let book = accounts.book.load()?;
-        let book = book.rules()?;
-        check_policy(book, accounts.operator.as_ref())?;
-        (book.min_deposit, book.decimals)
-    };
-    check_signer(&opening.signer)?;
+    let vault = Vault::new(&accounts.book, &accounts.page, &accounts.vault, &accounts.mint, &accounts.token_program)?;
+    let book = accounts.book.load()?;
+    let book = book.rules()?;
     let now = now()?;
-    change(&accounts.page, |page| Ok(page.open(slot, opening, min_deposit, now)?))?;
-
-    let vault = Vault {
-        page: &accounts.page,
-        account: &accounts.vault,
-        mint: &accounts.mint,
-        token_program: &accounts.token_program,
-        decimals,
-    };
+    // In order of precedence: what the slot says, whether the operator agrees, the deposit, the voucher key.
+    change(&accounts.page, |page| {
+        page.vacant(slot, opening.generation)?;
+        check_policy(book, accounts.operator.as_ref())?;
+        page.open(slot, opening, book.min_deposit, now)?;
+        Ok(check_signer(&opening.signer)?)
+    })?;
     vault.receive(opening.deposit, &accounts.source, &accounts.payer)?;
     emit!(Opened {
         page: accounts.page.key(),

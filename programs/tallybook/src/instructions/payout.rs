@@ -40,19 +40,12 @@ pub struct Payout<'info> {
 /// one recipient never keeps the others, or the claim before, from going through.
 pub(crate) fn payout<'info>(ctx: Context<'info, Payout<'info>>, legs: u8) -> Outcome {
     let accounts = ctx.accounts;
+    let vault = Vault::new(&accounts.book, &accounts.page, &accounts.vault, &accounts.mint, &accounts.token_program)?;
     let book = accounts.book.load()?;
     let book = book.rules()?;
     let named = named_legs(book, legs)?;
     let (destinations, recipients) =
         ctx.remaining_accounts.split_at_checked(named.len()).ok_or(Rejection::AccountCountMismatch)?;
-    let vault = Vault {
-        page: &accounts.page,
-        account: &accounts.vault,
-        mint: &accounts.mint,
-        token_program: &accounts.token_program,
-        decimals: book.decimals,
-    };
-
     let mut payments = Vec::with_capacity(named.len());
     let (mut paid_legs, mut paid) = (0u8, Amount::ZERO);
     change(&accounts.page, |page| {

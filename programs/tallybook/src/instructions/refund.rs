@@ -51,26 +51,19 @@ pub struct RefundRow {
 /// Lowers each deposit and returns the difference. A row whose payer cannot be paid now is skipped.
 pub(crate) fn refund<'info>(ctx: Context<'info, Refund<'info>>, rows: &[RefundRow]) -> Outcome {
     let accounts = ctx.accounts;
-    let destinations = ctx.remaining_accounts;
-    if rows.is_empty() || rows.len() != destinations.len() {
-        return Err(Rejection::AccountCountMismatch.into());
-    }
-    let decimals = {
+    let vault = Vault::new(&accounts.book, &accounts.page, &accounts.vault, &accounts.mint, &accounts.token_program)?;
+    {
         let book = accounts.book.load()?;
         let book = book.rules()?;
         let authority = accounts.authority.key.as_array();
         if *authority != book.payee && *authority != book.operator {
             return Err(Rejection::WrongAuthority.into());
         }
-        book.decimals
-    };
-    let vault = Vault {
-        page: &accounts.page,
-        account: &accounts.vault,
-        mint: &accounts.mint,
-        token_program: &accounts.token_program,
-        decimals,
-    };
+    }
+    let destinations = ctx.remaining_accounts;
+    if rows.is_empty() || rows.len() != destinations.len() {
+        return Err(Rejection::AccountCountMismatch.into());
+    }
 
     let mut payments = Vec::with_capacity(rows.len());
     change(&accounts.page, |page| {

@@ -39,19 +39,11 @@ pub struct TopUp<'info> {
 /// Raises the deposit and takes the money.
 pub(crate) fn top_up(ctx: Context<'_, TopUp<'_>>, slot: u8, generation: u32, amount: Amount) -> Outcome {
     let accounts = ctx.accounts;
-    let decimals = accounts.book.load()?.rules()?.decimals;
+    let vault = Vault::new(&accounts.book, &accounts.page, &accounts.vault, &accounts.mint, &accounts.token_program)?;
     let deposit = change(&accounts.page, |page| {
         page.top_up(slot, generation, amount)?;
         Ok(page.slot(slot)?.deposit)
     })?;
-
-    let vault = Vault {
-        page: &accounts.page,
-        account: &accounts.vault,
-        mint: &accounts.mint,
-        token_program: &accounts.token_program,
-        decimals,
-    };
     vault.receive(amount, &accounts.source, &accounts.funder)?;
     emit!(ToppedUp { page: accounts.page.key(), slot, generation, amount: amount.get(), deposit: deposit.get() });
     Ok(())

@@ -39,17 +39,11 @@ pub struct Withdraw<'info> {
 /// Frees each slot and returns what its payer did not spend. A slot whose payer cannot be paid now is skipped.
 pub(crate) fn withdraw<'info>(ctx: Context<'info, Withdraw<'info>>, slots: &[u8]) -> Outcome {
     let accounts = ctx.accounts;
+    let vault = Vault::new(&accounts.book, &accounts.page, &accounts.vault, &accounts.mint, &accounts.token_program)?;
     let destinations = ctx.remaining_accounts;
     if slots.is_empty() || slots.len() != destinations.len() {
         return Err(Rejection::AccountCountMismatch.into());
     }
-    let vault = Vault {
-        page: &accounts.page,
-        account: &accounts.vault,
-        mint: &accounts.mint,
-        token_program: &accounts.token_program,
-        decimals: accounts.book.load()?.rules()?.decimals,
-    };
     let signer = accounts.payer.as_ref().map(|payer| payer.key.as_array());
     let now = now()?;
 

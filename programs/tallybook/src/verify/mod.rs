@@ -6,6 +6,7 @@
 
 mod kept;
 mod scalar;
+#[cfg(not(all(feature = "sha512-syscall", target_os = "solana")))]
 mod sha512;
 mod torsion;
 
