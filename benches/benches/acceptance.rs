@@ -68,7 +68,7 @@ impl World {
 /// Reserve and commit, as the sequencer does; gives what is to be written.
 fn accept(ledger: &mut Ledger, voucher: VerifiedVoucher) -> Change {
     ledger.reserve(voucher, Amount::new(PRICE), NOW, NOW + 60).unwrap();
-    Change::Channel(ledger.commit(voucher.voucher(), NOW).unwrap().change.unwrap())
+    Change::Channel(ledger.commit(voucher.voucher(), Amount::new(PRICE), NOW).unwrap().change.unwrap())
 }
 
 fn measure(run: impl FnOnce()) -> Duration {

@@ -326,6 +326,7 @@ mod tests {
             signer: key.verifying_key().to_bytes(),
             voucher: SignedVoucher::sign(&key, [5; 32], Amount::new(700)),
             charged: Amount::new(600),
+            last: None,
             unsettled_since: 1,
             leaving_since: 0,
         };

@@ -9,6 +9,8 @@ pub struct ClaimRow {
     pub slot: u8,
     /// The newest voucher.
     pub voucher: VerifiedVoucher,
+    /// What is to be settled of it, as a cumulative amount: what calls have cost, at most what the voucher says.
+    pub amount: Amount,
     /// What was settled on chain when the batch was planned.
     pub settled: Amount,
     /// The deposit on chain when the batch was planned: the most that can be settled.
@@ -16,9 +18,14 @@ pub struct ClaimRow {
 }
 
 impl ClaimRow {
-    /// What the claim is expected to add on chain: up to `min(cumulative, deposit)`.
+    /// What the claim is expected to add on chain: up to `min(amount, deposit)`.
     pub fn gain(&self) -> Amount {
-        self.voucher.voucher().cumulative.min(self.deposit).less(self.settled)
+        self.amount.min(self.deposit).less(self.settled)
+    }
+
+    /// True when less is to be settled than was signed, which only `claim_below` can say.
+    pub fn is_below(&self) -> bool {
+        self.amount < self.voucher.voucher().cumulative
     }
 }
 
@@ -30,11 +37,15 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// A batch of `rows`; [`Rejection::MalformedRows`] when there is none, too many, or one slot twice.
+    /// A batch of `rows`; [`Rejection::MalformedRows`] when there is none, too many, or one slot twice,
+    /// [`Rejection::AmountAboveSigned`] when one settles more than was signed.
     pub fn new(page: [u8; 32], rows: Vec<ClaimRow>) -> Result<Self, Rejection> {
         let twice = rows.iter().enumerate().any(|(at, row)| rows.iter().take(at).any(|other| other.slot == row.slot));
         if rows.is_empty() || rows.len() > MAX_ROWS || twice {
             return Err(Rejection::MalformedRows);
+        }
+        if rows.iter().any(|row| row.amount > row.voucher.voucher().cumulative) {
+            return Err(Rejection::AmountAboveSigned);
         }
         Ok(Self { page, rows })
     }

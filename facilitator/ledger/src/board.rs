@@ -14,6 +14,17 @@ pub struct PageSeen<'a> {
     pub slots: &'a [Slot],
 }
 
+/// How much place there is in a book.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Room {
+    /// Its pages that stand now.
+    pub pages: u32,
+    /// Their slots.
+    pub slots: u32,
+    /// Slots that a channel can be opened in.
+    pub free_slots: u32,
+}
+
 /// What became of asking to hold a slot for a deposit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Held {
@@ -58,9 +69,9 @@ impl Board {
             .min()
     }
 
-    /// Whether a channel can be opened in any seat.
-    pub(crate) fn has_room(&self, now: i64) -> bool {
-        self.seats.iter().any(|seat| seat.is_free(now) && seat.generation < u32::MAX)
+    /// In how many seats a channel can be opened.
+    pub(crate) fn free_seats(&self, now: i64) -> usize {
+        self.seats.iter().filter(|seat| seat.is_free(now) && seat.generation < u32::MAX).count()
     }
 
     /// Offers a seat: says with which generation it is opened.

@@ -3,6 +3,24 @@ use crate::{Attempt, Batch, Landed, Outcome};
 use tallybook_rules::signing::SignedVoucher;
 use tallybook_rules::{Amount, Rejection};
 
+/// The last call that was charged: what makes a second commit of it the same answer, and no second charge.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LastCall {
+    /// The cumulative amount of its voucher.
+    pub cumulative: Amount,
+    /// The signature of its voucher.
+    pub signature: [u8; 64],
+    /// What it cost; none in a record of before calls were metered, when each cost what it had reserved.
+    pub charge: Option<Amount>,
+}
+
+impl LastCall {
+    /// Whether this call was paid for by `voucher`, one of the same channel.
+    pub(crate) fn is_of(&self, voucher: &SignedVoucher) -> bool {
+        self.cumulative == voucher.cumulative && self.signature == voucher.signature
+    }
+}
+
 /// What is durable of a channel; written whole each time, so that the last write is the truth.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ChannelRecord {
@@ -12,10 +30,12 @@ pub struct ChannelRecord {
     pub payer: [u8; 32],
     /// Whose vouchers bind it.
     pub signer: [u8; 32],
-    /// The newest voucher, with its full signature: aggregation cannot be undone.
+    /// The newest voucher, which is the one over most, with its full signature: aggregation cannot be undone.
     pub voucher: SignedVoucher,
-    /// What calls cost so far.
+    /// What calls cost so far, at most what the voucher says.
     pub charged: Amount,
+    /// The last call that was charged here.
+    pub last: Option<LastCall>,
     /// Since when something is charged and not settled, in Unix seconds; 0 when nothing is.
     pub unsettled_since: i64,
     /// Since when the payer wants out by a refund, in Unix seconds; 0 when not.
@@ -42,7 +62,7 @@ pub struct RowRecord {
     pub slot: u8,
     /// The channel.
     pub channel_id: [u8; 32],
-    /// The claimed cumulative amount.
+    /// The cumulative amount that is claimed: what calls have cost.
     pub cumulative: Amount,
     /// What was settled when the batch was planned.
     pub settled: Amount,
@@ -90,7 +110,7 @@ impl BatchRecord {
         let rows = batch.rows().iter().map(|row| RowRecord {
             slot: row.slot,
             channel_id: row.voucher.voucher().channel_id,
-            cumulative: row.voucher.voucher().cumulative,
+            cumulative: row.amount,
             settled: row.settled,
         });
         Ok(Self {
@@ -131,8 +151,25 @@ pub enum Purpose {
     Batch(u64),
     /// Opening the channel of this id.
     Deposit([u8; 32]),
+    /// Adding to the deposit of the channel of this id.
+    TopUp([u8; 32]),
     /// The refund that closes the channel of this id.
     Refund([u8; 32]),
+    /// Adding the page of this address.
+    Page([u8; 32]),
+}
+
+/// What a sponsor spends lamports for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Expense {
+    /// Fees of claims and payouts.
+    Claims,
+    /// Fees of channels opened and topped up.
+    Deposits,
+    /// Fees of cooperative closes.
+    Refunds,
+    /// Fees of pages and lookup tables and of payees' token accounts, and the rent that is locked in them.
+    Pages,
 }
 
 /// What must be durable before anybody is answered, or anything is sent.
@@ -162,6 +199,17 @@ pub enum Change {
         outcome: Outcome,
         /// When, in Unix seconds.
         at: i64,
+    },
+    /// A transaction has landed that the sponsor paid for. The same transaction again changes nothing.
+    Spent {
+        /// The transaction's signature.
+        signature: [u8; 64],
+        /// The book that it was for.
+        book: [u8; 32],
+        /// What for.
+        expense: Expense,
+        /// What the sponsor had less afterwards.
+        lamports: u64,
     },
     /// A lookup table was made for a page: a hint, which is checked on chain before use.
     Table {

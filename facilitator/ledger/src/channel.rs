@@ -1,4 +1,4 @@
-use crate::ChannelRecord;
+use crate::{ChannelRecord, LastCall};
 use tallybook_rules::signing::{SignedVoucher, VerifiedVoucher};
 use tallybook_rules::{Amount, Rejection, Slot, Status};
 
@@ -16,8 +16,10 @@ pub struct Place {
 /// A call that is under way: its voucher is held, and nothing is charged yet. Not durable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Reservation {
-    /// What will be charged.
+    /// Signed for what was charged before, and for the most that the call may cost.
     pub voucher: VerifiedVoucher,
+    /// The most that the call may cost.
+    pub amount: Amount,
     /// When it ends by itself, in Unix seconds.
     pub expires: i64,
 }
@@ -35,8 +37,10 @@ pub struct Channel {
     pub(crate) final_deposit: Amount,
     /// What calls cost so far.
     pub(crate) charged: Amount,
-    /// The newest voucher that paid for a call; none before the first.
+    /// The voucher over most that paid for a call; none before the first.
     pub(crate) newest: Option<VerifiedVoucher>,
+    /// The last call that was charged.
+    pub(crate) last: Option<LastCall>,
     /// Since when something is charged and not settled, in Unix seconds; 0 when nothing is.
     pub(crate) unsettled_since: i64,
     /// Since when the payer wants out by a refund, in Unix seconds; 0 when not. Never taken back.
@@ -60,6 +64,7 @@ impl Channel {
             final_deposit: Amount::ZERO,
             charged: on_chain.settled,
             newest: None,
+            last: None,
             unsettled_since: 0,
             leaving_since: 0,
             reservation: None,
@@ -69,6 +74,7 @@ impl Channel {
         if let Some(Stored { record, voucher }) = stored {
             channel.charged = record.charged.min(record.voucher.cumulative).max(on_chain.settled);
             channel.newest = Some(voucher);
+            channel.last = record.last;
             channel.leaving_since = record.leaving_since;
             // A deposit below what was signed was lowered by the payee since.
             channel.funded = on_chain.deposit.max(record.voucher.cumulative);
@@ -115,11 +121,11 @@ impl Channel {
             return Err(Rejection::ChannelBusy);
         }
         let cumulative = voucher.voucher().cumulative;
-        if self.newest.is_some_and(|newest| newest.voucher().cumulative == cumulative) {
-            return Err(Rejection::VoucherUsed);
-        }
+        // A call that cost less than its ceiling leaves room: the next voucher may be over less than an earlier one, or
+        // even the same.
         if amount.is_zero() || self.charged.plus(amount)? != cumulative {
-            return Err(Rejection::WrongCumulative);
+            let used = self.last.is_some_and(|last| last.cumulative == cumulative);
+            return Err(if used { Rejection::VoucherUsed } else { Rejection::WrongCumulative });
         }
         self.collectable(cumulative, now)?;
         // A deposit that a fork could still take back counts only up to the credit that is given on it.
@@ -136,10 +142,40 @@ impl Channel {
         if slot.settled == cumulative { Ok(()) } else { Err(Rejection::DepositExceeded) }
     }
 
-    /// The channel after `voucher` has paid for a call.
-    pub(crate) fn charge(self, voucher: VerifiedVoucher, now: i64) -> Result<Self, Rejection> {
-        self.collectable(voucher.voucher().cumulative, now)?;
-        let mut next = Self { charged: voucher.voucher().cumulative, newest: Some(voucher), reservation: None, ..self };
+    /// The channel after the reserved call has cost `charge`: [`Rejection::ChargeAboveCeiling`] when that is more than
+    /// what was reserved, [`Rejection::DepositExceeded`] when the payee has taken the deposit back meanwhile.
+    pub(crate) fn charge(self, reserved: &Reservation, charge: Amount, now: i64) -> Result<Self, Rejection> {
+        if charge > reserved.amount {
+            return Err(Rejection::ChargeAboveCeiling);
+        }
+        let signed = *reserved.voucher.voucher();
+        // From where the call began: what the chain has charged meanwhile, by a claim of this very voucher, is not added.
+        let charged = signed.cumulative.less(reserved.amount).plus(charge)?.max(self.charged);
+        self.collectable(charged, now)?;
+        let last = LastCall { cumulative: signed.cumulative, signature: signed.signature, charge: Some(charge) };
+        Self { charged, last: Some(last), reservation: None, ..self }.with_voucher(reserved.voucher, now)
+    }
+
+    /// The channel after a voucher and a charge that another ledger has accepted: of each, the larger counts.
+    pub(crate) fn adopted(self, voucher: VerifiedVoucher, charged: Amount, now: i64) -> Result<Self, Rejection> {
+        if voucher.signer() != &self.on_chain.signer {
+            return Err(Rejection::BadSignature);
+        }
+        let signed = voucher.voucher().cumulative;
+        if charged > signed {
+            return Err(Rejection::AmountAboveSigned);
+        }
+        if signed > self.funded {
+            return Err(Rejection::DepositExceeded);
+        }
+        Self { charged: self.charged.max(charged), ..self }.with_voucher(voucher, now)
+    }
+
+    /// Keeps the voucher if it is over more than the newest one, and checks the whole.
+    fn with_voucher(self, voucher: VerifiedVoucher, now: i64) -> Result<Self, Rejection> {
+        let larger = |newest: VerifiedVoucher| newest.voucher().cumulative >= voucher.voucher().cumulative;
+        let newest = self.newest.filter(|newest| larger(*newest)).unwrap_or(voucher);
+        let mut next = Self { newest: Some(newest), ..self };
         if next.unsettled_since == 0 && !next.gain().is_zero() {
             next.unsettled_since = now.max(1);
         }
@@ -199,7 +235,7 @@ impl Channel {
         self.newest.map_or(Amount::ZERO, |newest| newest.voucher().cumulative).max(self.on_chain.settled)
     }
 
-    /// The newest voucher that paid for a call.
+    /// The voucher over most that paid for a call.
     pub fn newest(&self) -> Option<&SignedVoucher> {
         self.newest.as_ref().map(VerifiedVoucher::voucher)
     }
@@ -214,13 +250,16 @@ impl Channel {
         self.leaving_since != 0 || self.on_chain.status() != Ok(Status::Open)
     }
 
-    /// What a claim of the newest voucher would add on chain now.
+    /// What a claim of exactly what is charged would add on chain now.
     pub fn gain(&self) -> Amount {
-        let Some(newest) = self.newest else {
-            return Amount::ZERO;
-        };
         let mut slot = self.on_chain;
-        slot.claim(newest.voucher().cumulative, 0).unwrap_or_default()
+        self.due().and_then(|due| slot.claim(due, 0).ok()).unwrap_or_default()
+    }
+
+    /// The cumulative amount that the newest voucher is claimed for: what is charged. (What is charged above the voucher
+    /// was claimed by somebody else.)
+    pub(crate) fn due(&self) -> Option<Amount> {
+        self.newest.map(|newest| newest.voucher().cumulative.min(self.charged))
     }
 
     /// What is durable of it; none before its first voucher.
@@ -231,7 +270,8 @@ impl Channel {
             payer: self.on_chain.payer,
             signer: self.on_chain.signer,
             voucher: *newest.voucher(),
-            charged: self.charged,
+            charged: self.charged.min(newest.voucher().cumulative),
+            last: self.last,
             unsettled_since: self.unsettled_since,
             leaving_since: self.leaving_since,
         })

@@ -1,6 +1,6 @@
 use crate::board::Board;
 use crate::channel::Stored;
-use crate::{Channel, ChannelRecord, Held, Place, Reservation};
+use crate::{Channel, ChannelRecord, Held, Place, Reservation, Room};
 use std::collections::{BTreeMap, HashMap};
 use tallybook_rules::signing::{SignedVoucher, VerifiedVoucher};
 use tallybook_rules::{Amount, Rejection};
@@ -41,6 +41,8 @@ impl From<Rejection> for Refused {
 pub struct Committed {
     /// The channel after it.
     pub channel: Channel,
+    /// What the call cost; for a call that was committed before, what it cost then.
+    pub charge: Amount,
     /// What to write; nothing when the same was committed before.
     pub change: Option<ChannelRecord>,
 }
@@ -76,7 +78,7 @@ impl Ledger {
         self.stored.len()
     }
 
-    /// Reserves `amount` for a call: nothing is charged until [`Ledger::commit`], and nothing else is accepted on the
+    /// Reserves `amount` for a call, the most that it may cost: nothing is charged until [`Ledger::commit`], and nothing else is accepted on the
     /// channel until then, [`Ledger::release`], or `expires`.
     ///
     /// In order of precedence: unknown_channel, channel_closing, bad_signature, channel_busy, voucher_used,
@@ -91,25 +93,39 @@ impl Ledger {
         let credit = self.settings.credit;
         let channel = self.channel_mut(&voucher.voucher().channel_id)?;
         channel.decide(&voucher, amount, credit, now).map_err(|rejection| channel.refuse(rejection))?;
-        channel.reservation = Some(Reservation { voucher, expires });
+        channel.reservation = Some(Reservation { voucher, amount, expires });
         Ok(*channel)
     }
 
-    /// Charges for the call whose voucher is reserved. The same voucher again is the same answer, and no second charge.
+    /// Charges `charge` for the call whose voucher is reserved, at most what was reserved. The voucher of the last call
+    /// again is the same answer, and no second charge.
     ///
-    /// The signature needs no second verification: it is compared with the reserved one. unknown_channel,
-    /// no_reservation, or deposit_exceeded when the payee took the deposit back meanwhile.
-    pub fn commit(&mut self, voucher: &SignedVoucher, now: i64) -> Result<Committed, Refused> {
+    /// The signature needs no second verification: it is compared with the reserved one, or with that of the last call.
+    /// unknown_channel, no_reservation, charge_above_ceiling, or deposit_exceeded when the payee took the deposit back
+    /// meanwhile.
+    pub fn commit(&mut self, voucher: &SignedVoucher, charge: Amount, now: i64) -> Result<Committed, Refused> {
         let channel = self.channel_mut(&voucher.channel_id)?;
-        if channel.newest() == Some(voucher) {
-            return Ok(Committed { channel: *channel, change: None });
-        }
-        let reserved = channel
-            .live_reservation(now)
-            .filter(|reservation| reservation.voucher.voucher() == voucher)
-            .ok_or_else(|| channel.refuse(Rejection::NoReservation))?;
-        *channel = channel.charge(reserved.voucher, now).map_err(|rejection| channel.refuse(rejection))?;
-        Ok(Committed { channel: *channel, change: channel.record() })
+        let reserved = channel.live_reservation(now);
+        // A reservation first: the voucher of the next call may be the very same as that of the last one.
+        let Some(reserved) = reserved.filter(|reserved| reserved.voucher.voucher() == voucher) else {
+            let last = channel.last.filter(|last| last.is_of(voucher));
+            let last = last.ok_or_else(|| channel.refuse(Rejection::NoReservation))?;
+            return Ok(Committed { channel: *channel, charge: last.charge.unwrap_or(charge), change: None });
+        };
+        *channel = channel.charge(&reserved, charge, now).map_err(|rejection| channel.refuse(rejection))?;
+        Ok(Committed { channel: *channel, charge, change: channel.record() })
+    }
+
+    /// Takes over what another ledger of the same payee has accepted on a channel, open or closing: its newest voucher, and
+    /// what calls cost there. Of each, the larger counts, so that the same again, or something older, changes nothing.
+    ///
+    /// In order of precedence: unknown_channel, bad_signature, amount_above_signed, deposit_exceeded.
+    pub fn adopt(&mut self, voucher: VerifiedVoucher, charged: Amount, now: i64) -> Result<Committed, Refused> {
+        let channel = self.channel_mut(&voucher.voucher().channel_id)?;
+        let before = *channel;
+        *channel = before.adopted(voucher, charged, now).map_err(|rejection| channel.refuse(rejection))?;
+        let change = if *channel == before { None } else { channel.record() };
+        Ok(Committed { channel: *channel, charge: Amount::ZERO, change })
     }
 
     /// Gives a reservation back: the call failed, nothing is charged. Asking twice does no harm.
@@ -147,7 +163,8 @@ impl Ledger {
         }
         next.check()?;
         *channel = next;
-        Ok(Committed { channel: next, change: if next == before { None } else { next.record() } })
+        let change = if next == before { None } else { next.record() };
+        Ok(Committed { channel: next, charge: Amount::ZERO, change })
     }
 
     /// Ends reservations whose time is over; says how many. They count as gone at their time even before this call.
@@ -182,6 +199,17 @@ impl Ledger {
         Ok(Place { page, slot, generation })
     }
 
+    /// How much place there is in a book, as far as is known; none in a book that is not served.
+    pub fn room(&self, book: &[u8; 32], now: i64) -> Room {
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let pages = self.boards.values().filter(|board| board.header.book == *book);
+        pages.fold(Room::default(), |room, board| Room {
+            pages: room.pages.saturating_add(1),
+            slots: room.slots.saturating_add(count(board.seats.len())),
+            free_slots: room.free_slots.saturating_add(count(board.free_seats(now))),
+        })
+    }
+
     /// Holds a slot for a checked and signed deposit until a time. [`Rejection::UnknownPage`],
     /// [`Rejection::NoSuchSlot`], [`Rejection::SlotTaken`] ([`Rejection::BookFull`] when no other slot is free either),
     /// [`Rejection::WrongGeneration`].
@@ -190,7 +218,7 @@ impl Ledger {
         let book = board.header.book;
         let held = board.hold(place, channel_id, until, now);
         let mut pages = self.boards.values().filter(|board| board.header.book == book);
-        if held == Err(Rejection::SlotTaken) && !pages.any(|board| board.has_room(now)) {
+        if held == Err(Rejection::SlotTaken) && !pages.any(|board| board.free_seats(now) > 0) {
             return Err(Rejection::BookFull);
         }
         held

@@ -7,6 +7,9 @@
 //! * what is accepted, [`tallybook_rules::Slot::claim`] settles in full: the decision *is* a claim on a copy of the slot;
 //! * `settled ≤ charged ≤ signed ≤ deposit` after every call, see [`Channel::check`].
 //!
+//! A call may turn out to cost less than its voucher says: `charged` then stays behind `signed`, and exactly `charged` is
+//! claimed.
+//!
 //! Reading path: [`Channel`] (four numbers) → [`Ledger::reserve`], [`Ledger::commit`] (a call) → [`Ledger::observe`] (the
 //! chain) → [`Ledger::plan`] (claims) → [`Change`] (what is durable).
 #![forbid(unsafe_code)]
@@ -20,8 +23,8 @@ mod observe;
 mod plan;
 
 pub use batch::{Attempt, Batch, ClaimRow, Landed, Outcome};
-pub use board::{Held, PageSeen};
-pub use change::{BatchRecord, Change, ChannelRecord, Purpose, RowRecord, State};
+pub use board::{Held, PageSeen, Room};
+pub use change::{BatchRecord, Change, ChannelRecord, Expense, LastCall, Purpose, RowRecord, State};
 pub use channel::{Channel, Place, Reservation};
 pub use ledger::{Committed, Ledger, Refused, Settings};
 pub use observe::{Event, Finality, Observed};

@@ -111,6 +111,23 @@ impl Ledger {
         Ok(())
     }
 
+    /// Drops the pages of `books` that a finalized look at `chain_slot` does not show among `shown`: they were closed, so
+    /// that nothing is offered in them any more. A page that was seen at that slot or later is not final yet, and stays.
+    pub fn drop_closed(&mut self, books: &[[u8; 32]], shown: &[[u8; 32]], chain_slot: u64) -> Observed {
+        let is_closed = |page: &[u8; 32], board: &Board| {
+            board.chain_slot < chain_slot && books.contains(&board.header.book) && !shown.contains(page)
+        };
+        let closed: Vec<([u8; 32], Board)> = self.boards.extract_if(.., |page, board| is_closed(page, board)).collect();
+        let mut observed = Observed::default();
+        for (page, board) in closed {
+            // A page closes without channels; one that was not seen to end has ended with it.
+            board.seats.iter().filter_map(|seat| seat.channel).for_each(|channel| self.end(&channel, &mut observed));
+            let over = self.stored.extract_if(|_, stored| stored.record.place.page == page);
+            observed.changes.extend(ended(over));
+        }
+        observed
+    }
+
     /// Takes a channel out whose slot was freed. Its record is kept until that is final.
     fn end(&mut self, channel_id: &[u8; 32], observed: &mut Observed) {
         let Some(channel) = self.channels.remove(channel_id) else {
@@ -134,13 +151,15 @@ impl Ledger {
             }
         }
         let over = self.stored.extract_if(|id, stored| is_over(seen, id, &stored.record.place));
-        let mut over: Vec<_> = over.map(|(channel_id, _)| channel_id).collect();
-        over.sort_unstable();
-        Observed {
-            events: Vec::new(),
-            changes: over.into_iter().map(|channel_id| Change::Over { channel_id }).collect(),
-        }
+        Observed { events: Vec::new(), changes: ended(over) }
     }
+}
+
+/// What to write of channels that are over for good, by id.
+fn ended(over: impl Iterator<Item = ([u8; 32], Stored)>) -> Vec<Change> {
+    let mut over: Vec<_> = over.map(|(channel_id, _)| channel_id).collect();
+    over.sort_unstable();
+    over.into_iter().map(|channel_id| Change::Over { channel_id }).collect()
 }
 
 /// True when the page shows that this channel of it has ended. A chain that has not come to the channel's generation yet

@@ -8,6 +8,8 @@ use tallybook_rules::half_aggregation::MAX_ROWS;
 pub struct Policy {
     /// Rows of one transaction: 23 fit into a v0 one.
     pub rows_per_batch: usize,
+    /// Rows of one transaction that settles less than was signed in some of them: 20 fit into a v0 one.
+    pub rows_per_batch_below: usize,
     /// A page is claimed when so much waits in it.
     pub due_amount: Amount,
     /// A page is claimed when something has waited so long in it, in seconds.
@@ -19,10 +21,11 @@ pub struct Policy {
 }
 
 impl Default for Policy {
-    /// 23 rows; a page is due at 25 USDC, after an hour, or with 69 channels waiting.
+    /// 23 rows, or 20; a page is due at 25 USDC, after an hour, or with 69 channels waiting.
     fn default() -> Self {
         Self {
             rows_per_batch: 23,
+            rows_per_batch_below: 20,
             due_amount: Amount::new(25_000_000),
             due_age_seconds: 3_600,
             due_rows: 69,
@@ -64,11 +67,12 @@ impl Ledger {
 }
 
 impl Channel {
-    /// The row that claims the newest voucher; none when that adds nothing, is on its way, or was just refused.
+    /// The row that claims what is charged by the newest voucher; none when that adds nothing, is on its way, or was just refused.
     pub(crate) fn claim_row(&self, now: i64) -> Option<ClaimRow> {
         let row = ClaimRow {
             slot: self.place.slot,
             voucher: self.newest?,
+            amount: self.due()?,
             settled: self.on_chain.settled,
             deposit: self.on_chain.deposit,
         };
@@ -89,23 +93,24 @@ impl Waiting {
         self.rows.push(row);
     }
 
-    /// The rows of each batch that is due.
+    /// The rows of each batch that is due, those that settle less than was signed first.
     fn batches(mut self, now: i64, policy: &Policy) -> impl Iterator<Item = Vec<ClaimRow>> {
-        let width = policy.rows_per_batch.clamp(1, MAX_ROWS);
         let all = policy.per_call
             || self.amount >= policy.due_amount
             || now.saturating_sub(self.oldest) >= policy.due_age_seconds;
-        let due = if all {
-            self.rows.len()
-        } else if self.rows.len() >= policy.due_rows {
-            self.rows.chunks_exact(width).map(<[ClaimRow]>::len).sum()
-        } else {
-            0
-        };
+        let some = self.rows.len() >= policy.due_rows;
         // Stable: rows of equal gain stay in the order of their slots.
         self.rows.sort_by_key(|row| Reverse(row.gain()));
-        self.rows.truncate(due);
-        let chunks: Vec<Vec<ClaimRow>> = self.rows.chunks(width).map(<[ClaimRow]>::to_vec).collect();
-        chunks.into_iter()
+        let width = policy.rows_per_batch.clamp(1, MAX_ROWS);
+        let width_below = policy.rows_per_batch_below.clamp(1, width);
+        let (mut below, mut exact): (Vec<_>, Vec<_>) = self.rows.into_iter().partition(ClaimRow::is_below);
+        // A transaction of the wider kind of rows takes the others too, so that none is sent half empty for nothing.
+        let room = below.len().next_multiple_of(width_below).saturating_sub(below.len()).min(exact.len());
+        below.extend(exact.drain(..room));
+        let batches = [(below, width_below), (exact, width)].into_iter().flat_map(|(rows, width)| {
+            let chunks: Vec<_> = rows.chunks(width).map(|rows| (rows.to_vec(), width)).collect();
+            chunks
+        });
+        batches.filter(move |(rows, width)| all || (some && rows.len() == *width)).map(|(rows, _)| rows)
     }
 }

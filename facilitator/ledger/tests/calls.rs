@@ -10,7 +10,7 @@
 
 mod world;
 
-use tallybook_ledger::{Finality, Ledger, Settings};
+use tallybook_ledger::{Change, Finality, Ledger, Settings};
 use tallybook_rules::{Amount, Rejection};
 use world::{World, key, units};
 
@@ -91,6 +91,87 @@ fn given_a_committed_voucher_when_committed_again_then_the_answer_is_the_same_an
     assert_eq!(first.channel, again.channel);
     assert_eq!(first.change.unwrap().charged, units(100));
     assert_eq!(again.change, None);
+}
+
+#[test]
+fn given_a_ceiling_when_a_call_costs_less_then_the_next_voucher_is_over_less_than_the_newest() {
+    let mut world = World::new(1);
+    world.open(0, 1_000);
+    world.pay_of(0, 400, 30).unwrap();
+    let Change::Channel(record) = world.pay_of(0, 100, 100).unwrap() else { panic!() };
+    let channel = world.channel(0);
+    assert_eq!((channel.charged(), channel.signed(), channel.gain()), (units(130), units(400), units(130)));
+    assert_eq!((record.voucher.cumulative, record.charged), (units(400), units(130)));
+    assert_eq!(record.last.map(|last| (last.cumulative, last.charge)), Some((units(130), Some(units(100)))));
+    assert_eq!(world.reserve(0, 400, 300), Err(Rejection::WrongCumulative), "the newest, but not the last");
+    assert_eq!(world.reserve(0, 130, 100), Err(Rejection::VoucherUsed));
+    world.reserve(0, 400, 270).unwrap();
+    assert_eq!(
+        world.commit_for(0, 400, 270).unwrap().channel.charged(),
+        units(400),
+        "the very bytes of the first voucher"
+    );
+}
+
+#[test]
+fn given_a_call_of_nothing_when_paid_for_again_then_the_same_voucher_pays_for_the_next_call() {
+    let mut world = World::new(1);
+    world.open(0, 1_000);
+    world.pay_of(0, 100, 0).unwrap();
+    assert_eq!(world.channel(0).charged(), Amount::ZERO);
+    assert_eq!(world.commit_for(0, 100, 60).unwrap().charge, Amount::ZERO, "the first call again");
+    world.reserve(0, 100, 100).unwrap();
+    let second = world.commit_for(0, 100, 60).unwrap();
+    assert_eq!((second.charge, second.channel.charged()), (units(60), units(60)));
+    assert_eq!(world.commit_for(0, 100, 60).unwrap().channel.charged(), units(60), "and not once more");
+}
+
+#[test]
+fn given_a_charge_above_the_ceiling_when_committed_then_it_is_refused_and_the_call_stays_reserved() {
+    let mut world = World::new(1);
+    world.open(0, 1_000);
+    world.reserve(0, 100, 100).unwrap();
+    let refused = world.commit_for(0, 100, 101).unwrap_err();
+    assert_eq!(refused.rejection, Rejection::ChargeAboveCeiling);
+    assert_eq!(world.commit_for(0, 100, 100).unwrap().channel.charged(), units(100));
+}
+
+#[test]
+fn given_a_call_under_way_when_a_stranger_claims_its_voucher_then_it_is_not_charged_twice() {
+    let mut world = World::new(1);
+    world.open(0, 1_000);
+    world.reserve(0, 100, 100).unwrap();
+    let now = world.now;
+    world.page().claim(0, units(100), now).unwrap();
+    world.see();
+    assert_eq!(world.commit_for(0, 100, 40).unwrap().channel.charged(), units(100));
+}
+
+#[test]
+fn given_what_another_ledger_accepted_when_adopted_then_the_larger_counts_and_the_rest_is_refused() {
+    let mut world = World::new(2);
+    let id = world.open(0, 1_000);
+    let adopt = |world: &mut World, signed, charged| {
+        let voucher = world.voucher(0, signed);
+        let adopted = world.ledger.adopt(voucher, units(charged), world.now);
+        adopted.map_err(|refused| refused.rejection)
+    };
+    assert!(adopt(&mut world, 400, 300).unwrap().change.is_some());
+    assert_eq!(adopt(&mut world, 400, 300).unwrap().change, None, "the same again");
+    assert_eq!(adopt(&mut world, 350, 200).unwrap().change, None, "something older");
+    let record = adopt(&mut world, 380, 350).unwrap().change.unwrap();
+    assert_eq!((record.voucher.cumulative, record.charged, record.last), (units(400), units(350), None));
+    assert_eq!(adopt(&mut world, 500, 501).unwrap_err(), Rejection::AmountAboveSigned);
+    assert_eq!(adopt(&mut world, 1_001, 400).unwrap_err(), Rejection::DepositExceeded);
+    let thief = key(9);
+    let forged = tallybook_rules::signing::SignedVoucher::sign(&thief, id, units(900));
+    let forged = forged.verify(thief.verifying_key().as_bytes()).unwrap();
+    let refused = world.ledger.adopt(forged, units(900), world.now).unwrap_err();
+    assert_eq!(refused.rejection, Rejection::BadSignature);
+    world.request_close(0);
+    world.see();
+    assert!(adopt(&mut world, 900, 600).unwrap().change.is_some(), "a closing channel can still be claimed");
+    assert_eq!(world.channel(0).gain(), units(600));
 }
 
 #[test]

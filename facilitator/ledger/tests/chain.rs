@@ -10,7 +10,7 @@
 
 mod world;
 
-use tallybook_ledger::{Change, Event, Finality, Held, Ledger, PageSeen, Place, Settings};
+use tallybook_ledger::{Change, Event, Finality, Held, Ledger, Observed, PageSeen, Place, Room, Settings};
 use tallybook_rules::{Amount, PageHeader, Rejection, Slot};
 use world::{BOOK, PAGE, World, units};
 
@@ -142,6 +142,23 @@ fn given_a_freed_slot_that_comes_back_when_observed_then_the_voucher_is_still_th
     world.slots = open;
     world.see();
     assert_eq!(world.channel(0).charged(), units(400), "a fork had freed it");
+}
+
+#[test]
+fn given_a_page_that_was_closed_when_a_finalized_look_shows_it_no_more_then_nothing_is_offered_in_it() {
+    let mut world = World::new(2);
+    world.open(0, 1_000);
+    world.pay(0, 400).unwrap();
+    assert_eq!(world.ledger.room(&BOOK, world.now), Room { pages: 1, slots: 2, free_slots: 1 });
+    let (seen_at, id) = (world.chain_slot, world.id(0));
+    let mut look = |shown: &[[u8; 32]], at: u64| world.ledger.drop_closed(&[BOOK], shown, at);
+    assert_eq!(look(&[], seen_at), Observed::default(), "seen at that very slot: not final yet");
+    assert_eq!(look(&[PAGE], seen_at + 1), Observed::default(), "it stands");
+    let observed = look(&[], seen_at + 1);
+    assert_eq!(observed.changes, [Change::Over { channel_id: id }]);
+    assert!(matches!(observed.events[..], [Event::Over { channel_id, .. }] if channel_id == id));
+    assert_eq!(world.ledger.offer(&BOOK, world.now), Err(Rejection::UnknownBook));
+    assert_eq!(world.ledger.room(&BOOK, world.now), Room::default());
 }
 
 #[test]

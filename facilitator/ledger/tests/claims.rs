@@ -10,7 +10,7 @@
 
 mod world;
 
-use tallybook_ledger::{Batch, Policy};
+use tallybook_ledger::{Batch, ClaimRow, Policy};
 use tallybook_rules::{Amount, Rejection};
 use world::{World, units};
 
@@ -18,6 +18,7 @@ use world::{World, units};
 fn never() -> Policy {
     Policy {
         rows_per_batch: 3,
+        rows_per_batch_below: 2,
         due_amount: Amount::MAX_DEPOSIT,
         due_age_seconds: i64::MAX,
         due_rows: usize::MAX,
@@ -71,6 +72,31 @@ fn given_enough_channels_when_planned_then_only_full_batches_are_due() {
     assert_eq!(slots(&world.ledger.plan(world.now, &policy)), [vec![4, 3, 2]]);
     let policy = Policy { due_rows: 6, ..never() };
     assert_eq!(world.ledger.plan(world.now, &policy), []);
+}
+
+#[test]
+fn given_calls_below_their_ceilings_when_planned_then_exactly_what_they_cost_is_claimed_in_narrower_batches() {
+    let mut world = World::new(7);
+    for slot in 0..7 {
+        world.open(slot, 10_000);
+        let ceiling = if slot < 3 { 900 } else { 100 + u64::from(slot) };
+        world.pay_of(slot, ceiling, 100 + u64::from(slot)).unwrap();
+    }
+    let policy = Policy { per_call: true, ..never() };
+    let batches = world.ledger.plan(world.now, &policy);
+    assert_eq!(slots(&batches), [vec![2, 1], vec![0, 6], vec![5, 4, 3]], "two of the wide rows, three of the others");
+    assert!(batches[1].rows()[0].is_below() && !batches[1].rows()[1].is_below());
+    let gains: Vec<_> = batches.iter().map(|batch| batch.gain().unwrap().get()).collect();
+    assert_eq!(gains, [203, 206, 312]);
+    for batch in &batches {
+        assert_eq!(Ok(world.land(batch)), batch.gain());
+    }
+    world.see();
+    assert_eq!(world.ledger.plan(world.now, &policy), []);
+    let policy = Policy { due_rows: 7, ..never() };
+    assert_eq!(world.ledger.plan(world.now, &policy), [], "nothing is left");
+    let above = ClaimRow { amount: units(901), ..batches[0].rows()[0] };
+    assert_eq!(Batch::new([7; 32], vec![above]), Err(Rejection::AmountAboveSigned));
 }
 
 #[test]

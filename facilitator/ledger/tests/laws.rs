@@ -11,7 +11,9 @@
 mod world;
 
 use proptest::prelude::*;
-use tallybook_ledger::{Change, Finality, Ledger, Policy, Settings};
+use std::collections::HashMap;
+use tallybook_ledger::{Change, Finality, Ledger, Policy, Reservation, Settings};
+use tallybook_rules::signing::SignedVoucher;
 use tallybook_rules::{Amount, Rejection};
 use world::{World, units};
 
@@ -21,7 +23,10 @@ const CHANNELS: u8 = 4;
 #[derive(Clone, Debug)]
 enum Step {
     Reserve { slot: u8, price: u64, off_by: u64 },
-    Commit { slot: u8, off_by: u64 },
+    Commit { slot: u8, off_by: u64, percent: u64 },
+    Repeat { which: usize },
+    Stranger { slot: u8 },
+    Adopt { slot: u8, signed: u64, charged: u64 },
     Release { slot: u8 },
     Settle { land: bool },
     Close { slot: u8 },
@@ -38,7 +43,11 @@ fn step() -> impl Strategy<Value = Step> {
     let off = prop_oneof![8 => Just(0u64), 1 => 1u64..50];
     prop_oneof![
         8 => (slot.clone(), 1u64..400, off.clone()).prop_map(|(slot, price, off_by)| Step::Reserve { slot, price, off_by }),
-        8 => (slot.clone(), off).prop_map(|(slot, off_by)| Step::Commit { slot, off_by }),
+        8 => (slot.clone(), off, prop_oneof![3 => Just(100u64), 5 => 0u64..=100, 1 => 101u64..300])
+            .prop_map(|(slot, off_by, percent)| Step::Commit { slot, off_by, percent }),
+        2 => (0usize..100).prop_map(|which| Step::Repeat { which }),
+        1 => slot.clone().prop_map(|slot| Step::Stranger { slot }),
+        1 => (slot.clone(), 0u64..1_500, 0u64..1_500).prop_map(|(slot, signed, charged)| Step::Adopt { slot, signed, charged }),
         1 => slot.clone().prop_map(|slot| Step::Release { slot }),
         2 => any::<bool>().prop_map(|land| Step::Settle { land }),
         1 => slot.clone().prop_map(|slot| Step::Close { slot }),
@@ -55,6 +64,10 @@ fn step() -> impl Strategy<Value = Step> {
 struct Run {
     world: World,
     disk: Vec<Change>,
+    /// What each channel has charged, counted anew: by what calls cost, what strangers claimed, what was adopted.
+    counted: HashMap<[u8; 32], u64>,
+    /// Every committed call: its voucher and its cost.
+    paid: Vec<(SignedVoucher, u64)>,
 }
 
 impl Run {
@@ -63,14 +76,17 @@ impl Run {
         for slot in 0..CHANNELS {
             world.open(slot, 1_000);
         }
-        Self { world, disk: Vec::new() }
+        Self { world, disk: Vec::new(), counted: HashMap::new(), paid: Vec::new() }
     }
 
     fn take(&mut self, step: &Step) {
         let now = self.world.now;
         match *step {
             Step::Reserve { slot, price, off_by } => self.reserve(slot, price, off_by),
-            Step::Commit { slot, off_by } => self.commit(slot, off_by),
+            Step::Commit { slot, off_by, percent } => self.commit(slot, off_by, percent),
+            Step::Repeat { which } => self.repeat(which),
+            Step::Stranger { slot } => self.stranger(slot),
+            Step::Adopt { slot, signed, charged } => self.adopt(slot, signed, charged),
             Step::Release { slot } => {
                 if let Some(held) = self.held(slot) {
                     self.world.ledger.release(&held).unwrap();
@@ -109,9 +125,17 @@ impl Run {
         self.disk.extend(ended);
     }
 
-    fn held(&self, slot: u8) -> Option<tallybook_rules::signing::SignedVoucher> {
-        let channel = self.world.ledger.channel(&self.world.id(slot))?;
-        Some(*channel.reserved(self.world.now)?.voucher.voucher())
+    fn reservation(&self, slot: u8) -> Option<Reservation> {
+        self.world.ledger.channel(&self.world.id(slot))?.reserved(self.world.now)
+    }
+
+    fn held(&self, slot: u8) -> Option<SignedVoucher> {
+        Some(*self.reservation(slot)?.voucher.voucher())
+    }
+
+    fn count(&mut self, channel: [u8; 32], charged: u64) {
+        let counted = self.counted.entry(channel).or_default();
+        *counted = charged.max(*counted);
     }
 
     /// Accepted exactly when the chain would settle all of it, and the amount is right.
@@ -133,19 +157,78 @@ impl Run {
         }
     }
 
-    fn commit(&mut self, slot: u8, off_by: u64) {
-        let Some(held) = self.held(slot) else { return };
+    /// Charges exactly what the call cost, once.
+    fn commit(&mut self, slot: u8, off_by: u64, percent: u64) {
+        let Some(reserved) = self.reservation(slot) else { return };
+        let held = *reserved.voucher.voucher();
         let before = *self.world.channel(slot);
-        let result = self.world.commit(slot, held.cumulative.get() + off_by);
+        let charge = reserved.amount.get() * percent / 100;
+        let result = self.world.commit_for(slot, held.cumulative.get() + off_by, charge);
+        let above = off_by == 0 && charge > reserved.amount.get();
         let Ok(committed) = result else {
             assert_eq!(*self.world.channel(slot), before, "a refused commit changes nothing");
+            assert!(!above || result.unwrap_err().rejection == Rejection::ChargeAboveCeiling);
             return;
         };
-        assert_eq!(committed.channel.charged(), held.cumulative);
-        assert!(committed.channel.charged() > before.charged());
-        let again = self.world.commit(slot, held.cumulative.get()).unwrap();
-        assert_eq!((again.channel, again.change), (committed.channel, None));
+        if off_by != 0 {
+            assert_eq!((committed.channel, committed.change), (before, None), "the last call's voucher, as before");
+            return;
+        }
+        assert!(!above);
+        self.count(held.channel_id, held.cumulative.get() - reserved.amount.get() + charge);
+        let again = self.world.commit_for(slot, held.cumulative.get(), reserved.amount.get()).unwrap();
+        assert_eq!((again.channel, again.charge, again.change), (committed.channel, units(charge), None));
         self.disk.push(Change::Channel(committed.change.unwrap()));
+        self.paid.push((held, charge));
+    }
+
+    /// A voucher that has paid for a call pays for no other, however often it is committed again.
+    fn repeat(&mut self, which: usize) {
+        let Some((voucher, _)) = self.paid.get(which % self.paid.len().max(1)).copied() else { return };
+        let Some(before) = self.world.ledger.channel(&voucher.channel_id).copied() else { return };
+        let now = self.world.now;
+        if before.reserved(now).is_some_and(|reserved| *reserved.voucher.voucher() == voucher) {
+            return;
+        }
+        let repeated = self.world.ledger.commit(&voucher, units(u64::MAX), now);
+        let newest_call = self.paid.iter().rev().find(|(paid, _)| paid.channel_id == voucher.channel_id).unwrap();
+        match repeated {
+            Ok(committed) => {
+                assert_eq!(newest_call.0, voucher);
+                assert_eq!((committed.charge, committed.change), (units(newest_call.1), None));
+            }
+            Err(refused) => {
+                assert_ne!(newest_call.0, voucher);
+                assert_eq!(refused.rejection, Rejection::NoReservation);
+            }
+        }
+        assert_eq!(self.world.ledger.channel(&voucher.channel_id), Some(&before));
+    }
+
+    /// Whoever holds a voucher may claim all of it.
+    fn stranger(&mut self, slot: u8) {
+        let newest = self.world.ledger.channel(&self.world.id(slot)).and_then(|channel| channel.newest().copied());
+        let Some(voucher) = self.held(slot).or(newest) else { return };
+        let now = self.world.now;
+        if self.world.page().claim(slot, voucher.cumulative, now).is_ok() {
+            self.count(voucher.channel_id, self.world.slots[usize::from(slot)].settled.get());
+        }
+    }
+
+    /// The larger of each counts, whatever comes in whatever order.
+    fn adopt(&mut self, slot: u8, signed: u64, charged: u64) {
+        let Some(before) = self.world.ledger.channel(&self.world.id(slot)).copied() else { return };
+        let (voucher, now) = (self.world.voucher(slot, signed), self.world.now);
+        let Ok(adopted) = self.world.ledger.adopt(voucher, units(charged), now) else {
+            assert_eq!(*self.world.channel(slot), before, "a refused voucher changes nothing");
+            assert!(charged > signed || units(signed) > before.deposit());
+            return;
+        };
+        assert_eq!(adopted.channel.charged(), before.charged().max(units(charged)));
+        assert_eq!(adopted.channel.signed(), before.signed().max(units(signed)));
+        assert_eq!(self.world.ledger.adopt(voucher, units(charged), now).unwrap().change, None);
+        self.count(*before.id(), charged);
+        self.disk.extend(adopted.change.map(Change::Channel));
     }
 
     /// What is planned gains exactly what it says, and nothing waits after it has landed.
@@ -191,6 +274,14 @@ impl Run {
             assert_eq!(numbers(new), numbers(old));
         }
         assert_eq!(before.len(), self.world.ledger.channels().len());
+        let calls: Vec<_> = self.paid.clone();
+        for (at, (voucher, charge)) in calls.iter().enumerate() {
+            let is_last = !calls.iter().skip(at + 1).any(|(later, _)| later.channel_id == voucher.channel_id);
+            if is_last && self.world.ledger.channel(&voucher.channel_id).is_some() {
+                let again = self.world.ledger.commit(voucher, Amount::ZERO, self.world.now).unwrap();
+                assert_eq!((again.charge, again.change), (units(*charge), None), "the same answer after a restart");
+            }
+        }
     }
 }
 
@@ -201,7 +292,11 @@ fn replay(disk: &[Change]) -> Ledger {
         match change {
             Change::Channel(record) => drop(records.insert(record.voucher.channel_id, *record)),
             Change::Over { channel_id } => drop(records.remove(channel_id)),
-            Change::Planned(_) | Change::Sending { .. } | Change::Ended { .. } | Change::Table { .. } => {
+            Change::Planned(_)
+            | Change::Sending { .. }
+            | Change::Ended { .. }
+            | Change::Spent { .. }
+            | Change::Table { .. } => {
                 panic!("not a ledger's change: {change:?}")
             }
         }
@@ -215,13 +310,15 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn whatever_happens_the_four_numbers_stay_in_order_and_never_fall(steps in proptest::collection::vec(step(), 1..60)) {
+    fn whatever_happens_the_four_numbers_stay_in_order_never_fall_and_are_what_calls_cost(steps in proptest::collection::vec(step(), 1..60)) {
         let mut run = Run::new();
         for step in &steps {
             let before: Vec<_> = run.world.ledger.channels().copied().collect();
             run.take(step);
             for channel in run.world.ledger.channels() {
                 prop_assert_eq!(channel.check(), Ok(()));
+                let counted = run.counted.get(channel.id()).copied().unwrap_or_default();
+                prop_assert_eq!(channel.charged(), units(counted), "what calls cost, and nothing else");
             }
             for old in before {
                 if let Some(new) = run.world.ledger.channel(old.id()) {

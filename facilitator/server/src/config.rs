@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tallybook_ledger::Policy;
 use tallybook_rules::Amount;
-use tallybook_settler::{Pace, ROWS_PER_TRANSACTION, Settings};
+use tallybook_settler::{Pace, ROWS_BELOW_PER_TRANSACTION, ROWS_PER_TRANSACTION, Settings};
 use tallybook_wire::{Key, Network};
 use thiserror::Error;
 use toml::Value;
@@ -115,7 +115,7 @@ pub struct Settlement {
     pub max_age_seconds: u32,
     /// A page is claimed, in full transactions only, when so many of its channels wait.
     pub min_rows: u32,
-    /// Claims of one transaction.
+    /// Claims of one transaction; at most 20 of them when one settles less than was signed.
     pub rows_per_transaction: u32,
     /// Everything is claimed as soon as it is charged.
     pub per_call: bool,
@@ -335,6 +335,7 @@ impl Config {
         let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
         Policy {
             rows_per_batch: size(self.settlement.rows_per_transaction),
+            rows_per_batch_below: size(self.settlement.rows_per_transaction).min(ROWS_BELOW_PER_TRANSACTION),
             due_amount: Amount::new(self.settlement.min_amount),
             due_age_seconds: i64::from(self.settlement.max_age_seconds),
             due_rows: size(self.settlement.min_rows),

@@ -87,7 +87,10 @@ async fn verify_any<C: Chain>(app: &App<C>, request: &FacilitatorRequest) -> Res
 }
 
 async fn settle_any<C: Chain>(app: &App<C>, request: &FacilitatorRequest) -> Result<Accepted, Refused> {
-    request.check()?;
+    match &request.payment_payload.payload {
+        ChannelPayload::Voucher { .. } => request.check_charge()?,
+        ChannelPayload::Deposit { .. } | ChannelPayload::Refund { .. } => request.check()?,
+    }
     let book = app.book_required(&request.payment_requirements)?;
     match &request.payment_payload.payload {
         ChannelPayload::Voucher { voucher } => voucher::commit(app, &request.payment_requirements, voucher).await,

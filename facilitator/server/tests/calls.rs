@@ -35,6 +35,36 @@ async fn given_an_open_channel_when_a_call_is_paid_then_it_is_charged_once() {
 }
 
 #[tokio::test]
+async fn given_a_ceiling_when_the_call_costs_less_then_that_is_charged_also_after_a_restart_and_never_more() {
+    let house = House::new().await;
+    let call = house.call(0, 500, 500);
+    house.post("/verify", &call).await;
+    let cost = |amount: u64| {
+        let mut request = call.clone();
+        request.payment_requirements.amount = Amount::new(amount);
+        request
+    };
+    assert_eq!(house.reason("/verify", &cost(120)).await, "wrong_price", "only a settlement may name the cost");
+    assert_eq!(house.reason("/settle", &cost(501)).await, "charge_above_ceiling");
+    let (_, settled) = house.post("/settle", &cost(120)).await;
+    assert_eq!(settled["extra"]["chargedAmount"], json!("120"), "{settled}");
+    assert_eq!(settled["extra"]["channelState"]["chargedCumulativeAmount"], json!("120"));
+    assert_eq!(settled["extra"]["voucherState"]["signedMaxClaimable"], json!("500"));
+    let house = house.restart().await;
+    assert_eq!(house.post("/settle", &cost(120)).await, (200, settled.clone()), "the same again");
+    assert_eq!(house.post("/settle", &cost(130)).await, (200, settled), "what it cost then, not what is said now");
+    house.pay(0, 320, 200).await;
+    assert_eq!(house.charged(0).await, "320");
+    let free = house.call(0, 420, 100);
+    house.post("/verify", &free).await;
+    let mut nothing = free.clone();
+    nothing.payment_requirements.amount = Amount::ZERO;
+    let (_, settled) = house.post("/settle", &nothing).await;
+    assert_eq!((&settled["success"], &settled["extra"]["chargedAmount"]), (&json!(true), &json!("0")));
+    assert_eq!(house.charged(0).await, "320");
+}
+
+#[tokio::test]
 async fn given_requests_that_cannot_be_read_when_posted_then_each_is_named_with_status_and_advice() {
     let house = House::new().await;
     let good = serde_json::to_value(house.call(0, 500, 500)).unwrap();

@@ -11,14 +11,28 @@ use tallybook_chain::instruction::Instructions;
 use tallybook_chain::transaction::{MAX_TRANSACTION_BYTES, compute_unit_limit, compute_unit_price, to_bytes};
 use tallybook_chain::{BookView, PROGRAM_ID, PageView, TokenAccountView};
 use tallybook_ledger::ClaimRow;
-use tallybook_rules::half_aggregation::{ROW_BYTES, Row};
+use tallybook_rules::half_aggregation::{BELOW_ROW_BYTES, BelowRow, ROW_BYTES, Row};
 use tallybook_rules::signing::{VerifiedVoucher, aggregate, halves};
 use tallybook_rules::{Amount, Leg, Rejection, Status};
 
 /// How many claims fit into one transaction with the payout and a lookup table. A larger batch is split.
 pub const ROWS_PER_TRANSACTION: usize = 23;
+/// How many fit when one of them settles less than was signed.
+pub const ROWS_BELOW_PER_TRANSACTION: usize = 20;
 /// How many fit without a table, with one leg to pay.
-pub(crate) const ROWS_WITHOUT_TABLE: usize = 19;
+const ROWS_WITHOUT_TABLE: usize = 19;
+/// How many fit without a table when one of them settles less than was signed.
+const ROWS_BELOW_WITHOUT_TABLE: usize = 16;
+/// How many of these rows fit into one transaction, as a first guess: the bytes decide.
+pub(crate) fn rows_at_once(rows: &[ClaimRow], with_table: bool) -> usize {
+    match (rows.iter().any(ClaimRow::is_below), with_table) {
+        (false, true) => ROWS_PER_TRANSACTION,
+        (false, false) => ROWS_WITHOUT_TABLE,
+        (true, true) => ROWS_BELOW_PER_TRANSACTION,
+        (true, false) => ROWS_BELOW_WITHOUT_TABLE,
+    }
+}
+
 /// The most that a transaction may use.
 pub(crate) const MAX_COMPUTE_UNITS: u32 = 1_400_000;
 /// The number of the payout in a claim transaction, after compute limit, compute price and claim.
@@ -81,9 +95,7 @@ impl Scene {
 
     /// What a row adds to what is settled on chain.
     fn gain(&self, row: &ClaimRow) -> Amount {
-        self.page
-            .slot(row.slot)
-            .map_or(Amount::ZERO, |slot| row.voucher.voucher().cumulative.min(slot.deposit).less(slot.settled))
+        self.page.slot(row.slot).map_or(Amount::ZERO, |slot| row.amount.min(slot.deposit).less(slot.settled))
     }
 
     /// The legs that are owed something once `rows` are claimed, and can be paid: bit 0 is the payee's.
@@ -121,9 +133,7 @@ impl Plan<'_> {
         let program = Instructions::new(PROGRAM_ID);
         let mut instructions = vec![compute_unit_limit(self.compute_units), compute_unit_price(self.compute_price)];
         if !self.rows.is_empty() {
-            let vouchers: Vec<VerifiedVoucher> = self.rows.iter().map(|row| row.voucher).collect();
-            let rows: Vec<Row> = self.rows.iter().map(row_of).collect();
-            instructions.push(program.claim(&self.page, &aggregate(&vouchers)?, &rows)?);
+            instructions.push(claim(&program, &self.page, self.rows)?);
         }
         if self.legs != 0 {
             instructions.push(program.payout(self.book, &self.page, self.legs));
@@ -132,7 +142,21 @@ impl Plan<'_> {
     }
 }
 
-fn row_of(row: &ClaimRow) -> Row {
+/// The instruction that settles exactly what the rows say: a plain claim if that is all that was signed, in each of them.
+fn claim(program: &Instructions, page: &Address, rows: &[ClaimRow]) -> Result<Instruction, Rejection> {
+    let vouchers: Vec<VerifiedVoucher> = rows.iter().map(|row| row.voucher).collect();
+    let scalar = aggregate(&vouchers)?;
+    if rows.iter().any(ClaimRow::is_below) {
+        let rows: Vec<BelowRow> = rows.iter().map(|row| BelowRow { signed: signed(row), amount: row.amount }).collect();
+        program.claim_below(page, &scalar, &rows)
+    } else {
+        let rows: Vec<Row> = rows.iter().map(signed).collect();
+        program.claim(page, &scalar, &rows)
+    }
+}
+
+/// The voucher of a row.
+fn signed(row: &ClaimRow) -> Row {
     let voucher = row.voucher.voucher();
     Row { slot: row.slot, cumulative: voucher.cumulative, nonce: *halves(&voucher.signature).0 }
 }
@@ -151,13 +175,14 @@ pub(crate) fn message(
 }
 
 /// How many rows too many a transaction carries; 0 when it fits.
-pub(crate) fn rows_too_many(message: &VersionedMessage, rows: usize) -> usize {
+pub(crate) fn rows_too_many(message: &VersionedMessage, rows: &[ClaimRow]) -> usize {
+    let row_bytes = if rows.iter().any(ClaimRow::is_below) { BELOW_ROW_BYTES } else { ROW_BYTES };
     let unsigned = VersionedTransaction { signatures: vec![Default::default()], message: message.clone() };
     let excess = match to_bytes(&unsigned) {
         Ok(_) => 0,
         Err(_) => unsigned.message.serialize().len().saturating_add(1 + 64).saturating_sub(MAX_TRANSACTION_BYTES),
     };
-    excess.div_ceil(ROW_BYTES).min(rows)
+    excess.div_ceil(row_bytes).min(rows.len())
 }
 
 /// The compute limit for what a simulation used: a tenth more, since a landed transaction meets other state, and a bit

@@ -24,7 +24,7 @@ mod table;
 pub use chain::{
     Account, Blockhash, Chain, ChainError, Commitment, Failure, Height, Landing, Simulation, Snapshot, Spent, Statuses,
 };
-pub use claim::ROWS_PER_TRANSACTION;
+pub use claim::{ROWS_BELOW_PER_TRANSACTION, ROWS_PER_TRANSACTION};
 pub use deposit::{Caps, CheckedDeposit, ExpectedDeposit, Opened, check};
 pub use pace::Pace;
 pub use read::{BooksRead, PagesRead};

@@ -24,7 +24,7 @@ use tallybook_chain::address::TOKEN_PROGRAM;
 use tallybook_chain::instruction::discriminator;
 use tallybook_chain::{BookView, PROGRAM_ID, PageView, address};
 use tallybook_ledger::{Attempt, ClaimRow};
-use tallybook_rules::half_aggregation::{Row, split_claim};
+use tallybook_rules::half_aggregation::{BelowRow, Row, split_claim};
 use tallybook_rules::signing::{SignedVoucher, SigningKey, page_domain};
 use tallybook_rules::{Amount, Book, Leg, Opening, Page, PageHeader, Rejection, Slot};
 
@@ -96,6 +96,10 @@ impl State {
             match instruction.data.split_first() {
                 Some((&discriminator::CLAIM, claim)) if claim.len() > 32 => {
                     rows = split_claim(claim).unwrap().1.iter().map(Row::from_bytes).collect();
+                }
+                Some((&discriminator::CLAIM_BELOW, claim)) => {
+                    let below = split_claim(claim).unwrap().1.iter().map(BelowRow::from_bytes);
+                    rows = below.map(|row| Row { cumulative: row.amount, ..row.signed }).collect();
                 }
                 Some((&discriminator::PAYOUT, _)) => payout = Some(at),
                 _ => {}
@@ -300,6 +304,7 @@ impl House {
         ClaimRow {
             slot,
             voucher: voucher.verify(&opening.signer).unwrap(),
+            amount: Amount::new(cumulative),
             settled: Amount::ZERO,
             deposit: Amount::new(deposit),
         }

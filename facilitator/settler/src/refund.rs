@@ -1,5 +1,5 @@
-//! The cooperative close: the newest voucher is claimed and what is left goes back to the payer at once, in one
-//! transaction that the book's operator signs and the sponsor pays for. The facilitator never holds the operator's key.
+//! The cooperative close: exactly what was charged is claimed and the rest goes back to the payer at once, in one transaction
+//! that the book's operator signs and the sponsor pays for. The facilitator never holds the operator's key.
 
 use crate::chain::{Chain, Commitment, Snapshot};
 use crate::claim::{MAX_COMPUTE_UNITS, limit_for, message};
@@ -28,10 +28,16 @@ pub struct Refund<'a> {
     pub page: &'a PageView,
     /// Its slot.
     pub slot: u8,
-    /// What stays claimable, as a total: what was charged.
-    pub keep: Amount,
-    /// The newest voucher, to be claimed first unless the chain has it already.
-    pub newest: Option<&'a VerifiedVoucher>,
+    /// The voucher that the payer leaves with, over exactly what was charged. It is claimed first unless the chain has as
+    /// much already, and what it says stays with the payee.
+    pub voucher: &'a VerifiedVoucher,
+}
+
+impl Refund<'_> {
+    /// What the payee keeps, as a total.
+    fn keep(&self) -> Amount {
+        self.voucher.voucher().cumulative
+    }
 }
 
 /// The unsigned transaction of a cooperative close. Kept until the operator's signature comes back.
@@ -121,7 +127,7 @@ impl<C: Chain> Settler<C> {
             .and_then(|account| TokenAccountView::parse(&account.data))
             .is_some_and(|token| token.mint == book.mint() && token.owner == payer && !token.frozen);
         // Where everything was charged nothing goes back, so no account is needed.
-        if usable || slot.deposit <= refund.keep { Ok(()) } else { Err(Rejection::WrongRecipientAccount) }
+        if usable || slot.deposit <= refund.keep() { Ok(()) } else { Err(Rejection::WrongRecipientAccount) }
     }
 }
 
@@ -137,7 +143,7 @@ fn check_signed(prepared: &PreparedRefund, signed: &[u8]) -> Result<VersionedTra
     Ok(transaction)
 }
 
-/// Compute limit, compute price, the claim of the newest voucher unless the chain has it, the refund.
+/// Compute limit, compute price, the claim of the voucher unless the chain has as much, the refund.
 fn instructions(refund: &Refund<'_>, compute_units: u32, compute_price: u64) -> Result<Vec<Instruction>, Rejection> {
     let (book, page) = (refund.book, refund.page);
     let slot = page.slot(refund.slot)?;
@@ -146,16 +152,12 @@ fn instructions(refund: &Refund<'_>, compute_units: u32, compute_price: u64) -> 
     }
     let program = Instructions::new(PROGRAM_ID);
     let mut instructions = vec![compute_unit_limit(compute_units), compute_unit_price(compute_price)];
-    let newest = refund.newest.filter(|newest| newest.voucher().cumulative.min(slot.deposit) > slot.settled);
-    if let Some(newest) = newest {
-        let row = Row {
-            slot: refund.slot,
-            cumulative: newest.voucher().cumulative,
-            nonce: *halves(&newest.voucher().signature).0,
-        };
-        instructions.push(program.claim(&page.address, &aggregate(&[*newest])?, &[row])?);
+    if refund.keep().min(slot.deposit) > slot.settled {
+        let nonce = *halves(&refund.voucher.voucher().signature).0;
+        let row = Row { slot: refund.slot, cumulative: refund.keep(), nonce };
+        instructions.push(program.claim(&page.address, &aggregate(&[*refund.voucher])?, &[row])?);
     }
-    let row = RefundRow { slot: refund.slot, generation: slot.generation, keep: refund.keep.get() };
+    let row = RefundRow { slot: refund.slot, generation: slot.generation, keep: refund.keep().get() };
     instructions.push(program.refund(book, &page.address, &book.operator(), &[(row, Address::from(slot.payer))]));
     Ok(instructions)
 }

@@ -6,8 +6,7 @@
 
 use crate::chain::{Chain, Commitment, Failure, Snapshot};
 use crate::claim::{
-    MAX_COMPUTE_UNITS, PAYOUT_INSTRUCTION, Plan, ROWS_PER_TRANSACTION, ROWS_WITHOUT_TABLE, Scene, limit_for, message,
-    rows_too_many,
+    MAX_COMPUTE_UNITS, PAYOUT_INSTRUCTION, Plan, Scene, limit_for, message, rows_at_once, rows_too_many,
 };
 use crate::deposit::refusal;
 use crate::read::ours;
@@ -64,10 +63,7 @@ impl<C: Chain> Settler<C> {
         let sorted = scene.sort(batch.rows());
         let mut queue: VecDeque<Vec<ClaimRow>> = sorted.closing.iter().map(|row| vec![*row]).collect();
         let mut work = self.work(book, page, journal).await;
-        let at_once = match work.table {
-            Some(_) => ROWS_PER_TRANSACTION,
-            None => ROWS_WITHOUT_TABLE,
-        };
+        let at_once = rows_at_once(&sorted.open, work.table.is_some());
         queue.extend(sorted.open.chunks(at_once).map(<[_]>::to_vec));
         work.outcome.refused = sorted.refused;
         self.work_through(&mut work, queue, journal).await
@@ -198,7 +194,7 @@ impl<C: Chain> Settler<C> {
         let compile =
             |plan: &Plan<'_>| message(&self.sponsor(), &plan.instructions()?, work.table.as_ref(), blockhash.hash);
         let draft = compile(&plan)?;
-        let excess = rows_too_many(&draft, plan.rows.len());
+        let excess = rows_too_many(&draft, plan.rows);
         if excess > 0 && plan.rows.len() > 1 {
             return Ok(Sent::TooMany(excess));
         }

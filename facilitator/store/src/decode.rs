@@ -1,13 +1,16 @@
 //! Rows, as records.
 
-use crate::{KeptChannel, StoreFailure, Stored, encode::state_name};
+use crate::encode::{expense_name, state_name, subject};
+use crate::{KeptChannel, Spending, StoreFailure, Stored};
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use tallybook_ledger::{Attempt, BatchRecord, ChannelRecord, Landed, Place, Purpose, RowRecord, State};
+use tallybook_ledger::{
+    Attempt, BatchRecord, ChannelRecord, Expense, Landed, LastCall, Place, Purpose, RowRecord, State,
+};
 use tallybook_rules::signing::SignedVoucher;
 use tallybook_rules::{Amount, Rejection};
 
 const CHANNEL: &str = "SELECT channel_id, page, slot, generation, payer, signer, cumulative, signature, charged,
-                              unsettled_since, leaving_since, over
+                              unsettled_since, leaving_since, over, last_cumulative, last_signature, last_charge
                        FROM channel";
 const BATCH: &str = "SELECT id, page, gain, planned_at, ended_at, state FROM batch";
 
@@ -51,23 +54,28 @@ pub(crate) fn batch(connection: &Connection, id: u64) -> Result<Option<BatchReco
 }
 
 pub(crate) fn last_attempt(connection: &Connection, purpose: Purpose) -> Result<Option<Attempt>, StoreFailure> {
-    let of_channel = "SELECT signature, last_valid_block_height FROM channel_attempt
-                      WHERE channel_id = ?1 AND purpose = ?2";
-    let of_batch = "SELECT signature, last_valid_block_height FROM batch_attempt
-                    WHERE batch = ?1 ORDER BY id DESC LIMIT 1";
-    let found = match purpose {
-        Purpose::Batch(id) => {
-            let id = i64::try_from(id).map_err(|_| StoreFailure::OutOfRange("a batch's number"))?;
-            connection.prepare_cached(of_batch)?.query_row([id], raw_attempt)
-        }
-        Purpose::Deposit(channel_id) => {
-            connection.prepare_cached(of_channel)?.query_row(params![channel_id, "deposit"], raw_attempt)
-        }
-        Purpose::Refund(channel_id) => {
-            connection.prepare_cached(of_channel)?.query_row(params![channel_id, "refund"], raw_attempt)
-        }
+    let found = if let Purpose::Batch(id) = purpose {
+        let id = i64::try_from(id).map_err(|_| StoreFailure::OutOfRange("a batch's number"))?;
+        let sql = "SELECT signature, last_valid_block_height FROM batch_attempt
+                   WHERE batch = ?1 ORDER BY id DESC LIMIT 1";
+        connection.prepare_cached(sql)?.query_row([id], raw_attempt)
+    } else {
+        let Some((name, subject)) = subject(purpose) else { return Ok(None) };
+        let sql = "SELECT signature, last_valid_block_height FROM attempt WHERE subject = ?1 AND purpose = ?2";
+        connection.prepare_cached(sql)?.query_row(params![subject, name], raw_attempt)
     };
     found.optional()?.map(attempt).transpose()
+}
+
+pub(crate) fn spent(connection: &Connection, book: &[u8; 32]) -> Result<Spending, StoreFailure> {
+    let sql = "SELECT purpose, lamports FROM spent_sum WHERE book = ?1";
+    let sums = all(connection, sql, [book], |row| Ok((row.get::<_, String>(0)?, unsigned(row.get(1)?)?)))?;
+    let mut spending = Spending::default();
+    for expense in [Expense::Claims, Expense::Deposits, Expense::Refunds, Expense::Pages] {
+        let of_it = sums.iter().filter(|(name, _)| name == expense_name(expense));
+        of_it.for_each(|(_, lamports)| spending.add(expense, *lamports));
+    }
+    Ok(spending)
 }
 
 /// Every row of a query.
@@ -97,8 +105,16 @@ fn kept_channel(row: &Row<'_>) -> Result<KeptChannel, StoreFailure> {
         charged: amount(row.get(8)?)?,
         unsettled_since: row.get(9)?,
         leaving_since: row.get(10)?,
+        last: last_call(row)?,
     };
     Ok(KeptChannel { record, over: row.get(11)? })
+}
+
+fn last_call(row: &Row<'_>) -> Result<Option<LastCall>, StoreFailure> {
+    let (cumulative, signature): (Option<i64>, Option<[u8; 64]>) = (row.get(12)?, row.get(13)?);
+    let charge = row.get::<_, Option<i64>>(14)?.map(amount).transpose()?;
+    let Some((cumulative, signature)) = cumulative.zip(signature) else { return Ok(None) };
+    Ok(Some(LastCall { cumulative: amount(cumulative)?, signature, charge }))
 }
 
 /// A batch without its rows.

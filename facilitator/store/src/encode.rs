@@ -2,7 +2,7 @@
 
 use crate::StoreFailure;
 use rusqlite::{Transaction, params};
-use tallybook_ledger::{Attempt, BatchRecord, Change, ChannelRecord, Outcome, Purpose, State};
+use tallybook_ledger::{Attempt, BatchRecord, Change, ChannelRecord, Expense, Outcome, Purpose, State};
 use tallybook_rules::Amount;
 
 pub(crate) fn write(transaction: &Transaction<'_>, change: &Change) -> Result<(), StoreFailure> {
@@ -16,6 +16,9 @@ pub(crate) fn write(transaction: &Transaction<'_>, change: &Change) -> Result<()
         Change::Planned(batch) => planned(transaction, batch),
         Change::Sending { purpose, attempt } => sending(transaction, *purpose, attempt),
         Change::Ended { id, outcome, at } => ended(transaction, *id, outcome, *at),
+        Change::Spent { signature, book, expense, lamports } => {
+            spent(transaction, signature, book, *expense, *lamports)
+        }
         Change::Table { page, table } => {
             let sql = "INSERT INTO lookup_table (page, address) VALUES (?1, ?2)
                        ON CONFLICT (page) DO UPDATE SET address = excluded.address";
@@ -27,11 +30,14 @@ pub(crate) fn write(transaction: &Transaction<'_>, change: &Change) -> Result<()
 
 fn channel(transaction: &Transaction<'_>, record: &ChannelRecord) -> Result<(), StoreFailure> {
     let sql = "INSERT INTO channel (channel_id, page, slot, generation, payer, signer, cumulative, signature, charged,
-                                    unsettled_since, leaving_since)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                                    unsettled_since, leaving_since, last_cumulative, last_signature, last_charge)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
                ON CONFLICT (channel_id) DO UPDATE SET
                    cumulative = excluded.cumulative, signature = excluded.signature, charged = excluded.charged,
-                   unsettled_since = excluded.unsettled_since, leaving_since = excluded.leaving_since";
+                   unsettled_since = excluded.unsettled_since, leaving_since = excluded.leaving_since,
+                   last_cumulative = excluded.last_cumulative, last_signature = excluded.last_signature,
+                   last_charge = excluded.last_charge";
+    let last = record.last;
     transaction.prepare_cached(sql)?.execute(params![
         record.voucher.channel_id,
         record.place.page,
@@ -44,6 +50,9 @@ fn channel(transaction: &Transaction<'_>, record: &ChannelRecord) -> Result<(), 
         amount(record.charged)?,
         record.unsettled_since,
         record.leaving_since,
+        last.map(|last| amount(last.cumulative)).transpose()?,
+        last.map(|last| last.signature),
+        last.and_then(|last| last.charge).map(amount).transpose()?,
     ])?;
     Ok(())
 }
@@ -64,25 +73,45 @@ fn planned(transaction: &Transaction<'_>, batch: &BatchRecord) -> Result<(), Sto
 
 fn sending(transaction: &Transaction<'_>, purpose: Purpose, attempt: &Attempt) -> Result<(), StoreFailure> {
     let height = integer(attempt.last_valid_block_height, "a block height")?;
-    let of_channel = "INSERT INTO channel_attempt (channel_id, purpose, signature, last_valid_block_height)
-                      VALUES (?1, ?2, ?3, ?4)
-                      ON CONFLICT (channel_id, purpose) DO UPDATE SET
-                          signature = excluded.signature, last_valid_block_height = excluded.last_valid_block_height";
+    if let Purpose::Batch(id) = purpose {
+        let sql = "INSERT INTO batch_attempt (batch, signature, last_valid_block_height) VALUES (?1, ?2, ?3)";
+        let id = integer(id, "a batch's number")?;
+        transaction.prepare_cached(sql)?.execute(params![id, attempt.signature, height])?;
+    } else if let Some((name, subject)) = subject(purpose) {
+        let sql = "INSERT INTO attempt (subject, purpose, signature, last_valid_block_height) VALUES (?1, ?2, ?3, ?4)
+                   ON CONFLICT (subject, purpose) DO UPDATE SET
+                       signature = excluded.signature, last_valid_block_height = excluded.last_valid_block_height";
+        transaction.prepare_cached(sql)?.execute(params![subject, name, attempt.signature, height])?;
+    }
+    Ok(())
+}
+
+/// What the last sending for a channel or page is kept under; a batch keeps all of its own.
+pub(crate) const fn subject(purpose: Purpose) -> Option<(&'static str, [u8; 32])> {
     match purpose {
-        Purpose::Batch(id) => {
-            let sql = "INSERT INTO batch_attempt (batch, signature, last_valid_block_height) VALUES (?1, ?2, ?3)";
-            let id = integer(id, "a batch's number")?;
-            let mut insert = transaction.prepare_cached(sql)?;
-            insert.execute(params![id, attempt.signature, height])?;
-        }
-        Purpose::Deposit(channel_id) => {
-            let mut insert = transaction.prepare_cached(of_channel)?;
-            insert.execute(params![channel_id, "deposit", attempt.signature, height])?;
-        }
-        Purpose::Refund(channel_id) => {
-            let mut insert = transaction.prepare_cached(of_channel)?;
-            insert.execute(params![channel_id, "refund", attempt.signature, height])?;
-        }
+        Purpose::Batch(_) => None,
+        Purpose::Deposit(channel_id) => Some(("deposit", channel_id)),
+        Purpose::TopUp(channel_id) => Some(("top_up", channel_id)),
+        Purpose::Refund(channel_id) => Some(("refund", channel_id)),
+        Purpose::Page(page) => Some(("page", page)),
+    }
+}
+
+fn spent(
+    transaction: &Transaction<'_>,
+    signature: &[u8; 64],
+    book: &[u8; 32],
+    expense: Expense,
+    lamports: u64,
+) -> Result<(), StoreFailure> {
+    let (name, lamports) = (expense_name(expense), integer(lamports, "lamports")?);
+    let sql = "INSERT INTO spent (signature, book, purpose, lamports) VALUES (?1, ?2, ?3, ?4)
+               ON CONFLICT (signature) DO NOTHING";
+    let new = transaction.prepare_cached(sql)?.execute(params![signature, book, name, lamports])?;
+    if new > 0 {
+        let sql = "INSERT INTO spent_sum (book, purpose, lamports) VALUES (?1, ?2, ?3)
+                   ON CONFLICT (book, purpose) DO UPDATE SET lamports = lamports + excluded.lamports";
+        transaction.prepare_cached(sql)?.execute(params![book, name, lamports])?;
     }
     Ok(())
 }
@@ -116,6 +145,15 @@ pub(crate) const fn state_name(state: State) -> &'static str {
         State::Sending => "sending",
         State::Confirmed => "confirmed",
         State::Failed => "failed",
+    }
+}
+
+pub(crate) const fn expense_name(expense: Expense) -> &'static str {
+    match expense {
+        Expense::Claims => "claims",
+        Expense::Deposits => "deposits",
+        Expense::Refunds => "refunds",
+        Expense::Pages => "pages",
     }
 }
 

@@ -1,4 +1,4 @@
-use crate::{KeptChannel, StoreFailure, Stored, VoucherStore};
+use crate::{KeptChannel, Spending, StoreFailure, Stored, VoucherStore};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,5 +56,9 @@ impl<S: VoucherStore> VoucherStore for FaultyStore<S> {
 
     fn last_attempt(&mut self, purpose: Purpose) -> Result<Option<Attempt>, StoreFailure> {
         self.sound()?.last_attempt(purpose)
+    }
+
+    fn spent(&mut self, book: &[u8; 32]) -> Result<Spending, StoreFailure> {
+        self.sound()?.spent(book)
     }
 }

@@ -1,6 +1,6 @@
 //! Where vouchers are durable.
 //!
-//! [`VoucherStore`] is the one seam between the ledger and a disk: five methods, of which [`VoucherStore::commit`] is the
+//! [`VoucherStore`] is the one seam between the ledger and a disk: six methods, of which [`VoucherStore::commit`] is the
 //! promise that everything else rests on. [`SqliteStore`] keeps them in one file; [`MemoryStore`] and [`FaultyStore`] are
 //! the forms for tests. All pass one conformance suite.
 #![forbid(unsafe_code)]
@@ -17,7 +17,7 @@ pub use faulty::FaultyStore;
 pub use memory::MemoryStore;
 pub use sqlite::SqliteStore;
 
-use tallybook_ledger::{Attempt, BatchRecord, Change, ChannelRecord, Purpose};
+use tallybook_ledger::{Attempt, BatchRecord, Change, ChannelRecord, Expense, Purpose};
 
 /// What a facilitator needs to go on after a restart.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -41,6 +41,31 @@ pub struct KeptChannel {
     pub over: bool,
 }
 
+/// What a sponsor spent for one book since the store was made, in lamports.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Spending {
+    /// For [`Expense::Claims`].
+    pub claims: u64,
+    /// For [`Expense::Deposits`].
+    pub deposits: u64,
+    /// For [`Expense::Refunds`].
+    pub refunds: u64,
+    /// For [`Expense::Pages`].
+    pub pages: u64,
+}
+
+impl Spending {
+    pub(crate) fn add(&mut self, expense: Expense, lamports: u64) {
+        let sum = match expense {
+            Expense::Claims => &mut self.claims,
+            Expense::Deposits => &mut self.deposits,
+            Expense::Refunds => &mut self.refunds,
+            Expense::Pages => &mut self.pages,
+        };
+        *sum = sum.saturating_add(lamports);
+    }
+}
+
 /// Durable rows. One writer owns it.
 ///
 /// After any method has failed, whether the last write is on disk is not known: the store is *poisoned*, every later call
@@ -60,4 +85,7 @@ pub trait VoucherStore: Send {
 
     /// The newest sending for a purpose.
     fn last_attempt(&mut self, purpose: Purpose) -> Result<Option<Attempt>, StoreFailure>;
+
+    /// What was spent for a book.
+    fn spent(&mut self, book: &[u8; 32]) -> Result<Spending, StoreFailure>;
 }

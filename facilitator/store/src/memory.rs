@@ -1,6 +1,6 @@
-use crate::{KeptChannel, StoreFailure, Stored, VoucherStore};
+use crate::{KeptChannel, Spending, StoreFailure, Stored, VoucherStore};
 use std::collections::BTreeMap;
-use tallybook_ledger::{Attempt, BatchRecord, Change, Purpose, State};
+use tallybook_ledger::{Attempt, BatchRecord, Change, Expense, Purpose, State};
 
 /// A store without a disk, for tests. Its clone is what a crash would have left.
 #[derive(Clone, Default, Debug)]
@@ -9,6 +9,7 @@ pub struct MemoryStore {
     batches: BTreeMap<u64, BatchRecord>,
     attempts: BTreeMap<Purpose, Attempt>,
     tables: BTreeMap<[u8; 32], [u8; 32]>,
+    spent: BTreeMap<[u8; 64], ([u8; 32], Expense, u64)>,
 }
 
 impl VoucherStore for MemoryStore {
@@ -42,6 +43,13 @@ impl VoucherStore for MemoryStore {
 
     fn last_attempt(&mut self, purpose: Purpose) -> Result<Option<Attempt>, StoreFailure> {
         Ok(self.attempts.get(&purpose).copied())
+    }
+
+    fn spent(&mut self, book: &[u8; 32]) -> Result<Spending, StoreFailure> {
+        let mut spending = Spending::default();
+        let of_book = self.spent.values().filter(|(of, ..)| of == book);
+        of_book.for_each(|(_, expense, lamports)| spending.add(*expense, *lamports));
+        Ok(spending)
     }
 }
 
@@ -77,6 +85,9 @@ impl MemoryStore {
                 }
             }
             Change::Ended { id, outcome, at } => self.batch(*id)?.end(outcome, *at),
+            Change::Spent { signature, book, expense, lamports } => {
+                self.spent.entry(*signature).or_insert((*book, *expense, *lamports));
+            }
             Change::Table { page, table } => {
                 self.tables.insert(*page, *table);
             }

@@ -1,4 +1,4 @@
-use crate::{KeptChannel, StoreFailure, Stored, VoucherStore, decode, encode};
+use crate::{KeptChannel, Spending, StoreFailure, Stored, VoucherStore, decode, encode};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use std::fs::OpenOptions;
 use std::io;
@@ -7,7 +7,8 @@ use std::path::Path;
 use tallybook_ledger::{Attempt, BatchRecord, Change, Purpose};
 
 /// Each brings a file of its number to the next one; `user_version` is how many were applied. Only ever appended to.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_vouchers.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("migrations/0001_vouchers.sql"), include_str!("migrations/0002_metering.sql")];
 /// `"TBvs"`: tells our files from other SQLite databases.
 const APPLICATION_ID: i32 = 0x5442_7673;
 /// Statements that are kept prepared: all of them.
@@ -76,6 +77,10 @@ impl VoucherStore for SqliteStore {
 
     fn last_attempt(&mut self, purpose: Purpose) -> Result<Option<Attempt>, StoreFailure> {
         self.run(|connection| decode::last_attempt(connection, purpose))
+    }
+
+    fn spent(&mut self, book: &[u8; 32]) -> Result<Spending, StoreFailure> {
+        self.run(|connection| decode::spent(connection, book))
     }
 }
 

@@ -11,11 +11,14 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use tallybook_ledger::{
-    Attempt, Batch, BatchRecord, Change, ChannelRecord, ClaimRow, Landed, Outcome, Place, Purpose, State,
+    Attempt, Batch, BatchRecord, Change, ChannelRecord, ClaimRow, Expense, Landed, LastCall, Outcome, Place, Purpose,
+    State,
 };
 use tallybook_rules::signing::{SignedVoucher, SigningKey};
 use tallybook_rules::{Amount, Rejection};
-use tallybook_store::{FaultyStore, KeptChannel, MemoryStore, SqliteStore, StoreFailure, Stored, VoucherStore};
+use tallybook_store::{
+    FaultyStore, KeptChannel, MemoryStore, Spending, SqliteStore, StoreFailure, Stored, VoucherStore,
+};
 
 fn key() -> SigningKey {
     SigningKey::from_bytes(&[5; 32])
@@ -28,6 +31,11 @@ fn record(channel: u8, cumulative: u64) -> ChannelRecord {
         signer: key().verifying_key().to_bytes(),
         voucher: SignedVoucher::sign(&key(), [channel; 32], Amount::new(cumulative)),
         charged: Amount::new(cumulative),
+        last: Some(LastCall {
+            cumulative: Amount::new(cumulative),
+            signature: [channel; 64],
+            charge: Some(Amount::new(cumulative / 2)),
+        }),
         unsettled_since: 77,
         leaving_since: 0,
     }
@@ -37,6 +45,7 @@ fn batch(id: u64, channels: &[u8]) -> BatchRecord {
     let row = |channel: &u8| ClaimRow {
         slot: *channel,
         voucher: record(*channel, 100).voucher.verify(key().verifying_key().as_bytes()).unwrap(),
+        amount: Amount::new(90),
         settled: Amount::new(40),
         deposit: Amount::new(1_000),
     };
@@ -121,7 +130,9 @@ conformance! {
     a_voucher_is_never_taken_back,
     a_batch_is_kept_with_all_that_happened_to_it,
     batches_are_listed_newest_first_in_pages,
-    attempts_of_channels_and_tables_are_kept,
+    attempts_of_channels_and_pages_and_tables_are_kept,
+    a_call_below_its_ceiling_is_kept_as_the_last_one,
+    what_was_spent_is_counted_once_for_each_transaction,
 }
 
 fn a_new_store_is_empty(mut disk: impl Disk) {
@@ -209,15 +220,58 @@ fn batches_are_listed_newest_first_in_pages(mut disk: impl Disk) {
     assert_eq!(ids(None, 0), [0u64; 0]);
 }
 
-fn attempts_of_channels_and_tables_are_kept(mut disk: impl Disk) {
+fn attempts_of_channels_and_pages_and_tables_are_kept(mut disk: impl Disk) {
     let table = |table: u8| Change::Table { page: [9; 32], table: [table; 32] };
     let (deposit, refund) = (Purpose::Deposit([1; 32]), Purpose::Refund([1; 32]));
-    disk.store().commit(&[sending(deposit, 1), sending(refund, 2), sending(deposit, 3), table(1), table(2)]).unwrap();
+    let (top_up, page) = (Purpose::TopUp([1; 32]), Purpose::Page([1; 32]));
+    let changes = [sending(deposit, 1), sending(refund, 2), sending(deposit, 3), sending(top_up, 4), sending(page, 5)];
+    disk.store().commit(&changes).unwrap();
+    disk.store().commit(&[table(1), table(2)]).unwrap();
     disk.reopen();
-    assert_eq!(disk.store().last_attempt(deposit).unwrap(), Some(attempt(3)));
-    assert_eq!(disk.store().last_attempt(refund).unwrap(), Some(attempt(2)));
+    for (purpose, number) in [(deposit, 3), (refund, 2), (top_up, 4), (page, 5)] {
+        assert_eq!(disk.store().last_attempt(purpose).unwrap(), Some(attempt(number)));
+    }
     assert_eq!(disk.store().last_attempt(Purpose::Refund([2; 32])).unwrap(), None);
     assert_eq!(disk.store().load().unwrap().tables, [([9; 32], [2; 32])]);
+}
+
+fn a_call_below_its_ceiling_is_kept_as_the_last_one(mut disk: impl Disk) {
+    let last = |charge| Some(LastCall { cumulative: Amount::new(80), signature: [3; 64], charge });
+    let metered = ChannelRecord { charged: Amount::new(50), last: last(Some(Amount::ZERO)), ..record(1, 100) };
+    let never_called = ChannelRecord { last: None, ..record(2, 100) };
+    disk.store().commit(&[Change::Channel(metered), Change::Channel(never_called)]).unwrap();
+    disk.reopen();
+    assert_eq!(disk.store().load().unwrap().channels, [metered, never_called]);
+    let unknown = ChannelRecord { last: last(None), ..metered };
+    disk.store().commit(&[Change::Channel(unknown)]).unwrap();
+    disk.reopen();
+    assert_eq!(disk.store().channel(&[1; 32]).unwrap().unwrap().record, unknown);
+    let taken_back = ChannelRecord { charged: Amount::new(49), ..metered };
+    assert!(disk.store().commit(&[Change::Channel(taken_back)]).is_err());
+}
+
+fn what_was_spent_is_counted_once_for_each_transaction(mut disk: impl Disk) {
+    let spent = |signature: u8, book: u8, expense, lamports| Change::Spent {
+        signature: [signature; 64],
+        book: [book; 32],
+        expense,
+        lamports,
+    };
+    let changes = [
+        spent(1, 1, Expense::Claims, 5_000),
+        spent(2, 1, Expense::Claims, 6_000),
+        spent(3, 1, Expense::Deposits, 10_000),
+        spent(4, 2, Expense::Pages, 7_000_000),
+        spent(5, 1, Expense::Refunds, 10_001),
+    ];
+    disk.store().commit(&changes).unwrap();
+    disk.reopen();
+    disk.store().commit(&[spent(2, 1, Expense::Claims, 6_000), spent(4, 2, Expense::Pages, 7_000_000)]).unwrap();
+    disk.reopen();
+    let first = Spending { claims: 11_000, deposits: 10_000, refunds: 10_001, pages: 0 };
+    assert_eq!(disk.store().spent(&[1; 32]).unwrap(), first);
+    assert_eq!(disk.store().spent(&[2; 32]).unwrap(), Spending { pages: 7_000_000, ..Spending::default() });
+    assert_eq!(disk.store().spent(&[3; 32]).unwrap(), Spending::default());
 }
 
 #[test]
@@ -290,7 +344,67 @@ fn given_a_file_of_a_newer_version_when_opened_then_it_is_refused() {
     let path = file.folder.path().join("vouchers.db");
     drop(file.store);
     let newer = rusqlite::Connection::open(&path).unwrap();
-    newer.pragma_update(None, "user_version", 2).unwrap();
+    newer.pragma_update(None, "user_version", 3).unwrap();
     drop(newer);
-    assert!(matches!(SqliteStore::open(&path), Err(StoreFailure::TooNew { found: 2, known: 1, .. })));
+    assert!(matches!(SqliteStore::open(&path), Err(StoreFailure::TooNew { found: 3, known: 2, .. })));
+}
+
+/// What version 1 of this program wrote: its schema, and rows as it wrote them.
+fn write_version_1(path: &std::path::Path, written: &ChannelRecord) {
+    fs::write(path, "").unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    let file = rusqlite::Connection::open(path).unwrap();
+    file.execute_batch(include_str!("../src/migrations/0001_vouchers.sql")).unwrap();
+    file.pragma_update(None, "application_id", 0x5442_7673).unwrap();
+    file.pragma_update(None, "user_version", 1).unwrap();
+    let amount = |amount: Amount| i64::try_from(amount.get()).unwrap();
+    file.execute(
+        "INSERT INTO channel (channel_id, page, slot, generation, payer, signer, cumulative, signature, charged,
+                              unsettled_since, leaving_since)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        rusqlite::params![
+            written.voucher.channel_id,
+            written.place.page,
+            written.place.slot,
+            written.place.generation,
+            written.payer,
+            written.signer,
+            amount(written.voucher.cumulative),
+            written.voucher.signature,
+            amount(written.charged),
+            written.unsettled_since,
+            written.leaving_since,
+        ],
+    )
+    .unwrap();
+    let sql = "INSERT INTO channel_attempt VALUES (?1, ?2, ?3, ?4)";
+    for (purpose, number) in [("deposit", 1u8), ("refund", 2)] {
+        let height = 10 + i64::from(number);
+        file.execute(sql, rusqlite::params![[1u8; 32], purpose, [number; 64], height]).unwrap();
+    }
+    file.execute("INSERT INTO batch VALUES (1, ?1, 50, 1000, 0, 'sending')", [[9u8; 32]]).unwrap();
+    file.execute("INSERT INTO batch_row VALUES (1, 1, 0, ?1, 90, 40)", [[1u8; 32]]).unwrap();
+    file.execute("INSERT INTO batch_attempt VALUES (1, 1, ?1, 13)", [[3u8; 64]]).unwrap();
+    file.execute("INSERT INTO lookup_table VALUES (?1, ?2)", [[9u8; 32], [2u8; 32]]).unwrap();
+}
+
+#[test]
+fn given_a_file_of_version_1_when_opened_then_it_moves_forward_with_all_its_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vouchers.db");
+    let old = record(1, 100);
+    write_version_1(&path, &old);
+    for _ in 0..2 {
+        let mut store = SqliteStore::open(&path).unwrap();
+        let last = LastCall { cumulative: Amount::new(100), signature: old.voucher.signature, charge: None };
+        let stored = store.load().unwrap();
+        assert_eq!(stored.channels, [ChannelRecord { last: Some(last), ..old }]);
+        let sending = BatchRecord { attempts: vec![attempt(3)], ..batch(1, &[1]) };
+        assert_eq!((stored.sending, stored.newest_batch), (vec![sending], 1));
+        assert_eq!(stored.tables, [([9; 32], [2; 32])]);
+        assert_eq!(store.last_attempt(Purpose::Deposit([1; 32])).unwrap(), Some(attempt(1)));
+        assert_eq!(store.last_attempt(Purpose::Refund([1; 32])).unwrap(), Some(attempt(2)));
+    }
+    let mut store = SqliteStore::open(&path).unwrap();
+    assert!(store.commit(&[Change::Channel(record(1, 99))]).is_err(), "and what was accepted is not taken back");
 }

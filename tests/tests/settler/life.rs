@@ -5,8 +5,9 @@ use solana_signer::Signer;
 use tallybook_chain::PROGRAM_ID;
 use tallybook_chain::instruction::Instructions;
 use tallybook_chain::transaction::{from_bytes, to_bytes};
+use tallybook_ledger::{Batch, ClaimRow};
 use tallybook_rules::{Amount, Rejection, Status};
-use tallybook_settler::{Commitment, Fate, Refund};
+use tallybook_settler::{Commitment, Fate, ROWS_BELOW_PER_TRANSACTION, Refund};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_channels_are_claimed_in_few_transactions_at_the_price_that_the_readme_says() {
@@ -56,6 +57,36 @@ async fn many_channels_are_claimed_in_few_transactions_at_the_price_that_the_rea
     let attempts = world.journal.attempts.lock().unwrap().clone();
     let fates = settler.resolve(&attempts).await.unwrap();
     assert!(fates.iter().all(|fate| matches!(fate, Fate::Landed { .. })), "{fates:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metered_calls_settle_to_the_base_unit_in_as_few_transactions_as_fit() {
+    // Given 24 channels with a voucher over 1,000 each, of which calls have cost 700 and something; the last cost all of it.
+    let world = World::start(32, true).await;
+    let settler = world.settler();
+    let payers = world.open(&settler, 24).await;
+    let page = world.page_view(&settler).await;
+    let cost = |slot: u8| if slot == 23 { 1_000 } else { 700 + u64::from(slot) };
+    let rows =
+        payers.iter().map(|payer| ClaimRow { amount: Amount::new(cost(payer.slot)), ..world.row(&page, payer, 1_000) });
+    let batch = Batch::new(world.page.to_bytes(), rows.collect()).unwrap();
+
+    // When they are settled.
+    let outcome = settler.settle(&world.book, &batch, &world.journal).await.unwrap();
+
+    // Then 20 rows fit into one transaction, and each slot says exactly what its calls cost.
+    let sizes: Vec<u32> = outcome.landed.iter().map(|landed| landed.rows).collect();
+    assert_eq!(sizes, [u32::try_from(ROWS_BELOW_PER_TRANSACTION).unwrap(), 4], "{outcome:?}");
+    assert!(!outcome.unknown && outcome.refused.is_empty());
+    let page = world.page_view(&settler).await;
+    for payer in &payers {
+        assert_eq!(page.slot(payer.slot).unwrap().settled, Amount::new(cost(payer.slot)), "slot {}", payer.slot);
+    }
+    assert_eq!(world.tokens(&world.payee.pubkey()).await, (0..24).map(cost).sum::<u64>());
+    assert!(outcome.landed[0].compute_units <= 240_000, "{outcome:?}");
+
+    // And the same batch again adds nothing.
+    assert_eq!(settler.settle(&world.book, &batch, &world.journal).await.unwrap().landed, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,8 +174,7 @@ async fn a_cooperative_close_claims_what_was_charged_and_returns_the_rest_at_onc
     let payers = world.open(&settler, 1).await;
     let page = world.page_view(&settler).await;
     let row = world.row(&page, &payers[0], 7_000);
-    let refund =
-        Refund { book: &world.book, page: &page, slot: 0, keep: Amount::new(7_000), newest: Some(&row.voucher) };
+    let refund = Refund { book: &world.book, page: &page, slot: 0, voucher: &row.voucher };
     let prepared = settler.refund_transaction(&refund).await.unwrap();
 
     let mut transaction = from_bytes(&prepared.bytes).unwrap();

@@ -174,6 +174,7 @@ impl World {
         ClaimRow {
             slot: payer.slot,
             voucher: voucher.verify(&slot.signer).unwrap(),
+            amount: Amount::new(cumulative),
             settled: slot.settled,
             deposit: slot.deposit,
         }

@@ -40,8 +40,8 @@ pub(super) struct Claim {
 impl Claim {
     fn of(line: &VoucherLine, slot: u8, on_chain: &Slot) -> Self {
         let voucher = SignedVoucher::from(line.voucher).verify(&on_chain.signer);
-        let row =
-            voucher.map(|voucher| ClaimRow { slot, voucher, settled: on_chain.settled, deposit: on_chain.deposit });
+        let (settled, deposit) = (on_chain.settled, on_chain.deposit);
+        let row = voucher.map(|voucher| ClaimRow { slot, voucher, amount: line.due(), settled, deposit });
         Self { line: *line, slot, on_chain: *on_chain, row }
     }
 

@@ -108,18 +108,30 @@ impl World {
         reserved.map_err(|refused| refused.rejection)
     }
 
-    pub(crate) fn commit(&mut self, slot: u8, cumulative: u64) -> Result<Committed, Refused> {
+    /// Commits a call that costs `charge`.
+    pub(crate) fn commit_for(&mut self, slot: u8, cumulative: u64, charge: u64) -> Result<Committed, Refused> {
         let voucher = *self.voucher(slot, cumulative).voucher();
-        self.ledger.commit(&voucher, self.now)
+        self.ledger.commit(&voucher, units(charge), self.now)
+    }
+
+    /// Commits a call that costs all that was reserved for it.
+    pub(crate) fn commit(&mut self, slot: u8, cumulative: u64) -> Result<Committed, Refused> {
+        let reserved = self.channel(slot).reserved(self.now).map_or(0, |reserved| reserved.amount.get());
+        self.commit_for(slot, cumulative, reserved)
     }
 
     /// One whole call.
     pub(crate) fn pay(&mut self, slot: u8, amount: u64) -> Result<Change, Rejection> {
+        self.pay_of(slot, amount, amount)
+    }
+
+    /// One whole call that costs `charge` of its ceiling.
+    pub(crate) fn pay_of(&mut self, slot: u8, ceiling: u64, charge: u64) -> Result<Change, Rejection> {
         let id = self.id(slot);
         let charged = self.ledger.channel(&id).ok_or(Rejection::UnknownChannel)?.charged();
-        let cumulative = charged.get() + amount;
-        self.reserve(slot, cumulative, amount)?;
-        let committed = self.commit(slot, cumulative).map_err(|refused| refused.rejection)?;
+        let cumulative = charged.get() + ceiling;
+        self.reserve(slot, cumulative, ceiling)?;
+        let committed = self.commit_for(slot, cumulative, charge).map_err(|refused| refused.rejection)?;
         Ok(Change::Channel(committed.change.expect("a first commit is written")))
     }
 
@@ -129,8 +141,8 @@ impl World {
         let now = self.now;
         let mut sum = Amount::ZERO;
         for row in batch.rows() {
-            let cumulative = row.voucher.voucher().cumulative;
-            sum = sum.plus(self.page().claim(row.slot, cumulative, now).unwrap()).unwrap();
+            assert!(row.amount <= row.voucher.voucher().cumulative);
+            sum = sum.plus(self.page().claim(row.slot, row.amount, now).unwrap()).unwrap();
         }
         self.page().check().unwrap();
         sum

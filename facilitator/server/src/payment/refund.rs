@@ -5,8 +5,8 @@ use super::{Accepted, voucher::check_book};
 use crate::app::App;
 use tallybook_chain::{Address, BookView};
 use tallybook_ledger::{Channel, Purpose, Refused};
+use tallybook_rules::Rejection;
 use tallybook_rules::signing::{SignedVoucher, VerifiedVoucher};
-use tallybook_rules::{Amount, Rejection};
 use tallybook_settler::{Chain, Commitment, Refund};
 use tallybook_wire::{AnswerExtra, TransactionBytes, Voucher};
 
@@ -16,8 +16,7 @@ pub(super) async fn prepare<C: Chain>(app: &App<C>, book: &BookView, voucher: &V
     let channel = &left.channel;
     let page = Address::from(channel.place().page);
     let (_, page) = app.settler.read_page(&page, 0, Commitment::Confirmed).await?;
-    let refund =
-        Refund { book, page: &page, slot: channel.place().slot, keep: channel.charged(), newest: left.newest.as_ref() };
+    let refund = Refund { book, page: &page, slot: channel.place().slot, voucher: &left.voucher };
     let prepared = app.settler.refund_transaction(&refund).await?;
     let transaction = TransactionBytes::new(prepared.bytes.clone())?;
     app.keep_refund(*channel.id(), prepared);
@@ -48,8 +47,8 @@ pub(super) async fn send<C: Chain>(
 
 struct Left {
     channel: Channel,
-    /// The newest voucher, verified; nothing to claim if it is of nothing.
-    newest: Option<VerifiedVoucher>,
+    /// The voucher that it leaves with, over exactly what is charged.
+    voucher: VerifiedVoucher,
 }
 
 async fn leave<C: Chain>(app: &App<C>, book: &BookView, voucher: &Voucher) -> Result<Left, Refused> {
@@ -65,7 +64,5 @@ async fn leave<C: Chain>(app: &App<C>, book: &BookView, voucher: &Voucher) -> Re
         }
         Ok::<Channel, Refused>(left.channel)
     });
-    let channel = left.await??;
-    let newest = channel.newest().filter(|newest| newest.cumulative > Amount::ZERO);
-    Ok(Left { channel, newest: newest.map(|newest| newest.verify(&signer)).transpose()? })
+    Ok(Left { channel: left.await??, voucher: verified })
 }

@@ -2,7 +2,7 @@
 
 use super::{Accepted, state_of};
 use crate::app::App;
-use tallybook_ledger::{Channel, Refused};
+use tallybook_ledger::{Committed, Refused};
 use tallybook_rules::Rejection;
 use tallybook_rules::signing::SignedVoucher;
 use tallybook_sequencer::Desk;
@@ -32,28 +32,28 @@ pub(super) async fn reserve<C: Chain>(
     Ok(Accepted::of(&reserved.await??))
 }
 
-/// Commits: durable when this returns. The signature was verified when the voucher was reserved.
+/// Commits what the call really cost: durable when this returns. The signature was verified when the voucher was reserved.
 pub(super) async fn commit<C: Chain>(
     app: &App<C>,
     requirements: &PaymentRequirements,
     voucher: &Voucher,
 ) -> Result<Accepted, Refused> {
     let voucher = SignedVoucher::from(*voucher);
-    let (book, amount) = (requirements.extra.book.0, requirements.amount);
+    let (book, charge) = (requirements.extra.book.0, requirements.amount);
     let committed = app.sequencer.ask(move |desk| {
         check_book(desk, &voucher.channel_id, &book)?;
-        let committed = desk.ledger.commit(&voucher, desk.now)?;
+        let committed = desk.ledger.commit(&voucher, charge, desk.now)?;
         if let Some(record) = committed.change {
             desk.write(tallybook_ledger::Change::Channel(record));
         }
-        Ok::<Channel, Refused>(committed.channel)
+        Ok::<Committed, Refused>(committed)
     });
-    let channel = committed.await??;
+    let Committed { channel, charge, .. } = committed.await??;
     if app.config.settlement.per_call {
         app.wake.notify_one();
     }
     let mut accepted = Accepted::of(&channel);
-    accepted.extra = tallybook_wire::AnswerExtra { charged_amount: Some(amount), ..state_of(&channel) };
+    accepted.extra = tallybook_wire::AnswerExtra { charged_amount: Some(charge), ..state_of(&channel) };
     Ok(accepted)
 }
 

@@ -22,13 +22,7 @@ fn scene() -> (House, ClaimRow) {
 }
 
 async fn prepare(house: &House, row: &ClaimRow) -> Result<PreparedRefund, Rejection> {
-    let refund = Refund {
-        book: &house.book,
-        page: &house.page_view(),
-        slot: row.slot,
-        keep: Amount::new(300),
-        newest: Some(&row.voucher),
-    };
+    let refund = Refund { book: &house.book, page: &house.page_view(), slot: row.slot, voucher: &row.voucher };
     house.settler.refund_transaction(&refund).await
 }
 
@@ -43,7 +37,7 @@ fn sign(bytes: &[u8], key: &Keypair) -> VersionedTransaction {
 }
 
 #[tokio::test]
-async fn the_newest_voucher_is_claimed_before_what_is_left_goes_back() {
+async fn the_voucher_is_claimed_before_what_is_left_goes_back() {
     let (house, row) = scene();
     let prepared = prepare(&house, &row).await.unwrap();
     let transaction = from_bytes(&prepared.bytes).unwrap();

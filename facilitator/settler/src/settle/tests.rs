@@ -44,6 +44,21 @@ async fn what_does_not_fit_is_split() {
 }
 
 #[tokio::test]
+async fn of_each_voucher_exactly_what_its_calls_cost_is_settled() {
+    let house = House::new(40);
+    let below = |row: ClaimRow| ClaimRow { amount: Amount::new(60 + u64::from(row.slot)), ..row };
+    let rows: Vec<_> =
+        channels(&house, 40).into_iter().map(|row| if row.slot < 39 { below(row) } else { row }).collect();
+    let outcome = settle(&house, rows.clone()).await;
+    let sizes: Vec<u32> = outcome.landed.iter().map(|landed| landed.rows).collect();
+    assert_eq!(sizes, [16, 16, 8], "without a table");
+    let expected: Vec<u64> = (0..39).map(|slot| 60 + slot).chain([100]).collect();
+    assert_eq!(settled(&house), expected);
+    house.on_page(|page| page.header.paid[0] = page.header.claimed_total);
+    assert_eq!(settle(&house, rows).await, Outcome::default(), "nothing is left of what was charged");
+}
+
+#[tokio::test]
 async fn a_row_that_fails_in_simulation_is_found_by_halving_and_the_others_are_claimed() {
     for bad in [vec![0], vec![7], vec![3, 4], vec![0, 15], (0..16).collect()] {
         let house = House::new(16);
