@@ -38,11 +38,11 @@ pub struct List {
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  tallybook channel status $CHANNEL")]
 pub struct Status {
-    #[command(flatten)]
-    wallet: Wallet,
     /// The channel's id.
     #[arg(value_parser = channel_id)]
     id: Key,
+    #[command(flatten)]
+    wallet: Wallet,
 }
 
 /// Arguments of `tallybook channel close`.
@@ -51,8 +51,6 @@ pub struct Status {
     tallybook channel close $CHANNEL\n  \
     tallybook channel close $CHANNEL --force")]
 pub struct Close {
-    #[command(flatten)]
-    wallet: Wallet,
     /// The channel's id.
     #[arg(value_parser = channel_id)]
     id: Key,
@@ -60,6 +58,8 @@ pub struct Close {
     /// be withdrawn after the book's grace period. Takes some lamports for the fee.
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    wallet: Wallet,
 }
 
 /// Arguments of `tallybook channel withdraw`.
@@ -67,11 +67,11 @@ pub struct Close {
 #[command(after_help = "Example: after `tallybook channel close --force` and the grace period\n  \
     tallybook channel withdraw $CHANNEL")]
 pub struct Withdraw {
-    #[command(flatten)]
-    wallet: Wallet,
     /// The channel's id.
     #[arg(value_parser = channel_id)]
     id: Key,
+    #[command(flatten)]
+    wallet: Wallet,
 }
 
 impl ChannelCommand {
@@ -122,12 +122,12 @@ impl Close {
         let wallet = self.wallet.open(None, None).await?;
         if self.force {
             let spinner = output.progress().spinner("asking the chain to close");
-            let closing_at = wallet.agent.force_close(self.id).await;
+            let closing_at = wallet.agent.force_close(self.id).await.map_err(|error| wallet.told(error));
             spinner.finish_and_clear();
             return output.report(&ClosingReport { channel: self.id.to_string(), closing_at: Moment(closing_at?) });
         }
         let spinner = output.progress().spinner("asking the server to close");
-        let closed = wallet.agent.close(self.id).await;
+        let closed = wallet.agent.close(self.id).await.map_err(|error| wallet.told(error));
         spinner.finish_and_clear();
         output.report(&ClosedReport::of(&closed?, wallet.decimals))
     }
@@ -141,7 +141,7 @@ impl Withdraw {
             ensure!(wait <= 0, "the grace period is not over yet: try again in {wait} seconds");
         }
         let spinner = output.progress().spinner("withdrawing");
-        let closed = wallet.agent.withdraw(self.id).await;
+        let closed = wallet.agent.withdraw(self.id).await.map_err(|error| wallet.told(error));
         spinner.finish_and_clear();
         output.report(&ClosedReport::of(&closed?, wallet.decimals))
     }

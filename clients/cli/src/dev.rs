@@ -12,7 +12,7 @@ use solana_address::Address;
 use solana_keypair::Keypair;
 use solana_signer::Signer;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tallybook_rules::Amount;
 use tallybook_wire::Network;
@@ -201,8 +201,10 @@ impl DevReport {
              export TALLYBOOK_RPC={rpc} TALLYBOOK_MINT={mint}\n  \
              export TALLYBOOK_KEYPAIR={agent} TALLYBOOK_STATE_DIR={state}\n  \
              {tallybook} pay {url} -d 'to pay or not to pay'\n  \
-             {tallybook} channel list\n\
+             {tallybook} channel list\n  \
+             {tallybook} vouchers export {vouchers} --book {book}\n\
              Ctrl-C ends everything.",
+            vouchers = self.vouchers.as_deref().unwrap_or(Path::new("vouchers.jsonl")).display(),
             mint = self.mint,
             agent = agent.display(),
             state = self.state_dir.display(),

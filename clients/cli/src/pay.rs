@@ -32,10 +32,6 @@ const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlen
     been charged, but the answer was lost; 6 nobody answered, nothing was paid; 22 the server answered with an error\n\
     status (its body was printed all the same, unless --fail); 1 anything else; 2 the command line is wrong.")]
 pub struct Pay {
-    #[command(flatten)]
-    wallet: Wallet,
-    #[command(flatten)]
-    limits: Limits,
     /// What to ask for.
     url: String,
     /// The method [default: GET, or POST with --data].
@@ -59,6 +55,10 @@ pub struct Pay {
     /// Print no body when the server answers with an error status.
     #[arg(short, long)]
     fail: bool,
+    #[command(flatten)]
+    limits: Limits,
+    #[command(flatten)]
+    wallet: Wallet,
 }
 
 /// What `tallybook pay` says of the payment.
@@ -106,7 +106,7 @@ impl Pay {
         let host = url.host_str().context("the URL names no host: write it like https://api.example.com/weather")?;
         let request = self.request(url.clone())?;
         let wallet = self.wallet.open(Some(&self.limits), Some(host)).await?;
-        let response = wallet.agent.execute(request).await?;
+        let response = wallet.agent.execute(request).await.map_err(|error| wallet.told(error))?;
         let status = response.status();
         let report = PayReport::of(status, response.headers(), wallet.decimals);
         let passed_on = self.pass_on(response).await;

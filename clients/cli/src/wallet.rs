@@ -1,13 +1,14 @@
 //! The agent behind `tallybook pay` and `tallybook channel`: whose money, on which cluster, within which limits.
 
 use crate::connection::{self, KeyFile, NoAnswer, Rpc};
+use crate::output::Told;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use solana_address::Address;
 use solana_client::nonblocking::rpc_client::RpcClient;
 use solana_signer::Signer;
 use std::path::PathBuf;
-use tallybook_agent::{Agent, Cluster, Policy};
+use tallybook_agent::{Agent, AgentError, Cluster, Policy};
 use tallybook_rules::Amount;
 use tallybook_wire::{Key, Network};
 
@@ -19,6 +20,7 @@ const USDC: [(&str, &str); 2] = [
 
 /// The options that name a wallet.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Wallet")]
 pub struct Wallet {
     #[command(flatten)]
     rpc: Rpc,
@@ -34,15 +36,16 @@ pub struct Wallet {
 
 /// The options that limit what may be spent. In whole tokens.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Limits, in whole tokens")]
 pub struct Limits {
     /// Pay at most this for a call.
-    #[arg(long, default_value = "0.01")]
+    #[arg(long, default_value = "0.01", value_name = "AMOUNT")]
     pub max_price: String,
     /// Put this into a new channel.
-    #[arg(long, default_value = "1")]
+    #[arg(long, default_value = "1", value_name = "AMOUNT")]
     pub deposit: String,
     /// Never tie up or spend more than this in all.
-    #[arg(long, default_value = "5")]
+    #[arg(long, default_value = "5", value_name = "AMOUNT")]
     pub budget: String,
 }
 
@@ -52,6 +55,13 @@ pub struct OpenWallet {
     pub agent: Agent,
     /// Decimals of the token.
     pub decimals: u8,
+}
+
+impl OpenWallet {
+    /// An error of the agent, in this wallet's tokens.
+    pub const fn told(&self, error: AgentError) -> Told {
+        Told::new(error, self.decimals)
+    }
 }
 
 impl Wallet {

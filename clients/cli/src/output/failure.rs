@@ -1,6 +1,7 @@
 //! What a command says when it failed, and the status that it ends with.
 
 use crate::connection::NoAnswer;
+use crate::output::Told;
 use reqwest::StatusCode;
 use serde::Serialize;
 use std::fmt;
@@ -129,7 +130,7 @@ impl Exit {
     }
 
     fn of(error: &anyhow::Error) -> Self {
-        if let Some(error) = error.downcast_ref::<AgentError>() {
+        if let Some(error) = agent_error(error) {
             return Self::of_agent(error);
         }
         if error.is::<UnknownOutcome>() {
@@ -150,7 +151,7 @@ impl Failure {
     /// Reads an error.
     pub fn of(error: &anyhow::Error) -> Self {
         let kind = Exit::of(error);
-        let rejection = match error.downcast_ref::<AgentError>() {
+        let rejection = match agent_error(error) {
             Some(AgentError::Refused(reason)) => Some(reason.name().to_owned()),
             _ => error.downcast_ref::<Rejection>().map(|rejection| rejection.name().to_owned()),
         };
@@ -181,6 +182,11 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "tallybook: {}", self.message)
     }
+}
+
+/// The agent's error in it.
+fn agent_error(error: &anyhow::Error) -> Option<&AgentError> {
+    error.downcast_ref::<Told>().map(|told| &told.error).or_else(|| error.downcast_ref())
 }
 
 /// True when whoever reads the output has gone, as `head` does: no error that anybody wants to hear of.

@@ -6,11 +6,13 @@
 mod failure;
 mod moment;
 mod money;
+mod told;
 
 pub(crate) use failure::reader_is_gone;
 pub use failure::{Exit, Failure, HttpFailure, UnknownOutcome, in_full};
 pub use moment::Moment;
 pub use money::Money;
+pub use told::Told;
 
 use crate::progress::Progress;
 use anyhow::Result;
