@@ -23,6 +23,8 @@ use tallybook_wire::{Key, Voucher, decimal};
 const MAX_LINE_BYTES: usize = 4_096;
 /// The most lines of a file that are read.
 const MAX_LINES: usize = 10_000_000;
+/// So many older vouchers of a channel are kept.
+const MAX_OLDER: usize = 8;
 /// What every SQLite database begins with.
 const SQLITE_MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
@@ -77,6 +79,8 @@ pub struct VoucherLine {
 pub struct Newest {
     /// The lines.
     pub lines: BTreeMap<Key, VoucherLine>,
+    /// Older vouchers of the same channels, newest first: should a newest one not be genuine, another is worth its amount.
+    older: BTreeMap<Key, Vec<Voucher>>,
     /// Numbers of lines that no voucher could be read from.
     pub unreadable: Vec<usize>,
 }
@@ -170,7 +174,8 @@ impl Newest {
         let stored = SqliteStore::open(path).and_then(|mut store| store.load());
         let stored = stored.with_context(|| format!("cannot read the vouchers in {}", path.display()))?;
         let lines = stored.channels.iter().map(VoucherLine::of_record);
-        Ok(Self { lines: lines.map(|line| (line.voucher.channel_id, line)).collect(), unreadable: Vec::new() })
+        let lines = lines.map(|line| (line.voucher.channel_id, line)).collect();
+        Ok(Self { lines, ..Self::default() })
     }
 
     /// Reads JSON lines: an export, or a paywall's file. What cannot be read is counted, since one bad line is no
@@ -192,13 +197,31 @@ impl Newest {
 
     /// Keeps the newest of two vouchers of a channel, and the largest charge: neither ever falls.
     pub fn add(&mut self, line: VoucherLine) {
-        let kept = self.lines.entry(line.voucher.channel_id).or_insert(line);
-        kept.charged = kept.charged.max(line.charged);
-        if line.voucher.max_claimable_amount > kept.voucher.max_claimable_amount {
-            kept.voucher = line.voucher;
+        let id = line.voucher.channel_id;
+        let Some(kept) = self.lines.get_mut(&id) else {
+            self.lines.insert(id, line);
+            return;
+        };
+        let mut other = line.voucher;
+        if other.max_claimable_amount > kept.voucher.max_claimable_amount {
+            std::mem::swap(&mut kept.voucher, &mut other);
         }
+        if other != kept.voucher {
+            let older = self.older.entry(id).or_default();
+            let at = older.partition_point(|one| one.max_claimable_amount > other.max_claimable_amount);
+            older.insert(at, other);
+            older.truncate(MAX_OLDER);
+        }
+        kept.charged = kept.charged.max(line.charged);
         kept.page = line.page.or(kept.page);
         kept.book = line.book.or(kept.book);
+    }
+
+    /// The lines of a channel, one for each voucher that is kept of it, newest first.
+    pub fn candidates(&self, id: &Key) -> impl Iterator<Item = VoucherLine> {
+        let newest = self.lines.get(id).copied();
+        let older = self.older.get(id).into_iter().flatten();
+        newest.into_iter().chain(older.filter_map(move |voucher| Some(VoucherLine { voucher: *voucher, ..newest? })))
     }
 
     fn write(&self, to: &mut impl Write) -> Result<()> {
@@ -296,9 +319,11 @@ mod tests {
         assert_eq!(one, other);
         assert_eq!(one.lines[&Key([1; 32])].due(), Amount::new(400));
         assert_eq!(one.lines[&Key([1; 32])].voucher.max_claimable_amount, Amount::new(500));
+        let amounts: Vec<_> = one.candidates(&Key([1; 32])).map(|line| line.due().get()).collect();
+        assert_eq!(amounts, [400, 400], "and an older voucher, should the newest be forged");
         let mut file = Vec::new();
         one.write(&mut file).unwrap();
-        assert_eq!(Newest::in_lines(file.as_slice()).unwrap(), one);
+        assert_eq!(Newest::in_lines(file.as_slice()).unwrap().lines, one.lines);
     }
 
     #[test]

@@ -151,10 +151,23 @@ async fn settle_and_leave(ground: &Ground, shell: &Shell, id: &str) -> Result<()
     let plan = stranger.json(&["settle", &file, "--book", &book, "--dry-run"]).await?;
     assert_eq!((&plan["channels"][0]["outcome"], base_units(&plan["channels"][0]["due"])), (&"due".into(), "1000"));
     assert_eq!(ground.mint.held_by(&ground.chain, &ground.payee).await?, Amount::ZERO);
-    // When it settles, then the payee has it all, and the report says what the chain says
+    // When a call cost less than was signed, then no more than it cost is settled, and a forged voucher hides nothing
+    let mut below = line.clone();
+    below["charged"] = "700".into();
+    let mut forged = line.clone();
+    (forged["voucher"]["maxClaimableAmount"], forged["charged"]) = ("5000".into(), "0".into());
+    std::fs::write(stranger.file("below.jsonl"), format!("{forged}\n{below}\n"))?;
+    let settled = stranger.json(&["settle", "below.jsonl", "--book", &book]).await?;
+    assert_eq!(
+        (&settled["channels"][0]["outcome"], base_units(&settled["channels"][0]["settled"])),
+        (&"settled".into(), "700")
+    );
+    std::fs::write(stranger.file("forged.jsonl"), forged.to_string())?;
+    stranger.fails(&["settle", "forged.jsonl", "--book", &book], 1, "not settled").await?;
+    // When it settles what is charged by now, then the payee has it all, and the report says what the chain says
     let settled = stranger.json(&["settle", "export.jsonl"]).await?;
     assert_eq!(&settled["channels"][0]["outcome"], "settled", "{settled}");
-    assert_eq!(base_units(&settled["settled"][0]["amount"]), "1000");
+    assert_eq!(base_units(&settled["settled"][0]["amount"]), "300");
     assert_eq!(settled["transactions"].as_array().map(Vec::len), Some(1));
     assert_eq!(ground.mint.held_by(&ground.chain, &ground.payee).await?, due);
     // When it does so again, then nothing is sent

@@ -38,11 +38,17 @@ pub(super) struct Claim {
 }
 
 impl Claim {
-    fn of(line: &VoucherLine, slot: u8, on_chain: &Slot) -> Self {
-        let voucher = SignedVoucher::from(line.voucher).verify(&on_chain.signer);
-        let (settled, deposit) = (on_chain.settled, on_chain.deposit);
-        let row = voucher.map(|voucher| ClaimRow { slot, voucher, amount: line.due(), settled, deposit });
-        Self { line: *line, slot, on_chain: *on_chain, row }
+    /// Takes the newest genuine voucher: a forged one must not hide what the others are worth.
+    fn of(newest: &Newest, line: &VoucherLine, slot: u8, on_chain: &Slot) -> Self {
+        let genuine = newest.candidates(&line.voucher.channel_id).find_map(|line| {
+            let voucher = SignedVoucher::from(line.voucher).verify(&on_chain.signer).ok()?;
+            Some((line, voucher))
+        });
+        let Some((line, voucher)) = genuine else {
+            return Self { line: *line, slot, on_chain: *on_chain, row: Err(Rejection::BadSignature) };
+        };
+        let row = ClaimRow { slot, voucher, amount: line.due(), settled: on_chain.settled, deposit: on_chain.deposit };
+        Self { line, slot, on_chain: *on_chain, row: Ok(row) }
     }
 
     /// What will be settled once it is claimed.
@@ -56,12 +62,13 @@ impl Claim {
 }
 
 impl PageWork {
-    /// The rows that add something, each kind of claim apart from the other.
+    /// The rows that add something. Those that settle less than was signed go apart: theirs are larger.
     pub(super) fn batches(&self) -> Result<Vec<Batch>> {
-        let rows: Vec<ClaimRow> =
-            self.claims.iter().filter(|claim| claim.adds()).filter_map(|claim| claim.row.ok()).collect();
+        let adding = self.claims.iter().filter(|claim| claim.adds()).filter_map(|claim| claim.row.ok());
+        let (below, whole): (Vec<ClaimRow>, Vec<ClaimRow>) = adding.partition(ClaimRow::is_below);
         let page = self.page.address.to_bytes();
-        rows.chunks(MAX_ROWS).map(|rows| Ok(Batch::new(page, rows.to_vec())?)).collect()
+        let all = whole.chunks(MAX_ROWS).chain(below.chunks(MAX_ROWS));
+        all.map(|rows| Ok(Batch::new(page, rows.to_vec())?)).collect()
     }
 
     /// The page as it is now.
@@ -115,7 +122,7 @@ impl Survey {
 fn claims_in<'a>(page: &'a PageView, newest: &'a Newest) -> impl Iterator<Item = Claim> + 'a {
     (0u8..).zip(&page.slots).filter_map(|(at, slot)| {
         let line = newest.lines.get(&Key(page.channel_id(at)?))?;
-        Some(Claim::of(line, at, slot))
+        Some(Claim::of(newest, line, at, slot))
     })
 }
 
