@@ -4,10 +4,10 @@ use crate::error::AgentError;
 use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
 use reqwest::Response;
 use std::time::Duration;
-use tallybook_rules::Rejection;
+use tallybook_rules::{Amount, Rejection};
 use tallybook_wire::{
-    AnswerExtra, MAX_BODY_BYTES, PAYMENT_REQUIRED, PAYMENT_RESPONSE, PaymentRequired, Reason, SettleResponse,
-    read_body, read_header,
+    AnswerExtra, Key, MAX_BODY_BYTES, PAYMENT_METER, PAYMENT_REQUIRED, PAYMENT_RESPONSE, PaymentRequired, Reason,
+    SettleResponse, Signature, read_body, read_header,
 };
 
 /// The receipt of a paid call: its `PAYMENT-RESPONSE` header, if there is one that can be read.
@@ -20,7 +20,9 @@ pub fn receipt(headers: &HeaderMap) -> Option<SettleResponse> {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// Served and charged, as the receipt says.
-    Charged(AnswerExtra),
+    Charged(Box<Receipt>),
+    /// Served as a stream, which is paid for as it comes: the name of its meter.
+    Streams(String),
     /// The handler failed, nothing was charged.
     NotCharged,
     /// An answer, but nothing that says whether it was charged.
@@ -31,6 +33,23 @@ pub(crate) enum Outcome {
     Lost(Option<Duration>),
     /// Another payment is asked for.
     PayAgain,
+}
+
+/// What a receipt says that we look at.
+#[derive(Clone, Debug)]
+pub(crate) struct Receipt {
+    pub(crate) extra: AnswerExtra,
+    pub(crate) transaction: Option<Signature>,
+}
+
+impl Receipt {
+    /// What the channel was charged in all, as the server says, `before` being known: the state of this channel, else
+    /// what the call cost.
+    pub(crate) fn total(&self, channel: &Key, before: Amount) -> Option<Amount> {
+        let state = self.extra.channel_state.filter(|state| state.channel_id == *channel);
+        let cost = self.extra.charged_amount.and_then(|cost| before.plus(cost).ok());
+        state.map(|state| state.charged_cumulative_amount).or(cost)
+    }
 }
 
 /// How long the server asks to wait, if it does so in seconds.
@@ -44,14 +63,26 @@ pub(crate) fn outcome(status: StatusCode, headers: &HeaderMap) -> Outcome {
     let retry_after = retry_after(headers);
     match receipt(headers) {
         _ if status == StatusCode::PAYMENT_REQUIRED => Outcome::PayAgain,
-        Some(SettleResponse::Settled { extra, .. }) => Outcome::Charged(extra),
+        Some(SettleResponse::Settled { extra, transaction, .. }) => {
+            Outcome::Charged(Box::new(Receipt { extra, transaction }))
+        }
         Some(SettleResponse::Failed { reason, .. }) => Outcome::Refused(reason, retry_after),
+        None if status.is_success() && meter(headers).is_some() => {
+            meter(headers).map_or(Outcome::Unclear, Outcome::Streams)
+        }
         None if status == StatusCode::BAD_GATEWAY || status == StatusCode::GATEWAY_TIMEOUT => {
             Outcome::Lost(retry_after)
         }
         None if status.is_client_error() => Outcome::NotCharged,
         None => Outcome::Unclear,
     }
+}
+
+/// The name of a stream's meter, if there is one: 32 hexadecimal digits.
+pub(crate) fn meter(headers: &HeaderMap) -> Option<String> {
+    let name = headers.get(PAYMENT_METER)?.to_str().ok()?;
+    let is_name = name.len() == 32 && name.bytes().all(|digit| digit.is_ascii_hexdigit());
+    is_name.then(|| name.to_owned())
 }
 
 /// The offer of a 402: its header, or where a proxy has dropped that, its body.

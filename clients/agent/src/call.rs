@@ -1,13 +1,17 @@
 //! One paid call: pay, look at the answer, correct, pay again, within bounds.
 
-use crate::agent::AgentState;
 use crate::answer;
+use crate::approval::Asked;
+use crate::budget::Spend;
 use crate::channel::Phase;
 use crate::error::AgentError;
 use crate::opening::Landing;
+use crate::paid::{Bought, Paid};
 use crate::pool::{Lease, PoolKey, Shared, lock};
 use crate::route::Route;
+use crate::state::AgentState;
 use crate::terms::Confirmed;
+use crate::topping::Topping;
 use http::StatusCode;
 use reqwest::{Request, Response};
 use std::sync::Arc;
@@ -20,7 +24,7 @@ use tallybook_wire::{
 
 /// A call that is paid for.
 pub(crate) struct Call<'a, C> {
-    pub(crate) agent: &'a AgentState<C>,
+    pub(crate) agent: &'a Arc<AgentState<C>>,
     pub(crate) request: &'a Request,
     pub(crate) route: Route,
     pub(crate) offer: Arc<PaymentRequirements>,
@@ -36,9 +40,13 @@ pub(crate) struct Call<'a, C> {
     /// The voucher that is on its way.
     pub(crate) sent: Option<Sent>,
     /// A voucher of this call whose outcome was not seen.
-    pub(crate) unseen: Option<(Key, Amount)>,
+    pub(crate) unseen: Option<Sent>,
     /// Why the last attempt failed.
     pub(crate) last: Option<Last>,
+    /// What the budget counts for this call.
+    pub(crate) spend: Option<Spend>,
+    /// The highest price that needs no (further) approval.
+    approved: Amount,
 }
 
 /// A voucher that was sent.
@@ -47,8 +55,11 @@ pub(crate) struct Sent {
     pub(crate) channel: Shared,
     pub(crate) id: Key,
     pub(crate) cumulative: Amount,
-    /// What the server could have charged before this voucher was signed.
+    /// What the server could have charged before this voucher was signed, and what is known that it did.
     pub(crate) before: Amount,
+    pub(crate) charged_before: Amount,
+    /// It is over nothing, and only asks where the channel stands.
+    pub(crate) is_probe: bool,
 }
 
 /// Why an attempt failed.
@@ -66,18 +77,20 @@ pub(crate) enum Next {
 impl<'a, C: Chain> Call<'a, C> {
     /// Checks the policy and waits for a turn.
     pub(crate) async fn new(
-        agent: &'a AgentState<C>,
+        agent: &'a Arc<AgentState<C>>,
         request: &'a Request,
         route: Route,
         offer: Arc<PaymentRequirements>,
     ) -> Result<Self, AgentError> {
         agent.policy.check_host(route.host(), route.authority())?;
         agent.policy.check_offer(&offer)?;
+        agent.approve(Asked::Call, offer.amount, &route, offer.pay_to).await?;
         let lease = agent.pool(&pool_key(&route, &offer)).turn().await;
         Ok(Self {
             agent,
             request,
             route,
+            approved: offer.amount,
             offer,
             lease,
             deposit: None,
@@ -87,11 +100,24 @@ impl<'a, C: Chain> Call<'a, C> {
             sent: None,
             unseen: None,
             last: None,
+            spend: None,
         })
     }
 
     /// Sends until there is an answer or no more to try.
     pub(crate) async fn run(mut self) -> Result<Response, AgentError> {
+        let outcome = self.answer().await;
+        if let Some(spend) = self.spend.take() {
+            match &self.unseen {
+                None => spend.settle(Amount::ZERO),
+                // It counts as spent, and is listed as what may have been charged.
+                Some(_) => self.list(0, None, None),
+            }
+        }
+        outcome
+    }
+
+    async fn answer(&mut self) -> Result<Response, AgentError> {
         while self.attempts < self.agent.policy.attempts {
             self.attempts = self.attempts.saturating_add(1);
             let payload = match self.payment().await {
@@ -120,6 +146,24 @@ impl<'a, C: Chain> Call<'a, C> {
         Err(self.exhausted())
     }
 
+    /// Puts the call on the list of payments.
+    pub(crate) fn list(&self, status: u16, charged: Option<Amount>, transaction: Option<String>) {
+        let Some(sent) = &self.sent else { return };
+        let paid = Paid {
+            what: Bought::Call,
+            host: self.route.authority().to_owned(),
+            method: self.route.method().to_string(),
+            path: self.route.path().to_owned(),
+            status,
+            price: self.offer.amount,
+            charged,
+            signed: sent.cumulative,
+            transaction,
+            ..lock(&sent.channel).paid((self.agent.budget.clock)())
+        };
+        self.agent.payments.record(paid);
+    }
+
     /// The page that was remembered is full: asks for another one. A response is an answer without payment.
     async fn ask_afresh(&mut self) -> Result<Option<Response>, AgentError> {
         self.asked_afresh = true;
@@ -137,6 +181,10 @@ impl<'a, C: Chain> Call<'a, C> {
         let book = self.offer.extra.book;
         self.offer = self.agent.learn(&self.route, required)?;
         self.agent.policy.check_offer(&self.offer)?;
+        if self.offer.amount > self.approved {
+            self.agent.approve(Asked::Call, self.offer.amount, &self.route, self.offer.pay_to).await?;
+            self.approved = self.offer.amount;
+        }
         if self.offer.extra.book != book {
             self.refuse_to_pay_twice()?;
             self.sent = None;
@@ -158,13 +206,22 @@ impl<'a, C: Chain> Call<'a, C> {
     /// The payment of the next attempt, with everything durable that must be.
     async fn payment(&mut self) -> Result<ChannelPayload, AgentError> {
         loop {
-            let Some(channel) = self.lease.channel_for(self.offer.amount) else {
+            let Some(channel) = self.lease.channel_for(self.offer.amount, self.agent.policy.top_up) else {
                 return self.open_new().await;
             };
-            let opening = matches!(lock(&channel).phase, Phase::Opening { .. });
-            if !opening {
+            let (opening, covers) = {
+                let channel = lock(&channel);
+                (matches!(channel.phase, Phase::Opening { .. }), channel.next_cumulative(self.offer.amount).is_some())
+            };
+            if covers {
                 let voucher = self.voucher(&channel).await?;
                 return Ok(ChannelPayload::Voucher { voucher });
+            }
+            if !opening {
+                match self.agent.add_to(&channel, &self.route, &self.offer).await? {
+                    Topping::Signed(deposit) => return self.deposit_payload(&channel, deposit).await,
+                    Topping::Decided => continue, // what it may pay says so now: choose again
+                }
             }
             match self.agent.look_for(&channel).await? {
                 Landing::Landed | Landing::Never => {} // its phase says so now: choose again
@@ -176,6 +233,11 @@ impl<'a, C: Chain> Call<'a, C> {
     async fn open_new(&mut self) -> Result<ChannelPayload, AgentError> {
         let (channel, deposit) = self.agent.open(&self.route, self.request, &self.offer).await?;
         self.lease.use_new(Arc::clone(&channel));
+        // In a pool already, so that it is not lost if this call is given up here.
+        if let Err(error) = self.agent.commit(&channel).await {
+            self.lease.forget_channel();
+            return Err(error);
+        }
         self.deposit_payload(&channel, deposit).await
     }
 
@@ -193,7 +255,11 @@ impl<'a, C: Chain> Call<'a, C> {
         self.deposit_payload(channel, deposit).await
     }
 
-    async fn deposit_payload(&mut self, channel: &Shared, deposit: Deposit) -> Result<ChannelPayload, AgentError> {
+    pub(crate) async fn deposit_payload(
+        &mut self,
+        channel: &Shared,
+        deposit: Deposit,
+    ) -> Result<ChannelPayload, AgentError> {
         let (id, parts) = {
             let channel = lock(channel);
             (channel.id, channel.parts)
@@ -203,22 +269,39 @@ impl<'a, C: Chain> Call<'a, C> {
         Ok(ChannelPayload::Deposit { channel: parts, voucher, deposit })
     }
 
-    /// Signs `charged + amount`, once the ceiling is durable.
+    /// Signs `charged + amount`, once the ceiling is durable and the budget counts it.
     async fn voucher(&mut self, channel: &Shared) -> Result<Voucher, AgentError> {
         let price = self.offer.amount;
-        let (before, cumulative, must_save) = {
-            let mut channel = lock(channel);
-            let before = channel.possible();
-            let cumulative = channel.to_sign(price).map_err(AgentError::Amount)?;
-            let must_save = channel.reserve(cumulative, price).map_err(AgentError::Amount)?;
-            (before, cumulative, must_save)
+        if !lock(channel).unsure {
+            self.count(price).await?;
+        }
+        let (sent, must_save) = {
+            let mut known = lock(channel);
+            let (before, charged_before, is_probe) = (known.possible(), known.charged, known.unsure);
+            let cumulative = known.to_sign(price).map_err(AgentError::Amount)?;
+            let must_save = known.reserve(cumulative, price).map_err(AgentError::Amount)?;
+            known.used_at = (self.agent.budget.clock)();
+            let (channel, id) = (Arc::clone(channel), known.id);
+            (Sent { channel, id, cumulative, before, charged_before, is_probe }, must_save)
         };
         if must_save {
             self.agent.save(channel).await?;
         }
-        let signed = lock(channel).sign(&self.agent.signer, cumulative);
-        self.sent = Some(Sent { channel: Arc::clone(channel), id: signed.channel_id.into(), cumulative, before });
+        let signed = lock(channel).sign(&self.agent.signer, sent.cumulative);
+        self.sent = Some(sent);
         Ok(signed.into())
+    }
+
+    /// Counts the call once, at its last price.
+    async fn count(&mut self, price: Amount) -> Result<(), AgentError> {
+        if self.spend.as_ref().is_some_and(|spend| spend.amount() == price) {
+            return Ok(());
+        }
+        if let Some(spend) = self.spend.take().filter(|_| self.unseen.is_none()) {
+            spend.settle(Amount::ZERO);
+        }
+        self.spend = Some(self.agent.budget.spend(price).await?);
+        Ok(())
     }
 
     pub(crate) fn wait(&self, asked: Option<Duration>) -> Duration {

@@ -1,9 +1,11 @@
 //! A channel as its payer knows it. Pure: decides, and leaves signing order, disk and network to the caller.
 
+use crate::budget::Counted;
+use crate::paid::{Bought, Paid};
 use serde::{Deserialize, Serialize};
 use tallybook_rules::signing::{SignedVoucher, SigningKey};
 use tallybook_rules::{Amount, Rejection};
-use tallybook_wire::{Channel, ChannelState, Key, PaymentRequirements, VoucherState, decimal};
+use tallybook_wire::{Channel, ChannelState, Key, PaymentRequirements, TransactionBytes, VoucherState, decimal};
 
 /// How many calls ahead the ceiling on disk is raised at a time: one sync pays for so many vouchers.
 const CALLS_AHEAD: u64 = 64;
@@ -60,12 +62,76 @@ pub(crate) struct OwnChannel {
     /// After a restart: how much of the reserve was used is not known, so the server is asked before it is paid.
     #[serde(skip)]
     pub(crate) unsure: bool,
+    /// When it was used last, in Unix seconds, as far as it was saved.
+    #[serde(default)]
+    pub(crate) used_at: i64,
+    /// An addition to the deposit that may have been sent, and whose outcome is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) top_up: Option<TopUp>,
+    /// The server refused an addition: a new channel is opened instead.
+    #[serde(skip)]
+    pub(crate) no_top_up: bool,
+    /// No further attempt to close it is made before, in Unix seconds.
+    #[serde(skip)]
+    pub(crate) rests_until: i64,
+    /// How much of `charged` is on the list of payments.
+    #[serde(skip)]
+    pub(crate) recorded: Amount,
     /// What it is up to.
     #[serde(flatten)]
     pub(crate) phase: Phase,
 }
 
+/// An addition to a deposit.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct TopUp {
+    /// How much.
+    #[serde(with = "decimal")]
+    pub(crate) amount: Amount,
+    /// The deposit without it.
+    #[serde(with = "decimal")]
+    pub(crate) before: Amount,
+    /// The last block height at which it can land.
+    pub(crate) last_valid_height: u64,
+    /// The signed transaction: sent again as it is until its outcome is known, so that it lands once at most.
+    pub(crate) transaction: TransactionBytes,
+}
+
 impl OwnChannel {
+    /// As the budget counts it: what is in it or may be, and once it is over what it cost.
+    pub(crate) fn counted(&self) -> Counted {
+        let ended = self.phase == Phase::Ended;
+        let added = self.top_up.as_ref().map_or(Amount::ZERO, |top_up| top_up.amount);
+        let deposit = self.deposit.plus(added).unwrap_or(self.deposit);
+        Counted { host: self.authority.clone(), amount: if ended { self.charged } else { deposit }, ended }
+    }
+
+    /// A line of the list of payments about this channel, to be completed.
+    pub(crate) fn paid(&self, at: i64) -> Paid {
+        let url = self.url.parse::<url::Url>().ok();
+        Paid {
+            at,
+            what: Bought::Call,
+            host: self.authority.clone(),
+            method: self.method.clone(),
+            path: url.map(|url| url.path().to_owned()).unwrap_or_default(),
+            status: 0,
+            price: Amount::ZERO,
+            charged: None,
+            payee: self.terms.pay_to,
+            mint: self.terms.asset,
+            channel: self.id,
+            channel_charged: self.charged,
+            signed: self.possible(),
+            transaction: None,
+        }
+    }
+
+    /// What is unspent, whatever may still be due.
+    pub(crate) fn rest(&self) -> Amount {
+        self.deposit.less(self.charged)
+    }
+
     /// The cumulative of the next voucher if the channel can pay `price`, or nothing.
     pub(crate) fn next_cumulative(&self, price: Amount) -> Option<Amount> {
         let next = self.charged.plus(price).ok()?;
@@ -186,6 +252,11 @@ pub(crate) mod tests {
             reserved: Amount::ZERO,
             ceiling: Amount::ZERO,
             unsure: false,
+            used_at: 0,
+            top_up: None,
+            no_top_up: false,
+            rests_until: 0,
+            recorded: Amount::ZERO,
             phase: Phase::Open,
         }
     }

@@ -1,22 +1,19 @@
-//! The ways out of a channel: with the server's help at once, without it after the grace period.
+//! The way out of a channel with the server's help: at once, and at the sponsor's expense.
 
-use crate::agent::{Agent, AgentState, pool_key};
+use crate::agent::Agent;
 use crate::answer::{self, Outcome, Remedy};
 use crate::channel::Phase;
 use crate::error::AgentError;
 use crate::opening::Landing;
 use crate::pool::{Lease, Shared, lock};
-use crate::transact;
+use crate::state::{AgentState, pool_key};
 use http::{Method, StatusCode};
 use reqwest::{Request, Response};
-use solana_signer::Signer;
 use std::sync::Arc;
 use std::time::Duration;
-use tallybook_chain::instruction::Instructions;
-use tallybook_chain::{BookView, PROGRAM_ID, PageView};
-use tallybook_rpc::{Chain, View};
+use tallybook_rpc::Chain;
 use tallybook_rules::signing::SignedVoucher;
-use tallybook_rules::{Amount, Slot, Status};
+use tallybook_rules::{Amount, Status};
 use tallybook_wire::{ChannelPayload, Key, PaymentPayload, PaymentRequired, Reason, header};
 
 /// The first wait for server or chain; each further one is twice as long.
@@ -59,21 +56,8 @@ impl<C: Chain> Agent<C> {
         outcomes
     }
 
-    /// Asks the program to close a channel, without the server, at the wallet's expense (it needs some lamports). Says
-    /// when [`Agent::withdraw`] can be called, in Unix seconds; until then the payee may claim what it is owed.
-    pub async fn force_close(&self, id: Key) -> Result<i64, AgentError> {
-        let (_lease, channel) = self.exclusive(id).await?;
-        self.shared.force_close(&channel).await
-    }
-
-    /// Takes what is unspent out of a channel whose grace period is over, at the wallet's expense.
-    pub async fn withdraw(&self, id: Key) -> Result<Closed, AgentError> {
-        let (_lease, channel) = self.exclusive(id).await?;
-        self.shared.withdraw(&channel).await
-    }
-
     /// A channel that nobody else uses while the lease is held.
-    async fn exclusive(&self, id: Key) -> Result<(Lease, Shared), AgentError> {
+    pub(crate) async fn exclusive(&self, id: Key) -> Result<(Lease, Shared), AgentError> {
         let channel = lock(&self.shared.channels).get(&id).map(Arc::clone);
         let channel = channel.ok_or(AgentError::NoSuchChannel(id))?;
         let key = pool_key(&lock(&channel));
@@ -82,10 +66,11 @@ impl<C: Chain> Agent<C> {
 }
 
 impl<C: Chain> AgentState<C> {
-    async fn close(&self, channel: &Shared) -> Result<Closed, AgentError> {
+    pub(crate) async fn close(&self, channel: &Shared) -> Result<Closed, AgentError> {
         if let Some(closed) = self.settle_opening(channel).await? {
             return Ok(closed);
         }
+        self.decide_top_up(channel).await?;
         {
             let mut channel = lock(channel);
             channel.unsure |= channel.possible() > channel.charged;
@@ -143,7 +128,7 @@ impl<C: Chain> AgentState<C> {
                         last.1 = Some(reason);
                     }
                     Outcome::PayAgain => last.1 = Some(self.correct_refund(channel, response).await?),
-                    Outcome::NotCharged | Outcome::Unclear | Outcome::Lost(_) => {}
+                    Outcome::NotCharged | Outcome::Streams(_) | Outcome::Unclear | Outcome::Lost(_) => {}
                 }
             }
             tokio::time::sleep(wait).await;
@@ -181,18 +166,18 @@ impl<C: Chain> AgentState<C> {
         let reason = required.error.clone().unwrap_or_else(|| Reason::from("payment_required".to_owned()));
         let told = required.channel_offers().find(|offer| self.policy.can_pay(offer));
         let state = told.and_then(|offer| offer.extra.channel_state);
-        let mut channel = lock(channel);
         match (answer::remedy(&reason), told, state) {
             (Remedy::Adopt, Some(offer), Some(state)) => {
                 let voucher = offer.extra.voucher_state;
-                let adopted = channel.adopt(&state, voucher.as_ref(), &self.signer_key().0);
-                adopted.map_err(|possible| AgentError::Dishonest {
-                    channel: channel.id,
-                    claimed: state.charged_cumulative_amount,
-                    possible,
-                })?;
+                let (id, adopted) = {
+                    let mut channel = lock(channel);
+                    (channel.id, channel.adopt(&state, voucher.as_ref(), &self.signer_key().0))
+                };
+                let claimed = state.charged_cumulative_amount;
+                adopted.map_err(|possible| AgentError::Dishonest { channel: id, claimed, possible })?;
+                self.list_found(channel);
             }
-            (Remedy::NewOffer, Some(offer), _) => channel.terms = offer.clone(),
+            (Remedy::NewOffer, Some(offer), _) => lock(channel).terms = offer.clone(),
             (Remedy::Wait, _, _) => {}
             _ => return Err(AgentError::Refused(reason)),
         }
@@ -217,7 +202,7 @@ impl<C: Chain> AgentState<C> {
     }
 
     /// The channel's end, if the chain shows that nothing of it is left to give back.
-    async fn refunded(&self, channel: &Shared) -> Result<Option<Closed>, AgentError> {
+    pub(crate) async fn refunded(&self, channel: &Shared) -> Result<Option<Closed>, AgentError> {
         let (id, parts, deposit, charged) = {
             let channel = lock(channel);
             (channel.id, channel.parts, channel.deposit, channel.charged)
@@ -229,70 +214,5 @@ impl<C: Chain> AgentState<C> {
         }
         self.end(channel, charged).await?;
         Ok(Some(Closed { id, charged, returned: deposit.less(charged) }))
-    }
-
-    async fn force_close(&self, channel: &Shared) -> Result<i64, AgentError> {
-        let (id, parts) = {
-            let channel = lock(channel);
-            (channel.id, channel.parts)
-        };
-        let (_, mut slot) = self.slot_of(channel).await?;
-        if slot.generation != parts.generation || slot.status() == Ok(Status::Free) {
-            let why = "no such channel is open on chain";
-            return Err(AgentError::NotNow { channel: id, why });
-        }
-        if slot.status() == Ok(Status::Open) {
-            let instruction = Instructions::new(PROGRAM_ID).request_close(
-                &parts.book.0.into(),
-                &parts.page.0.into(),
-                &self.wallet.pubkey(),
-                parts.slot,
-                parts.generation,
-            );
-            transact::run(&self.chain, &self.wallet, instruction).await?;
-            slot = self.slot_of(channel).await?.1;
-        }
-        let closing_at = slot.closing_at;
-        lock(channel).phase = Phase::Closing { closing_at };
-        self.save(channel).await?;
-        Ok(closing_at)
-    }
-
-    async fn withdraw(&self, channel: &Shared) -> Result<Closed, AgentError> {
-        let (id, parts) = {
-            let channel = lock(channel);
-            (channel.id, channel.parts)
-        };
-        let (book, slot) = self.slot_of(channel).await?;
-        if slot.generation != parts.generation || slot.status() != Ok(Status::Closing) {
-            let why = "it is not closing on chain: force its close first";
-            return Err(AgentError::NotNow { channel: id, why });
-        }
-        let place = [(parts.slot, self.wallet.pubkey())];
-        let instruction = Instructions::new(PROGRAM_ID).withdraw(&book, &parts.page.0.into(), &place);
-        transact::run(&self.chain, &self.wallet, instruction).await?;
-        let (_, after) = self.slot_of(channel).await?;
-        if after.generation == parts.generation && after.status() == Ok(Status::Closing) {
-            let why = "its withdrawal was skipped: the wallet's token account is missing or frozen";
-            return Err(AgentError::NotNow { channel: id, why });
-        }
-        self.end(channel, slot.settled).await?;
-        Ok(Closed { id, charged: slot.settled, returned: slot.deposit.less(slot.settled) })
-    }
-
-    /// Book and slot as the chain has them.
-    async fn slot_of(&self, channel: &Shared) -> Result<(BookView, Slot), AgentError> {
-        let parts = lock(channel).parts;
-        let addresses = [parts.book.0.into(), parts.page.0.into()];
-        let accounts = self.chain.accounts(&addresses, View::CONFIRMED).await?;
-        let mut ours = accounts.list.into_iter().map(|account| {
-            let account = account.filter(|account| account.owner == PROGRAM_ID);
-            account.ok_or(AgentError::Terms("an account of the channel is gone"))
-        });
-        let mut next = || ours.next().unwrap_or(Err(AgentError::Terms("an account of the channel is gone")));
-        let (book, page) = (next()?, next()?);
-        let book = BookView::parse(parts.book.0.into(), &book.data).map_err(AgentError::Unreadable)?;
-        let page = PageView::parse(parts.page.0.into(), &page.data).map_err(AgentError::Unreadable)?;
-        Ok((book, *page.slot(parts.slot).map_err(AgentError::Unreadable)?))
     }
 }

@@ -1,39 +1,54 @@
 //! What a paid call makes of an answer: done, once more, corrected, or given up.
 
-use crate::answer::{self, Outcome, Remedy};
+use crate::answer::{self, Outcome, Receipt, Remedy};
 use crate::call::{Call, Last, Next};
 use crate::channel::{OwnChannel, Phase};
 use crate::error::AgentError;
 use crate::pool::lock;
+use crate::stream::Stream;
 use http::StatusCode;
 use reqwest::Response;
 use std::time::Duration;
 use tallybook_rpc::Chain;
 use tallybook_rules::{Amount, Rejection};
-use tallybook_wire::{ChannelState, Extra, PaymentRequired, Reason};
+use tallybook_wire::{Extra, PaymentRequired, Reason};
 
 /// So many channels may turn out to be of no use in one call.
 const MAX_GIVEN_UP: u32 = 2;
+/// So many attempts are made before the wallet pays for what a sponsor that is away does not.
+const SPONSOR_PATIENCE: u32 = 3;
 
 impl<C: Chain> Call<'_, C> {
     pub(crate) async fn look_at(&mut self, response: Response) -> Result<Next, AgentError> {
         let status = response.status();
         let outcome = answer::outcome(status, response.headers());
         match outcome {
-            Outcome::Charged(extra) => {
-                self.charged(extra.channel_state.as_ref());
+            Outcome::Charged(receipt) => {
+                self.charged(status, &receipt).await?;
                 Ok(Next::Return(response))
+            }
+            Outcome::Streams(meter) => {
+                self.opened();
+                Ok(Next::Return(Stream::start(self, response, meter)))
             }
             Outcome::NotCharged => {
                 self.with_sent(|channel, _| channel.not_served());
                 Ok(Next::Return(response))
             }
-            Outcome::Unclear => Ok(Next::Return(response)),
+            Outcome::Unclear => {
+                // It may have been charged: it stays counted, and the next call on the channel finds out.
+                self.spend = None;
+                self.list(status.as_u16(), None, None);
+                Ok(Next::Return(response))
+            }
             Outcome::Lost(wait) => {
                 self.mark_unseen();
                 Ok(Next::Again(self.wait(wait)))
             }
             Outcome::Refused(reason, wait) => {
+                if self.open_without_sponsor(&reason).await? || self.refuses_top_up(&reason) {
+                    return Ok(Next::Again(Duration::ZERO));
+                }
                 if answer::remedy(&reason) == Remedy::GiveUp {
                     return Err(AgentError::Refused(reason));
                 }
@@ -55,17 +70,70 @@ impl<C: Chain> Call<'_, C> {
         }
     }
 
-    /// Served: the channel is open, and charged as the receipt says. (After any other answer to a deposit the chain is
-    /// asked whether it is.)
-    fn charged(&self, state: Option<&ChannelState>) {
-        self.with_sent(|channel, cumulative| {
-            let said = state.filter(|state| state.channel_id == channel.id);
-            let charged = said.map_or(cumulative, |state| state.charged_cumulative_amount);
-            channel.served(charged, cumulative);
+    /// Served, and charged as the receipt says: at most what was signed, whatever it says.
+    async fn charged(&mut self, status: StatusCode, receipt: &Receipt) -> Result<(), AgentError> {
+        let Some(sent) = self.sent.clone() else { return Ok(()) };
+        self.opened();
+        let (cost, tops_up) = {
+            let mut channel = lock(&sent.channel);
+            let total = receipt.total(&channel.id, sent.charged_before);
+            let cost = channel.served(total.unwrap_or(sent.cumulative), sent.cumulative);
+            channel.recorded = channel.recorded.max(channel.charged);
+            (cost, channel.top_up.is_some())
+        };
+        if let Some(spend) = self.spend.take() {
+            spend.settle(cost);
+        }
+        self.list(status.as_u16(), Some(cost), receipt.transaction.map(String::from));
+        if tops_up {
+            // The chain says how much it holds now. If it cannot be asked, the next call does.
+            if let Err(error) = self.agent.decide_top_up(&sent.channel).await {
+                tracing::debug!(%error, channel = %sent.id, "the top-up is not seen yet");
+            }
+        }
+        Ok(())
+    }
+
+    /// What was served was paid from an open channel. (After any other answer to a deposit the chain is asked.)
+    fn opened(&self) {
+        self.with_sent(|channel, _| {
             if let Phase::Opening { .. } = channel.phase {
                 channel.phase = Phase::Open;
             }
         });
+    }
+
+    /// A sponsor that opens no channel, where the wallet may pay the fee itself: done when this says true.
+    async fn open_without_sponsor(&mut self, reason: &Reason) -> Result<bool, AgentError> {
+        let refuses = match reason.rejection() {
+            Some(Rejection::QuotaExceeded | Rejection::FeeTooHigh) => true,
+            // It may be back in a moment.
+            Some(Rejection::FacilitatorUnavailable | Rejection::Draining | Rejection::Overloaded) => {
+                self.attempts >= SPONSOR_PATIENCE
+            }
+            _ => false,
+        };
+        let Some(sent) = self.sent.clone().filter(|_| refuses && self.agent.policy.own_fees) else {
+            return Ok(false);
+        };
+        if !matches!(lock(&sent.channel).phase, Phase::Opening { .. }) {
+            return Ok(false);
+        }
+        self.deposit = None;
+        self.agent.open_ourselves(&sent.channel).await?;
+        Ok(true)
+    }
+
+    /// True when a refusal was about an addition to a deposit: another channel pays then.
+    fn refuses_top_up(&mut self, reason: &Reason) -> bool {
+        let concerns_it = matches!(answer::remedy(reason), Remedy::GiveUp | Remedy::OpenAgain);
+        let sent = self.sent.clone().filter(|_| concerns_it && self.deposit.is_some());
+        let given_up = sent.is_some_and(|sent| self.agent.give_up_top_up(&sent.channel));
+        if given_up {
+            self.deposit = None;
+            self.not_accepted();
+        }
+        given_up
     }
 
     /// A 402 to a payment: says why, and where the channel stands.
@@ -77,6 +145,9 @@ impl<C: Chain> Call<'_, C> {
             return Ok(Next::Again(self.backoff()));
         };
         self.last = Some(Last::Refused(StatusCode::PAYMENT_REQUIRED, reason.clone()));
+        if self.open_without_sponsor(reason).await? || self.refuses_top_up(reason) {
+            return Ok(Next::Again(Duration::ZERO));
+        }
         match answer::remedy(reason) {
             Remedy::NewOffer => {}
             Remedy::Adopt => self.adopt(told.as_ref()).await?,
@@ -108,11 +179,15 @@ impl<C: Chain> Call<'_, C> {
         if let Err(possible) = adopted {
             return Err(AgentError::Dishonest { channel: sent.id, claimed: state.charged_cumulative_amount, possible });
         }
-        let charged = state.charged_cumulative_amount;
-        match self.unseen {
+        self.agent.list_found(&sent.channel);
+        match &self.unseen {
             // Never pay twice for one call without being told to.
-            Some((id, cumulative)) if id == sent.id && charged >= cumulative => {
-                Err(AgentError::ChargedWithoutAnswer { charged: self.offer.amount })
+            Some(unseen) if unseen.id == sent.id && state.charged_cumulative_amount > unseen.charged_before => {
+                let charged = state.charged_cumulative_amount.less(unseen.charged_before);
+                if let Some(spend) = self.spend.take() {
+                    spend.settle(charged);
+                }
+                Err(AgentError::ChargedWithoutAnswer { charged })
             }
             _ => Ok(()),
         }
@@ -149,6 +224,7 @@ impl<C: Chain> Call<'_, C> {
     }
 
     pub(crate) fn mark_unseen(&mut self) {
-        self.unseen = self.sent.as_ref().map(|sent| (sent.id, sent.cumulative));
+        let sent = self.sent.clone().filter(|sent| !sent.is_probe);
+        self.unseen = sent.or(self.unseen.take());
     }
 }

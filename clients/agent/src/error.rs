@@ -1,4 +1,4 @@
-use crate::policy::Breach;
+use crate::breach::Breach;
 use std::path::PathBuf;
 use tallybook_rpc::ChainError;
 use tallybook_rules::Amount;
@@ -72,6 +72,25 @@ pub enum AgentError {
         /// The wallet's token account.
         account: Key,
     },
+    /// The wallet has too few lamports to pay the network's fee.
+    #[error(
+        "the wallet {wallet} holds {held} lamports, too few for the network's fee: send it some, or let another key pay \
+         (Agent::exit_transaction)"
+    )]
+    NoLamports {
+        /// What it holds.
+        held: u64,
+        /// The wallet.
+        wallet: Key,
+    },
+    /// The grace period of a closing channel has not ended.
+    #[error("channel {channel} can be withdrawn from {closing_at} on (Unix seconds): until then the payee may claim")]
+    GraceNotOver {
+        /// The channel.
+        channel: Key,
+        /// From when on.
+        closing_at: i64,
+    },
     /// All slots of the page are taken.
     #[error("no slot is free for a new channel at this payee: try later")]
     NoFreeSlot,
@@ -104,6 +123,9 @@ pub enum AgentError {
         /// The most that can be due.
         possible: Amount,
     },
+    /// A URL that asks no money names no book.
+    #[error("{0} does not ask to be paid, so it names no book to look through: pass a URL that costs something")]
+    NothingToRecover(url::Url),
     /// No such channel in the journal.
     #[error("there is no channel {0} in this agent's journal: see channels()")]
     NoSuchChannel(Key),
@@ -124,6 +146,14 @@ pub enum AgentError {
     /// The journal cannot be read or written.
     #[error("the agent's journal at {path} cannot be used, so nothing is signed: {source}")]
     Journal {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The budget's file cannot be read or written.
+    #[error("the budget at {path} cannot be used, so nothing is signed: {source}")]
+    Budget {
         /// Which file.
         path: PathBuf,
         /// Why.

@@ -7,11 +7,13 @@
 //! as the proof: never money. Files of ended channels stay, since the budget counts what they cost.
 
 use crate::channel::{OwnChannel, Phase};
+use crate::disk;
 use crate::error::AgentError;
+use solana_keypair::Keypair;
+use solana_signer::Signer;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use tallybook_wire::Key;
 
 /// The largest file that is read, in bytes.
@@ -20,7 +22,8 @@ const MAX_FILE_BYTES: u64 = 65_536;
 /// An agent's state directory, held by this process alone.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    directory: Arc<Path>,
+    directory: PathBuf,
+    name: String,
     _lock: File,
 }
 
@@ -31,9 +34,10 @@ impl Journal {
             let path = path.to_owned();
             move |source| AgentError::Journal { path, source }
         };
-        create_private_directory(directory).map_err(failed(directory))?;
+        disk::create_private_directory(directory).map_err(failed(directory))?;
         let lock_path = directory.join("lock");
-        let lock = private(OpenOptions::new().create(true).write(true)).open(&lock_path).map_err(failed(&lock_path))?;
+        let lock =
+            disk::private(OpenOptions::new().create(true).write(true)).open(&lock_path).map_err(failed(&lock_path))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(AgentError::Locked(directory.to_owned())),
@@ -46,18 +50,25 @@ impl Journal {
                 channels.push(read(&path).map_err(failed(&path))?);
             }
         }
-        let journal = Self { directory: directory.into(), _lock: lock };
+        let name_path = directory.join("name");
+        let name = name(&name_path).map_err(failed(&name_path))?;
+        let journal = Self { directory: directory.into(), name, _lock: lock };
         Ok((journal, channels))
+    }
+
+    /// The directory's name in a budget that it shares with others: drawn once, so that a copy or a directory that was
+    /// moved counts as the same.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Makes a channel's state durable. Nothing that depends on it may leave before this returns.
     pub(crate) async fn save(&self, channel: &OwnChannel) -> Result<(), AgentError> {
         let path = self.path(&channel.id);
-        let directory = Arc::clone(&self.directory);
         let written = match serde_json::to_vec(channel) {
             Ok(json) => {
                 let path = path.clone();
-                tokio::task::spawn_blocking(move || write(&directory, &path, &json)).await
+                tokio::task::spawn_blocking(move || disk::replace(&path, &json)).await
             }
             Err(error) => Ok(Err(error.into())),
         };
@@ -70,42 +81,26 @@ impl Journal {
     }
 }
 
-fn write(directory: &Path, path: &Path, json: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("tmp");
-    let mut file = private(OpenOptions::new().create(true).write(true).truncate(true)).open(&beside)?;
-    file.write_all(json)?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)?;
-    File::open(directory)?.sync_all()
+fn name(path: &Path) -> io::Result<String> {
+    match disk::read(path, MAX_FILE_BYTES) {
+        Ok(name) => String::from_utf8(name).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not a name")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // An address that nobody has the key of is as good a random name as any.
+            let name = Keypair::new().pubkey().to_string();
+            disk::replace(path, name.as_bytes())?;
+            Ok(name)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn read(path: &Path) -> io::Result<OwnChannel> {
-    if std::fs::metadata(path)?.len() > MAX_FILE_BYTES {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "not a channel's file"));
-    }
-    let mut channel: OwnChannel = serde_json::from_slice(&std::fs::read(path)?)?;
+    let mut channel: OwnChannel = serde_json::from_slice(&disk::read(path, MAX_FILE_BYTES)?)?;
     // What was signed of the reserve before the last stop is not known any more.
     let ended = channel.phase == Phase::Ended;
     channel.ceiling = if ended { channel.charged } else { channel.reserved };
     channel.unsure = channel.ceiling > channel.charged;
     Ok(channel)
-}
-
-#[cfg(unix)]
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600)
-}
-
-#[cfg(not(unix))]
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    options
-}
-
-fn create_private_directory(directory: &Path) -> io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.recursive(true).create(directory)
 }
 
 #[cfg(test)]

@@ -1,16 +1,19 @@
 //! Opening a channel, and finding out what became of an opening.
 
-use crate::agent::AgentState;
+use crate::approval::Asked;
 use crate::channel::{OwnChannel, Phase};
 use crate::error::AgentError;
 use crate::pool::{Shared, lock};
 use crate::route::Route;
+use crate::state::AgentState;
 use crate::terms::{self, Confirmed};
 use crate::transact;
 use reqwest::Request;
 use solana_signer::Signer;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
+use tallybook_chain::PROGRAM_ID;
+use tallybook_chain::instruction::Instructions;
 use tallybook_rpc::Chain;
 use tallybook_rules::{Amount, Status};
 use tallybook_wire::{Deposit, Key, PaymentRequirements};
@@ -26,8 +29,8 @@ pub(crate) enum Landing {
 }
 
 impl<C: Chain> AgentState<C> {
-    /// Opens a channel for `offer`: checks it against the chain and the policy, commits the budget, signs the deposit,
-    /// and makes all that durable. Nothing is sent yet.
+    /// Prepares a channel for `offer`: checks it against the chain and the policy, chooses a slot and signs the deposit.
+    /// Nothing is sent yet, and nothing may be before [`Self::commit`].
     pub(crate) async fn open(
         &self,
         route: &Route,
@@ -38,6 +41,12 @@ impl<C: Chain> AgentState<C> {
         let wallet = self.wallet.pubkey();
         let confirmed = terms::confirm(&self.chain, &self.policy, offer, offer.extra.page, &wallet).await?;
         let amount = self.deposit_amount(&confirmed, offer)?;
+        let confirmed = if self.approve(Asked::Deposit, amount, route, offer.pay_to).await? {
+            // People take their time: the page may look different by now.
+            terms::confirm(&self.chain, &self.policy, offer, offer.extra.page, &wallet).await?
+        } else {
+            confirmed
+        };
         let blockhash = self.chain.latest_blockhash().await?;
         // Two calls of ours must not open the same slot: chosen and registered under one lock.
         let mut channels = lock(&self.channels);
@@ -45,7 +54,6 @@ impl<C: Chain> AgentState<C> {
         let place = choose_slot(&confirmed, offer, &wallet.to_bytes(), &ours).ok_or(AgentError::NoFreeSlot)?;
         let (signer, fee_payer) = (self.signer_key(), offer.extra.fee_payer);
         let opening = transact::open(&self.wallet, signer, &confirmed, place, amount, fee_payer, blockhash.hash)?;
-        lock(&self.budget).commit(&self.policy, route.authority(), amount)?;
         let channel = Arc::new(Mutex::new(OwnChannel {
             id: opening.id,
             parts: opening.parts,
@@ -58,12 +66,48 @@ impl<C: Chain> AgentState<C> {
             reserved: Amount::ZERO,
             ceiling: Amount::ZERO,
             unsure: false,
+            used_at: (self.budget.clock)(),
+            top_up: None,
+            no_top_up: false,
+            rests_until: 0,
+            recorded: Amount::ZERO,
             phase: Phase::Opening { last_valid_height: blockhash.last_valid_height },
         }));
         channels.insert(opening.id, Arc::clone(&channel));
         // Saved together with its first voucher's ceiling, before either leaves.
         let transaction = opening.transaction;
         Ok((channel, Deposit { amount, transaction }))
+    }
+
+    /// Commits the budget to a channel that was prepared, or forgets the channel.
+    pub(crate) async fn commit(&self, channel: &Shared) -> Result<(), AgentError> {
+        let (id, host, deposit) = {
+            let channel = lock(channel);
+            (channel.id, channel.authority.clone(), channel.deposit)
+        };
+        self.budget.commit(id, host, deposit).await.inspect_err(|_| {
+            lock(&self.channels).remove(&id);
+        })
+    }
+
+    /// Opens a channel that no sponsor opens, at the wallet's expense. It is for the same slot and generation as before,
+    /// so at most one of the two can land.
+    pub(crate) async fn open_ourselves(&self, channel: &Shared) -> Result<(), AgentError> {
+        let Landing::Undecided(confirmed) = self.look_for(channel).await? else {
+            return Ok(());
+        };
+        transact::check_lamports(&self.chain, &self.wallet.pubkey()).await?;
+        let (parts, amount) = {
+            let channel = lock(channel);
+            (channel.parts, channel.deposit)
+        };
+        let new = transact::new_channel(&self.wallet, parts.signer, &confirmed, (parts.slot, parts.generation), amount);
+        let instruction = Instructions::new(PROGRAM_ID).open(&confirmed.book, &new);
+        let prepared = transact::prepare(&self.chain, &self.wallet, instruction).await?;
+        lock(channel).phase = Phase::Opening { last_valid_height: prepared.last_valid_height() };
+        self.save(channel).await?;
+        prepared.run(&self.chain).await?;
+        self.look_for(channel).await.map(|_| ())
     }
 
     /// Signs the deposit of a channel that is not open yet once more, with a fresh blockhash. It is for the same slot
@@ -102,6 +146,7 @@ impl<C: Chain> AgentState<C> {
             return Ok(Landing::Landed);
         }
         if slot.generation >= parts.generation {
+            // Whatever it was, it is not charged to us: the slot is somebody else's, or free again.
             self.end(channel, Amount::ZERO).await?;
             return Ok(Landing::Never);
         }

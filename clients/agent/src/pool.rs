@@ -66,6 +66,14 @@ impl Pool {
         }
     }
 
+    /// Takes a channel that nobody uses out of the pool, until what is returned is dropped; nothing when it is in use.
+    pub(crate) fn take(self: &Arc<Self>, id: &Key) -> Option<Lease> {
+        let mut idle = lock(&self.idle);
+        let at = idle.iter().position(|channel| lock(channel).id == *id)?;
+        let channel = Some(idle.swap_remove(at));
+        Some(Lease { pool: Arc::clone(self), turns: None, channel })
+    }
+
     /// All channels, while [`Pool::all_turns`] are held.
     pub(crate) fn channels(&self) -> Vec<Shared> {
         lock(&self.idle).clone()
@@ -87,12 +95,13 @@ impl Lease {
     }
 
     /// The channel of this turn that can pay `price`: the one in hand, else an idle one (an open one before one whose
-    /// opening is not decided). Nothing means that a new one is needed.
-    pub(crate) fn channel_for(&mut self, price: Amount) -> Option<Shared> {
+    /// opening is not decided, and that before one that must be topped up). Nothing means that a new one is needed.
+    pub(crate) fn channel_for(&mut self, price: Amount, may_top_up: bool) -> Option<Shared> {
         let rank = |channel: &Shared| {
             let channel = lock(channel);
             match channel.phase {
-                Phase::Open => channel.next_cumulative(price).map(|_| 0),
+                Phase::Open if channel.next_cumulative(price).is_some() => Some(0),
+                Phase::Open => Some(2).filter(|_| may_top_up && !channel.no_top_up),
                 Phase::Opening { .. } => Some(1),
                 Phase::GivenUp | Phase::Closing { .. } | Phase::Ended => None,
             }
@@ -116,6 +125,21 @@ impl Lease {
         if let Some(old) = self.channel.replace(channel) {
             self.pool.add(old);
         }
+    }
+
+    /// The channel in hand.
+    pub(crate) fn channel(&self) -> Option<&Shared> {
+        self.channel.as_ref()
+    }
+
+    /// Lets go of a channel that came to nothing: it does not go back to the pool.
+    pub(crate) fn forget_channel(&mut self) {
+        self.channel = None;
+    }
+
+    /// Gives turn and channel to somebody else; this lease keeps neither.
+    pub(crate) fn hand_over(&mut self) -> Self {
+        Self { pool: Arc::clone(&self.pool), turns: self.turns.take(), channel: self.channel.take() }
     }
 
     /// Gives turn and channel back.

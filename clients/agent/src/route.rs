@@ -15,6 +15,7 @@ pub(crate) struct Route {
     method: Method,
     host: String,
     authority: String,
+    path: String,
 }
 
 impl Route {
@@ -29,6 +30,7 @@ impl Route {
         Ok(Self {
             place: format!("{}://{authority}{}", url.scheme(), url.path()),
             method: request.method().clone(),
+            path: url.path().to_owned(),
             host,
             authority,
         })
@@ -37,6 +39,16 @@ impl Route {
     /// The host without its port.
     pub(crate) fn host(&self) -> &str {
         &self.host
+    }
+
+    /// The path without its query.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The method.
+    pub(crate) const fn method(&self) -> &Method {
+        &self.method
     }
 
     /// `host:port`, or the host alone at the usual port.

@@ -17,6 +17,8 @@ pub const ASSOCIATED_TOKEN_PROGRAM: Address = address!("ATokenGPvbdGVxr1b2hvZbsi
 pub const MEMO_PROGRAM: Address = address!("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr");
 /// The compute budget program.
 pub const COMPUTE_BUDGET_PROGRAM: Address = address!("ComputeBudget111111111111111111111111111111");
+/// Where the chain keeps its own time.
+pub const CLOCK: Address = address!("SysvarC1ock11111111111111111111111111111111");
 
 /// The book of `payee` for `mint`, by its number, with its bump.
 pub fn book(program_id: &Address, payee: &Address, mint: &Address, book_id: u16) -> (Address, u8) {

@@ -11,9 +11,11 @@
 
 mod closing;
 mod faults;
+mod meter;
 mod paying;
 mod policy;
 mod seller;
+mod streams;
 mod world;
 
 use reqwest::{Response, Url};

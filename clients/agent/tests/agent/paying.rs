@@ -67,8 +67,24 @@ async fn more_channels_run_more_calls_at_a_time() {
 }
 
 #[tokio::test]
-async fn an_exhausted_deposit_makes_a_new_channel_until_the_budget_ends_it() {
+async fn an_exhausted_deposit_is_topped_up_until_the_budget_ends_it() {
     let scene = Scene::usual().await;
+    // Given a deposit of 20 calls, and room for two more such deposits
+    for _ in 0..60 {
+        scene.served().await;
+    }
+    assert_eq!((scene.seller.world.lock().deposits, scene.seller.books().top_ups.len()), (1, 2));
+    assert_eq!(scene.agent.channels()[0].deposit, Amount::new(30_000));
+    assert_eq!(scene.agent.committed(), Amount::new(30_000));
+    // When the budget is used up
+    let error = scene.get("/x").await.unwrap_err();
+    assert!(error.to_string().contains("budget"), "{error}");
+    assert_eq!((scene.seller.charged(), scene.seller.books().top_ups.len()), (30_000, 2));
+}
+
+#[tokio::test]
+async fn an_exhausted_deposit_makes_a_new_channel_until_the_budget_ends_it() {
+    let scene = Scene::with(policy().top_up(false)).await;
     // Given three deposits of 20 calls each
     for _ in 0..60 {
         scene.served().await;
@@ -139,8 +155,11 @@ async fn keys_are_in_nobodys_debug_output() {
     let secret: String = tallybook_wire::Key(scene.wallet[..32].try_into().unwrap()).to_string();
     assert!(!shown.contains(&secret) && !shown.contains(&format!("{:?}", &scene.wallet[..8])));
     assert!(shown.contains(&scene.agent.wallet().to_string()));
-    for file in std::fs::read_dir(scene.directory.path()).unwrap() {
-        let content = std::fs::read(file.unwrap().path()).unwrap();
+    let state = scene.directory.path();
+    let folders = [state.to_owned(), state.join("paid"), state.join("budget")];
+    let files = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
+    for file in files.map(|file| file.unwrap().path()).filter(|path| path.is_file()) {
+        let content = std::fs::read(file).unwrap();
         assert!(!String::from_utf8_lossy(&content).contains(&secret));
     }
 }

@@ -1,14 +1,15 @@
 //! A seller on a real socket: an honest paywall and facilitator in one, and the faults that a test tells it to have.
 
+use crate::meter::{Meter, Plan};
 use crate::world::{MINT, PAYEE, SPONSOR, Shared, signed};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
-use tallybook_chain::instruction::NewChannel;
+use tallybook_chain::instruction::{Addition, NewChannel};
 use tallybook_chain::{deposit, transaction::from_bytes};
 use tallybook_rules::signing::SignedVoucher;
 use tallybook_rules::{Amount, Opening, Rejection};
@@ -47,14 +48,16 @@ pub enum Fault {
     Slow(Duration),
     /// Says that it refunded, and does not.
     PretendRefund,
-    /// Opens the channel on chain, and closes the connection.
+    /// Opens or tops up the channel on chain, and closes the connection.
     DropAfterOpening,
 }
 
 pub struct Entry {
     pub signer: [u8; 32],
     pub charged: Amount,
+    /// The voucher with the largest cumulative, and the cumulative that paid for the last call.
     pub newest: Option<SignedVoucher>,
+    pub last: Option<Amount>,
 }
 
 pub struct Books {
@@ -68,6 +71,12 @@ pub struct Books {
     pub served: u32,
     /// Calls that are being handled now, and the most at a time.
     pub at_once: (u32, u32),
+    /// Additions to deposits that landed, and what is refused with them.
+    pub top_ups: HashSet<TransactionBytes>,
+    pub refuses_top_ups: Option<Rejection>,
+    /// The stream under way, and how streams go.
+    pub meter: Option<Meter>,
+    pub plan: Plan,
     /// Every voucher that was ever seen.
     pub vouchers: Vec<Voucher>,
 }
@@ -79,7 +88,7 @@ pub struct Seller {
     books: Arc<Mutex<Books>>,
 }
 
-type Answer = (u16, Option<SettleResponse>, Option<PaymentRequired>);
+pub type Answer = (u16, Option<SettleResponse>, Option<PaymentRequired>);
 
 impl Seller {
     pub async fn start(world: Shared) -> Self {
@@ -114,6 +123,10 @@ impl Seller {
             requests: 0,
             served: 0,
             at_once: (0, 0),
+            top_ups: HashSet::new(),
+            refuses_top_ups: None,
+            meter: None,
+            plan: Plan::default(),
             vouchers: Vec::new(),
         };
         let seller = Self { world, url, books: Arc::new(Mutex::new(books)) };
@@ -134,7 +147,7 @@ impl Seller {
         self.books().channels.values().map(|entry| entry.charged.get()).sum()
     }
 
-    fn required(&self, error: Option<Rejection>, about: Option<(ChannelState, Option<VoucherState>)>) -> Answer {
+    pub fn required(&self, error: Option<Rejection>, about: Option<(ChannelState, Option<VoucherState>)>) -> Answer {
         let books = self.books();
         let mut extra = books.offer.clone();
         extra.channel_state = about.map(|(state, _)| state);
@@ -153,7 +166,7 @@ impl Seller {
         (402, None, Some(required))
     }
 
-    fn state(&self, id: Key) -> (ChannelState, Option<VoucherState>) {
+    pub fn state(&self, id: Key) -> (ChannelState, Option<VoucherState>) {
         let books = self.books();
         let entry = &books.channels[&id];
         let state = ChannelState {
@@ -169,7 +182,7 @@ impl Seller {
         (state, voucher)
     }
 
-    fn settled(&self, id: Key, charged: Amount) -> Answer {
+    pub fn settled(&self, id: Key, charged: Amount) -> Answer {
         let (mut state, _) = self.state(id);
         state.charged_cumulative_amount = charged;
         let extra = AnswerExtra { channel_state: Some(state), ..AnswerExtra::default() };
@@ -230,9 +243,46 @@ impl Seller {
         world.held -= deposit.amount.get();
         world.deposits += 1;
         drop(world);
-        let entry = Entry { signer: channel.signer.0, charged: Amount::ZERO, newest: None };
+        let entry = Entry { signer: channel.signer.0, charged: Amount::ZERO, newest: None, last: None };
         self.books().channels.entry(id).or_insert(entry);
         Ok(id)
+    }
+
+    /// Adds to the channel's deposit as the facilitator and the program would.
+    fn top_up(&self, channel: &Channel, id: Key, deposit: &Deposit) -> Result<(), Rejection> {
+        if let Some(reason) = self.books().refuses_top_ups {
+            return Err(reason);
+        }
+        let transaction = from_bytes(deposit.transaction.as_bytes()).unwrap();
+        if !self.books().top_ups.insert(deposit.transaction.clone()) {
+            return Ok(());
+        }
+        let mut world = self.world.lock();
+        let addition = Addition {
+            funder: channel.payer.0.into(),
+            source: world.book_view().token_account(&channel.payer.0.into()),
+            page: world.page_address(),
+            slot: channel.slot,
+            generation: channel.generation,
+            amount: deposit.amount.get(),
+        };
+        let blockhash = solana_hash::Hash::new_from_array(transaction.message.recent_blockhash().to_bytes());
+        let expected = deposit::top_up_message(&world.book_view(), &addition, &id.0, &SPONSOR.into(), blockhash);
+        assert_eq!(transaction.message, expected);
+        assert_eq!(signed(&transaction), [false, true], "only the sponsor has not signed");
+        world.page().top_up(channel.slot, channel.generation, deposit.amount)?;
+        world.held -= deposit.amount.get();
+        Ok(())
+    }
+
+    /// A channel that was opened past this seller is found on chain.
+    fn look_on_chain(&self, id: Key) {
+        let view = self.world.lock().page_view();
+        if let Some(slot) = (0..8).find(|slot| view.channel_id(*slot) == Some(id.0)) {
+            let signer = view.slots[usize::from(slot)].signer;
+            let entry = Entry { signer, charged: Amount::ZERO, newest: None, last: None };
+            self.books().channels.entry(id).or_insert(entry);
+        }
     }
 
     fn refund(&self, voucher: &Voucher) -> Answer {
@@ -255,6 +305,20 @@ impl Seller {
         let settled = self.settled(id, charged);
         self.books().channels.remove(&id);
         settled
+    }
+
+    /// An opening or a top-up, told apart by the instruction.
+    fn take_deposit(&self, channel: &Channel, deposit: &Deposit, voucher: &Voucher) -> Result<(), Rejection> {
+        const TOP_UP: u8 = 4;
+        let transaction = from_bytes(deposit.transaction.as_bytes()).unwrap();
+        if transaction.message.instructions()[2].data[0] == TOP_UP {
+            return self.top_up(channel, voucher.channel_id, deposit);
+        }
+        if voucher.max_claimable_amount.get() != self.books().price {
+            return Err(Rejection::WrongCumulative);
+        }
+        assert_eq!(self.open(channel, deposit)?, voucher.channel_id);
+        Ok(())
     }
 
     async fn pay(&self, payment: PaymentPayload, place: String) -> Answer {
@@ -299,12 +363,8 @@ impl Seller {
             return closed;
         }
         if let ChannelPayload::Deposit { channel, deposit, .. } = &payment.payload {
-            if voucher.max_claimable_amount.get() != self.books().price {
-                return self.required(Some(Rejection::WrongCumulative), None);
-            }
-            match self.open(channel, deposit) {
-                Ok(id) => assert_eq!(id, voucher.channel_id),
-                Err(reason) => return self.required(Some(reason), None),
+            if let Err(reason) = self.take_deposit(channel, deposit, &voucher) {
+                return self.required(Some(reason), None);
             }
             assert!(fault != Some(Fault::DropAfterOpening), "the connection breaks here");
         }
@@ -323,6 +383,7 @@ impl Seller {
     async fn charge(&self, voucher: &Voucher, place: &str, fault: Option<Fault>) -> Result<Amount, Box<Answer>> {
         let id = voucher.channel_id;
         let price = self.books().price;
+        self.look_on_chain(id);
         if !self.books().channels.contains_key(&id) {
             return Err(Box::new(self.required(Some(Rejection::UnknownChannel), None)));
         }
@@ -330,17 +391,19 @@ impl Seller {
         if let Some(charged) = self.books().answers.get(&key) {
             return Ok(*charged);
         }
-        let (signer, charged, newest) = {
+        let (signer, charged, last) = {
             let books = self.books();
             let entry = &books.channels[&id];
-            (entry.signer, entry.charged, entry.newest)
+            (entry.signer, entry.charged, entry.last)
         };
         let signed = SignedVoucher::from(*voucher).verify(&signer).expect("the agent signs well");
-        if newest.is_some_and(|newest| newest.cumulative == voucher.max_claimable_amount) {
-            return Err(Box::new(self.required(Some(Rejection::VoucherUsed), Some(self.state(id)))));
-        }
         if voucher.max_claimable_amount.get() != charged.get() + price {
-            return Err(Box::new(self.required(Some(Rejection::WrongCumulative), Some(self.state(id)))));
+            let is_used = last == Some(voucher.max_claimable_amount);
+            let reason = if is_used { Rejection::VoucherUsed } else { Rejection::WrongCumulative };
+            return Err(Box::new(self.required(Some(reason), Some(self.state(id)))));
+        }
+        if place.contains("/stream") {
+            return Ok(charged);
         }
         let at_once = {
             let mut books = self.books();
@@ -355,7 +418,10 @@ impl Seller {
         let entry = books.channels.get_mut(&id).unwrap();
         assert_eq!(entry.charged, charged, "one call at a time on a channel");
         entry.charged = Amount::new(voucher.max_claimable_amount.get() - discount);
-        entry.newest = Some(*signed.voucher());
+        entry.last = Some(voucher.max_claimable_amount);
+        if entry.newest.is_none_or(|newest| newest.cumulative <= voucher.max_claimable_amount) {
+            entry.newest = Some(*signed.voucher());
+        }
         let charged = entry.charged;
         if fault != Some(Fault::GatewayAndForget) {
             books.answers.insert(key, charged);
@@ -380,10 +446,20 @@ async fn answer(State(seller): State<Seller>, request: Request) -> Response {
     if place.contains("/free") {
         return Response::new(Body::from("free"));
     }
+    if request.headers().contains_key(PAYMENT_METER) {
+        return seller.meter(request.into_parts().0.headers).await;
+    }
+    let voucher = request.headers().get(PAYMENT_SIGNATURE).map(|value| {
+        let payment: PaymentPayload = read_header(value.as_bytes()).unwrap();
+        *payment.payload.voucher()
+    });
     let (status, receipt, required) = match request.headers().get(PAYMENT_SIGNATURE) {
         None => seller.required(None, None),
-        Some(value) => seller.pay(read_header(value.as_bytes()).unwrap(), place).await,
+        Some(value) => seller.pay(read_header(value.as_bytes()).unwrap(), place.clone()).await,
     };
+    if let Some(voucher) = voucher.filter(|_| status == 200 && place.contains("/stream")) {
+        return seller.stream(&voucher);
+    }
     let mut response = Response::builder().status(status);
     if let Some(receipt) = receipt {
         response = response.header(PAYMENT_RESPONSE, header(&receipt).unwrap());

@@ -9,8 +9,8 @@ use solana_transaction::versioned::VersionedTransaction;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tallybook_agent::{Account, Accounts, Blockhash, Chain, ChainError, Cluster, View};
 use tallybook_chain::account::{BOOK_DISCRIMINATOR, PAGE_DISCRIMINATOR};
-use tallybook_chain::address::{self, TOKEN_PROGRAM, associated_token_account};
-use tallybook_chain::instruction::discriminator::{REQUEST_CLOSE, WITHDRAW};
+use tallybook_chain::address::{self, SYSTEM_PROGRAM, TOKEN_PROGRAM, associated_token_account};
+use tallybook_chain::instruction::discriminator::{OPEN, REQUEST_CLOSE, WITHDRAW};
 use tallybook_chain::transaction::from_bytes;
 use tallybook_chain::{Address, BookView, PROGRAM_ID, PageView};
 use tallybook_rules::signing::page_domain;
@@ -30,6 +30,9 @@ pub struct World {
     pub slots: Vec<Slot>,
     pub wallet: Address,
     pub held: u64,
+    pub lamports: u64,
+    /// Fees that were paid by other keys than the wallet.
+    pub others_paid: u32,
     pub height: u64,
     pub now: i64,
     pub genesis: [u8; 32],
@@ -80,16 +83,34 @@ impl World {
             data[64..72].copy_from_slice(&self.held.to_le_bytes());
             data[108] = 1;
             (data, TOKEN_PROGRAM)
+        } else if *at == self.wallet {
+            return Some(Account { owner: SYSTEM_PROGRAM, lamports: self.lamports, data: Vec::new() });
+        } else if *at == address::CLOCK {
+            let mut data = vec![0; 40];
+            data[32..].copy_from_slice(&self.now.to_le_bytes());
+            (data, SYSTEM_PROGRAM)
         } else {
             return None;
         };
         Some(Account { owner, lamports: 1, data })
     }
 
-    /// The instructions that a wallet may send by itself.
+    /// The instructions that a wallet may send by itself. `payer` is the first account of the instruction.
     fn execute(&mut self, data: &[u8], payer: &Address) {
         let (payer, now) = (payer.to_bytes(), self.now);
         match data[0] {
+            OPEN => {
+                let opening = Opening {
+                    payer,
+                    signer: data[6..38].try_into().unwrap(),
+                    generation: u32::from_le_bytes(data[2..6].try_into().unwrap()),
+                    deposit: Amount::new(u64::from_le_bytes(data[38..46].try_into().unwrap())),
+                };
+                let min_deposit = self.book.min_deposit;
+                self.page().open(data[1], &opening, min_deposit, now).unwrap();
+                self.held -= opening.deposit.get();
+                self.deposits += 1;
+            }
             REQUEST_CLOSE => {
                 let generation = u32::from_le_bytes(data[2..6].try_into().unwrap());
                 let grace = self.book.grace_seconds;
@@ -97,7 +118,7 @@ impl World {
             }
             WITHDRAW => {
                 let returned = self.page().withdraw(data[5], now).unwrap();
-                assert_eq!(returned.payer, payer);
+                assert_eq!(returned.payer, self.wallet.to_bytes());
                 self.held += returned.amount.get();
             }
             other => panic!("an agent sends no instruction {other}"),
@@ -139,6 +160,8 @@ impl Shared {
             slots: vec![Slot::default(); 8],
             wallet: wallet.pubkey(),
             held: 1_000_000,
+            lamports: 1_000_000,
+            others_paid: 0,
             height: 1_000,
             now: 1_700_000_000,
             genesis: GENESIS,
@@ -177,8 +200,13 @@ impl Chain for Shared {
         let mut world = self.lock();
         for instruction in transaction.message.instructions() {
             if keys[usize::from(instruction.program_id_index)] == PROGRAM_ID {
-                world.execute(&instruction.data, &keys[0]);
+                world.execute(&instruction.data, &keys[usize::from(instruction.accounts[0])]);
             }
+        }
+        if keys[0] == world.wallet {
+            world.lamports -= 5_000;
+        } else {
+            world.others_paid += 1;
         }
         Ok(())
     }
