@@ -128,8 +128,8 @@ impl Channel {
             return Err(if used { Rejection::VoucherUsed } else { Rejection::WrongCumulative });
         }
         self.collectable(cumulative, now)?;
-        // A deposit that a fork could still take back counts only up to the credit that is given on it.
-        if cumulative > self.final_deposit.max(credit) {
+        // What a fork could still take back of the deposit counts only up to the credit that is given on it.
+        if cumulative.less(self.final_deposit) > credit {
             return Err(Rejection::SettlementPending);
         }
         Ok(())

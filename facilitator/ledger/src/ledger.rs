@@ -97,6 +97,23 @@ impl Ledger {
         Ok(*channel)
     }
 
+    /// Whether a voucher would pay for a call of at most `amount` once `addition` is on top of the channel's deposit: what is
+    /// asked before somebody pays for a top-up. Changes nothing; refuses as [`Ledger::reserve`] does, but not for a deposit
+    /// that is not final.
+    pub fn foresee(
+        &self,
+        voucher: &VerifiedVoucher,
+        amount: Amount,
+        addition: Amount,
+        now: i64,
+    ) -> Result<Channel, Refused> {
+        let channel = *self.channel(&voucher.voucher().channel_id).ok_or(Rejection::UnknownChannel)?;
+        let mut topped_up = channel;
+        topped_up.on_chain.deposit = channel.on_chain.deposit.plus(addition)?;
+        let decided = topped_up.decide(voucher, amount, Amount::MAX_DEPOSIT, now);
+        decided.map(|()| channel).map_err(|rejection| channel.refuse(rejection))
+    }
+
     /// Charges `charge` for the call whose voucher is reserved, at most what was reserved. The voucher of the last call
     /// again is the same answer, and no second charge.
     ///

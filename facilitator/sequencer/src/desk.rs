@@ -97,6 +97,14 @@ impl Desk {
         events
     }
 
+    /// Drops the pages of `books` that a finalized look at `chain_slot` does not show any more; see [`Ledger::drop_closed`].
+    pub fn drop_closed(&mut self, books: &[[u8; 32]], shown: &[[u8; 32]], chain_slot: u64) -> Vec<Event> {
+        let observed = self.ledger.drop_closed(books, shown, chain_slot);
+        self.changes.extend(observed.changes);
+        self.signers.note(&observed.events);
+        observed.events
+    }
+
     /// Whose vouchers bind each channel.
     pub(crate) const fn signers(&self) -> &Signers {
         &self.signers

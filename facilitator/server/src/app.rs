@@ -1,15 +1,16 @@
 //! What requests and background tasks share.
 
 use crate::config::Config;
+use crate::expenses::{Bill, Bills};
 use crate::quota::Quotas;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tallybook_chain::{Address, BookView, PageView};
-use tallybook_ledger::{Attempt, Change, Finality, PageSeen, Purpose};
+use tallybook_ledger::{Attempt, Change, Expense, Finality, PageSeen, Purpose};
 use tallybook_rules::Rejection;
 use tallybook_sequencer::Sequencer;
-use tallybook_settler::{Chain, Journal, PreparedRefund, Settler};
+use tallybook_settler::{Chain, Journal, Prepared, PreparedPage, Settler};
 use tallybook_wire::{Key, Network, PaymentRequirements};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -24,7 +25,11 @@ pub(crate) struct App<C> {
     pub(crate) sight: RwLock<Sight>,
     pub(crate) quotas: Mutex<Quotas>,
     /// Refunds that wait for their operator's signature, by channel.
-    refunds: Mutex<HashMap<[u8; 32], PreparedRefund>>,
+    refunds: Mutex<HashMap<[u8; 32], Prepared>>,
+    /// Pages that wait for their operator's signature, by book.
+    pages: Mutex<HashMap<[u8; 32], PreparedPage>>,
+    /// Transactions whose cost is to be asked for.
+    pub(crate) bills: Bills,
     /// One sender at a time for each page.
     page_locks: Mutex<HashMap<[u8; 32], Arc<tokio::sync::Mutex<()>>>>,
     /// Permits for requests at work.
@@ -36,6 +41,8 @@ pub(crate) struct App<C> {
     /// The newest slot of the chain that was seen, and whether the last look succeeded.
     chain_slot: AtomicU64,
     chain_answers: AtomicBool,
+    /// When the chain was looked at last because somebody forwarded what was not known here, in Unix seconds.
+    looked_for_news_at: AtomicI64,
 }
 
 /// The served books and their pages, as they were read last.
@@ -54,6 +61,7 @@ impl<C: Chain> App<C> {
         genesis_hash: [u8; 32],
         settler: Settler<C>,
         sequencer: Sequencer,
+        bills: Bills,
     ) -> Self {
         let permits = usize::try_from(config.limits.requests_in_flight).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
@@ -66,12 +74,20 @@ impl<C: Chain> App<C> {
             sequencer,
             sight: RwLock::default(),
             refunds: Mutex::default(),
+            pages: Mutex::default(),
+            bills,
             page_locks: Mutex::default(),
             wake: Notify::new(),
             draining: CancellationToken::new(),
             chain_slot: AtomicU64::new(0),
             chain_answers: AtomicBool::new(true),
+            looked_for_news_at: AtomicI64::new(0),
         }
+    }
+
+    /// Whether the chain may be looked at once more for what somebody says is new: once a second, whoever asks.
+    pub(crate) fn may_look_for_news(&self, now: i64) -> bool {
+        self.looked_for_news_at.swap(now, Ordering::Relaxed) != now
     }
 
     /// The book, if it is served: [`Rejection::UnknownBook`].
@@ -118,16 +134,24 @@ impl<C: Chain> App<C> {
         lock.lock_owned().await
     }
 
-    pub(crate) fn keep_refund(&self, channel_id: [u8; 32], refund: PreparedRefund) {
+    pub(crate) fn keep_refund(&self, channel_id: [u8; 32], refund: Prepared) {
         lock(&self.refunds).insert(channel_id, refund);
     }
 
-    pub(crate) fn prepared_refund(&self, channel_id: &[u8; 32]) -> Option<PreparedRefund> {
+    pub(crate) fn prepared_refund(&self, channel_id: &[u8; 32]) -> Option<Prepared> {
         lock(&self.refunds).get(channel_id).cloned()
     }
 
     pub(crate) fn forget_refund(&self, channel_id: &[u8; 32]) {
         lock(&self.refunds).remove(channel_id);
+    }
+
+    pub(crate) fn keep_page(&self, book: [u8; 32], page: PreparedPage) {
+        lock(&self.pages).insert(book, page);
+    }
+
+    pub(crate) fn prepared_page(&self, book: &[u8; 32]) -> Option<PreparedPage> {
+        lock(&self.pages).get(book).cloned()
     }
 
     /// The chain answered at a slot.
@@ -153,8 +177,9 @@ impl<C: Chain> App<C> {
         asked.await?
     }
 
-    pub(crate) const fn notebook(&self, purpose: Purpose) -> Notebook<'_, C> {
-        Notebook { app: self, purpose }
+    /// Notes for a purpose of a book, at whose expense it is.
+    pub(crate) const fn notebook(&self, purpose: Purpose, book: [u8; 32], expense: Expense) -> Notebook<'_, C> {
+        Notebook { app: self, purpose, book, expense }
     }
 
     /// Reads one page as of a slot or later, and lets the ledger see it.
@@ -169,10 +194,12 @@ impl<C: Chain> App<C> {
     }
 }
 
-/// The settler's notes on one batch, deposit or refund: durable before anything is sent.
+/// The settler's notes on one batch, deposit, refund or page: durable before anything is sent.
 pub(crate) struct Notebook<'a, C> {
     app: &'a App<C>,
     purpose: Purpose,
+    book: [u8; 32],
+    expense: Expense,
 }
 
 impl<C: Chain> Journal for Notebook<'_, C> {
@@ -189,6 +216,14 @@ impl<C: Chain> Journal for Notebook<'_, C> {
 
     async fn keep_table(&self, page: &[u8; 32], table: &[u8; 32]) -> Result<(), Rejection> {
         keep_table(&self.app.sequencer, *page, *table).await
+    }
+
+    fn billed(&self, signature: [u8; 64]) {
+        self.app.bills.put(Bill { signature, book: self.book, expense: self.expense });
+    }
+
+    fn billed_for_accounts(&self, signature: [u8; 64]) {
+        self.app.bills.put(Bill { signature, book: self.book, expense: Expense::Pages });
     }
 }
 

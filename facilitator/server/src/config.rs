@@ -55,6 +55,9 @@ pub struct Config {
     /// What resource servers show as a bearer token. Needed unless only this machine can connect.
     #[serde(default)]
     pub access_token: Option<AccessToken>,
+    /// The address of the facilitator's own leg in the books, if it has one: `/income` says what it has earned.
+    #[serde(default)]
+    pub income: Option<Key>,
     /// When claims are sent.
     #[serde(default)]
     pub settlement: Settlement,
@@ -150,7 +153,9 @@ pub struct Limits {
     pub reservation_seconds: u32,
     /// Channels; beyond them no deposit is sponsored.
     pub channels: u32,
-    /// Deposits that are sponsored for one payer within an hour.
+    /// Pages of one book; beyond them none is added at the sponsor's expense.
+    pub pages_per_book: u32,
+    /// Deposits, openings and top-ups, that are sponsored for one payer within an hour.
     pub deposits_per_payer_per_hour: u32,
     /// Up to how much of a deposit may be spent before it is final, in base units.
     pub unfinalized_credit: u64,
@@ -166,6 +171,7 @@ impl Default for Limits {
             request_seconds: 45,
             reservation_seconds: 300,
             channels: 100_000,
+            pages_per_book: 8,
             deposits_per_payer_per_hour: 20,
             unfinalized_credit: 10_000_000,
             drain_seconds: 10,
@@ -301,6 +307,7 @@ impl Config {
             ("limits.request_seconds", u64::from(limits.request_seconds), 1, 600),
             ("limits.reservation_seconds", u64::from(limits.reservation_seconds), 1, 86_400),
             ("limits.channels", u64::from(limits.channels), 1, 10_000_000),
+            ("limits.pages_per_book", u64::from(limits.pages_per_book), 0, 1_000),
             ("limits.deposits_per_payer_per_hour", u64::from(limits.deposits_per_payer_per_hour), 0, 1_000_000),
             ("limits.unfinalized_credit", limits.unfinalized_credit, 0, Amount::MAX_DEPOSIT.get()),
             ("limits.drain_seconds", u64::from(limits.drain_seconds), 0, 600),

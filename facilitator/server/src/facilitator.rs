@@ -2,7 +2,8 @@
 
 use crate::app::App;
 use crate::config::{Config, ConfigProblem};
-use crate::{metrics, routes, settlement, watcher};
+use crate::expenses::{Bill, Bills};
+use crate::{expenses, metrics, routes, settlement, watcher};
 use axum::serve::ListenerExt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tallybook_store::{SqliteStore, StoreFailure, VoucherStore};
 use tallybook_wire::Network;
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -76,7 +78,8 @@ impl Facilitator {
         let (desk, sending) = Desk::open(store, Settings { credit, ..Settings::default() })?;
         let queue = usize::try_from(config.limits.queue).unwrap_or(usize::MAX);
         let (sequencer, writer) = Sequencer::start(desk, queue).map_err(|error| Failure::Stopped(error.to_string()))?;
-        let app = Arc::new(App::new(config, network, genesis_hash, settler, sequencer));
+        let (bills, unpaid) = Bills::new();
+        let app = Arc::new(App::new(config, network, genesis_hash, settler, sequencer, bills));
         look_first(&app).await?;
 
         let listen = app.config.listen;
@@ -84,7 +87,7 @@ impl Facilitator {
         let local_addr = listener.local_addr().map_err(|error| Failure::Listen(listen, error))?;
         tracing::info!(%local_addr, sponsor = %app.sponsor(), network = app.network.as_str(), "serving");
         let drain = CancellationToken::new();
-        let supervisor = tokio::spawn(supervise(app, listener, sending, drain.clone(), writer));
+        let supervisor = tokio::spawn(supervise(app, listener, (sending, unpaid), drain.clone(), writer));
         Ok(Self { local_addr, drain, supervisor })
     }
 
@@ -146,7 +149,7 @@ async fn look_first<C: Chain>(app: &App<C>) -> Result<(), Failure> {
 async fn supervise<C: Chain>(
     app: Arc<App<C>>,
     listener: TcpListener,
-    sending: Vec<BatchRecord>,
+    (sending, unpaid): (Vec<BatchRecord>, mpsc::Receiver<Bill>),
     drain: CancellationToken,
     writer: std::thread::JoinHandle<Result<(), StoreFailure>>,
 ) -> Result<(), Failure> {
@@ -158,6 +161,7 @@ async fn supervise<C: Chain>(
         tasks.spawn(settlement::resume(Arc::clone(&app), record));
     }
     let watcher = tokio::spawn(watcher::watch(Arc::clone(&app)));
+    let expenses = tokio::spawn(expenses::keep(Arc::clone(&app), unpaid));
     let settlement = tokio::spawn(settlement::settle(Arc::clone(&app), tasks.clone()));
     let closed = CancellationToken::new();
     let server = tokio::spawn(serve(listener, routes::router(Arc::clone(&app)), closed.clone()));
@@ -175,6 +179,7 @@ async fn supervise<C: Chain>(
         tracing::warn!(batches = tasks.len(), "ending with batches on their way: they are taken up at the next start");
     }
     watcher.abort();
+    expenses.abort();
     if tokio::time::timeout(patience, server).await.is_err() {
         tracing::warn!("ending with connections open");
     }

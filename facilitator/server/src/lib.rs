@@ -8,7 +8,10 @@
 
 mod app;
 mod config;
+mod expenses;
 mod facilitator;
+mod forward;
+mod grow;
 mod metrics;
 mod payment;
 mod problem;

@@ -4,6 +4,8 @@ mod deposit;
 mod refund;
 mod voucher;
 
+pub(crate) use voucher::check_book;
+
 use crate::app::App;
 use crate::metrics;
 use crate::problem::{Problem, is_of_service};

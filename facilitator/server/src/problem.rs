@@ -57,9 +57,12 @@ impl Problem {
             Self::Refused(rejection) => rejection.into(),
             Self::NoRoute => foreign(
                 "no_route",
-                "Ask /supported, /books/{book}/offer, /verify, /settle, /release, /channels/{id}, /batches, /health or /metrics.",
+                "Ask /supported, /books/{book}/offer, /books/{book}/pages, /verify, /settle, /release, /vouchers, /channels/{id}, /batches, /income, /health or /metrics.",
             ),
-            Self::WrongMethod => foreign("wrong_method", "POST to /verify, /settle and /release; GET everything else."),
+            Self::WrongMethod => foreign(
+                "wrong_method",
+                "POST to /verify, /settle, /release, /vouchers and /books/{book}/pages; GET everything else.",
+            ),
         }
     }
 }

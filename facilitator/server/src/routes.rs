@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::problem::{Problem, json};
-use crate::{metrics, payment, show};
+use crate::{expenses, forward, grow, metrics, payment, show};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -12,23 +12,27 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tallybook_rules::Hasher;
 use tallybook_rules::Rejection;
 use tallybook_rules::signing::Sha2;
 use tallybook_settler::Chain;
-use tallybook_wire::{FacilitatorRequest, Key, MAX_BODY_BYTES, body, read_body};
+use tallybook_wire::{Key, MAX_BODY_BYTES, body, read_body};
 use tower_http::trace::TraceLayer;
 
 /// All routes. A request passes, from outside to inside: tracing (of
 /// method, path and status, never of headers or bodies), the count of requests at work and the time limit (`guard`), the
-/// cap on its body, and for payments the access token (`only_resource_servers`).
+/// cap on its body, and for what only resource servers and operators may the access token (`only_resource_servers`).
 pub(crate) fn router<C: Chain>(app: Arc<App<C>>) -> Router {
     let payments = Router::new()
         .route("/verify", post(verify::<C>))
         .route("/settle", post(settle::<C>))
         .route("/release", post(release::<C>))
+        .route("/vouchers", post(vouchers::<C>))
+        .route("/books/{book}/pages", post(pages::<C>))
+        .route("/income", get(income::<C>))
         .route_layer(from_fn_with_state(Arc::clone(&app), only_resource_servers::<C>));
     Router::new()
         .route("/supported", get(supported::<C>))
@@ -65,10 +69,13 @@ async fn guard<C: Chain>(State(app): State<Arc<App<C>>>, request: Request, next:
 struct Route(&'static str);
 
 impl Route {
-    const ALL: [&'static str; 9] = [
+    const ALL: [&'static str; 12] = [
         "/verify",
         "/settle",
         "/release",
+        "/vouchers",
+        "/books/{book}/pages",
+        "/income",
         "/supported",
         "/books/{book}/offer",
         "/health",
@@ -101,8 +108,8 @@ async fn only_resource_servers<C: Chain>(
     }
 }
 
-/// The body of a payment request.
-fn read(body: Result<Bytes, BytesRejection>) -> Result<FacilitatorRequest, Problem> {
+/// The body of a request.
+fn read<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
     let bytes = body.map_err(|error| match error.into_response().status().as_u16() {
         413 => Rejection::RequestTooLarge,
         _ => Rejection::MalformedPayload,
@@ -129,6 +136,26 @@ async fn release<C: Chain>(
     request: Result<Bytes, BytesRejection>,
 ) -> Result<impl IntoResponse, Problem> {
     Ok(json(body(&payment::release(&app, &read(request)?).await?)?))
+}
+
+async fn vouchers<C: Chain>(
+    State(app): State<Arc<App<C>>>,
+    request: Result<Bytes, BytesRejection>,
+) -> Result<impl IntoResponse, Problem> {
+    Ok(json(body(&forward::take(&app, &read(request)?).await?)?))
+}
+
+async fn pages<C: Chain>(
+    State(app): State<Arc<App<C>>>,
+    Path(book): Path<String>,
+    request: Result<Bytes, BytesRejection>,
+) -> Result<impl IntoResponse, Problem> {
+    let book: Key = book.parse().map_err(|_| Rejection::UnknownBook)?;
+    Ok(json(body(&grow::grow(&app, &book, &read(request)?).await?)?))
+}
+
+async fn income<C: Chain>(State(app): State<Arc<App<C>>>) -> Result<impl IntoResponse, Problem> {
+    Ok(json(body(&expenses::income(&app).await?)?))
 }
 
 async fn supported<C: Chain>(State(app): State<Arc<App<C>>>) -> Result<impl IntoResponse, Problem> {

@@ -1,12 +1,13 @@
 //! From what is charged to what is settled: plans, hands batches to the settler, and writes down what became of them.
 
 use crate::app::{App, keep_table};
+use crate::expenses::Bill;
 use crate::metrics;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tallybook_chain::{Address, BookView, PageView};
-use tallybook_ledger::{Attempt, Batch, BatchRecord, Change, Landed, Outcome};
+use tallybook_ledger::{Attempt, Batch, BatchRecord, Change, Expense, Landed, Outcome};
 use tallybook_rules::{Amount, Rejection};
 use tallybook_settler::{Chain, Fate, Journal};
 use tokio::time::MissedTickBehavior;
@@ -79,7 +80,8 @@ async fn run<C: Chain>(app: Arc<App<C>>, id: u64, batch: Batch) {
 
 async fn send<C: Chain>(app: &App<C>, id: u64, batch: &Batch) -> Result<Outcome, Rejection> {
     let book = app.book(&app.page(batch.page())?.header.book)?;
-    let notebook = app.notebook(tallybook_ledger::Purpose::Batch(id));
+    let purpose = tallybook_ledger::Purpose::Batch(id);
+    let notebook = app.notebook(purpose, book.address.to_bytes(), Expense::Claims);
     app.settler.settle(&book, batch, &notebook).await
 }
 
@@ -105,12 +107,28 @@ pub(crate) async fn finish<C: Chain>(
         refused = outcome.refused.len(),
         "a batch has ended"
     );
+    let page = *page;
+    if let Ok(of) = app.page(&page) {
+        write_costs(app, of.header.book, &outcome.landed).await?;
+    }
     let ended = app.sequencer.insist(move |desk| {
         desk.ledger.ended(channel_ids, &outcome.refused, desk.now);
         let at = desk.now;
         desk.write(Change::Ended { id, outcome, at });
     });
     ended.await
+}
+
+/// Writes down what claims and payouts have cost their book.
+async fn write_costs<C: Chain>(app: &App<C>, book: [u8; 32], landed: &[Landed]) -> Result<(), Rejection> {
+    let expense = Expense::Claims;
+    let (known, unknown): (Vec<&Landed>, Vec<&Landed>) = landed.iter().partition(|landed| landed.fee_lamports > 0);
+    unknown.iter().for_each(|landed| app.bills.put(Bill { signature: landed.signature, book, expense }));
+    let costs: Vec<Change> = known
+        .iter()
+        .map(|landed| Change::Spent { signature: landed.signature, book, expense, lamports: landed.fee_lamports })
+        .collect();
+    app.sequencer.insist(move |desk| costs.into_iter().for_each(|cost| desk.write(cost))).await
 }
 
 /// Asks the chain about every recorded sending of a batch until each is landed, failed or expired.
@@ -216,9 +234,12 @@ fn owed(book: &BookView, page: &PageView) -> Amount {
 
 async fn pay_out<C: Chain>(app: Arc<App<C>>, book: Arc<BookView>, page: Address) {
     let _turn = app.page_turn(&page.to_bytes()).await;
-    match app.settler.pay_out(&book, &page, &PayoutNotes { app: &app }).await {
+    match app.settler.pay_out(&book, &page, &PayoutNotes { app: &app, book: book.address.to_bytes() }).await {
         Ok(outcome) => {
             metrics::settled(&outcome.landed);
+            if let Err(rejection) = write_costs(&app, book.address.to_bytes(), &outcome.landed).await {
+                tracing::warn!(%page, %rejection, "what a payout cost was not written");
+            }
             tracing::info!(%page, transactions = outcome.landed.len(), "paid out what was owed");
         }
         Err(rejection) => tracing::warn!(%page, %rejection, "nothing was paid out: it stays owed"),
@@ -228,6 +249,7 @@ async fn pay_out<C: Chain>(app: Arc<App<C>>, book: Arc<BookView>, page: Address)
 /// Notes on a payout: only its table. The page itself records what was paid, so a payout that is sent twice pays once.
 struct PayoutNotes<'a, C> {
     app: &'a App<C>,
+    book: [u8; 32],
 }
 
 impl<C: Chain> Journal for PayoutNotes<'_, C> {
@@ -242,5 +264,13 @@ impl<C: Chain> Journal for PayoutNotes<'_, C> {
 
     async fn keep_table(&self, page: &[u8; 32], table: &[u8; 32]) -> Result<(), Rejection> {
         keep_table(&self.app.sequencer, *page, *table).await
+    }
+
+    fn billed(&self, signature: [u8; 64]) {
+        self.app.bills.put(Bill { signature, book: self.book, expense: Expense::Claims });
+    }
+
+    fn billed_for_accounts(&self, signature: [u8; 64]) {
+        self.app.bills.put(Bill { signature, book: self.book, expense: Expense::Pages });
     }
 }

@@ -33,7 +33,11 @@ pub(crate) fn supported<C: Chain>(app: &App<C>) -> SupportedResponse {
 /// `GET /books/{book}/offer`.
 pub(crate) async fn offer<C: Chain>(app: &App<C>, book: &Key) -> Result<Offer, Rejection> {
     let (address, book) = (book.0, app.book(book.as_bytes())?);
-    let place = app.sequencer.ask(move |desk| desk.ledger.offer(&address, desk.now)).await?;
+    let asked = app.sequencer.ask(move |desk| {
+        let place = desk.ledger.offer(&address, desk.now);
+        (place, desk.ledger.room(&address, desk.now))
+    });
+    let (place, room) = asked.await?;
     // A book whose pages were all read but that has none is as full as one can be.
     let place = place.map_err(|_| Rejection::BookFull)?;
     let terms = &book.state;
@@ -59,8 +63,8 @@ pub(crate) async fn offer<C: Chain>(app: &App<C>, book: &Key) -> Result<Offer, R
             voucher_state: None,
             other: Default::default(),
         },
-        free_slots: None,
-        pages: None,
+        free_slots: Some(room.free_slots),
+        pages: Some(room.pages),
     })
 }
 
@@ -75,7 +79,7 @@ pub(crate) async fn health<C: Chain>(app: &App<C>) -> Result<Health, Rejection> 
     let (slot, answers) = app.chain_seen();
     let status = if app.draining.is_cancelled() {
         HealthStatus::Draining
-    } else if answers {
+    } else if answers && !app.settler.is_out_of_funds() {
         HealthStatus::Ok
     } else {
         HealthStatus::Degraded

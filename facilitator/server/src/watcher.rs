@@ -5,10 +5,10 @@ use crate::app::{App, seen};
 use crate::metrics;
 use std::sync::Arc;
 use std::time::Duration;
-use tallybook_chain::{Address, BookView};
+use tallybook_chain::{Address, BookView, PageView};
 use tallybook_ledger::{Event, Finality};
 use tallybook_rules::Rejection;
-use tallybook_settler::{Chain, Commitment};
+use tallybook_settler::{Chain, Commitment, PagesRead};
 use tokio::time::MissedTickBehavior;
 
 /// Every so many looks, what is final is read too, and the books for new pages.
@@ -42,31 +42,50 @@ pub(crate) async fn look<C: Chain>(app: &App<C>, thorough: bool) -> Result<(), R
     let books = app.look().books;
     let books: Vec<&BookView> = books.values().map(AsRef::as_ref).collect();
     let read = app.settler.read_pages(&books, Commitment::Confirmed).await?;
-    app.see(|sight| {
-        let pages = read.pages.iter();
-        sight.pages = pages.map(|page| (page.address.to_bytes(), Arc::new(page.clone()))).collect();
-    });
-    let slot = read.slot;
-    let (events, channels) = app
-        .sequencer
-        .insist(move |desk| {
-            let pages = read.pages.iter().map(|page| seen(page, slot));
-            (desk.observe(pages, Finality::Confirmed), desk.ledger.channels().len())
-        })
-        .await?;
-    app.chain_answered(slot);
-    metrics::watched(slot, channels);
-    tell(app, &events);
+    app.see(|sight| sight.pages = pages_of(&read).collect());
+    take_in(app, read).await?;
     let blockhash = app.settler.latest_blockhash().await?.hash.to_bytes();
     app.see(|sight| sight.blockhash = Some(blockhash));
     if thorough {
         let last = app.settler.read_pages(&books, Commitment::Finalized).await?;
-        let slot = last.slot;
+        let books: Vec<[u8; 32]> = books.iter().map(|book| book.address.to_bytes()).collect();
         let observed = app.sequencer.insist(move |desk| {
-            desk.observe(last.pages.iter().map(|page| seen(page, slot)), Finality::Final);
+            desk.observe(last.pages.iter().map(|page| seen(page, last.slot)), Finality::Final);
+            let shown: Vec<[u8; 32]> = last.pages.iter().map(|page| page.address.to_bytes()).collect();
+            desk.drop_closed(&books, &shown, last.slot)
         });
-        observed.await?;
+        tell(app, &observed.await?);
     }
+    Ok(())
+}
+
+/// One look at one book and its pages, out of turn.
+pub(crate) async fn look_at<C: Chain>(app: &App<C>, book: &Address) -> Result<(), Rejection> {
+    let book = app.settler.read_books(&[*book], Commitment::Confirmed).await?.books;
+    let book = Arc::new(book.into_iter().next().ok_or(Rejection::UnknownBook)?);
+    let read = app.settler.read_pages(&[&book], Commitment::Confirmed).await?;
+    app.see(|sight| {
+        sight.books.insert(book.address.to_bytes(), book);
+        sight.pages.extend(pages_of(&read));
+    });
+    take_in(app, read).await
+}
+
+fn pages_of(read: &PagesRead) -> impl Iterator<Item = ([u8; 32], Arc<PageView>)> {
+    read.pages.iter().map(|page| (page.address.to_bytes(), Arc::new(page.clone())))
+}
+
+/// Lets the ledger see what was read, and says what is new.
+async fn take_in<C: Chain>(app: &App<C>, read: PagesRead) -> Result<(), Rejection> {
+    let slot = read.slot;
+    let observed = app.sequencer.insist(move |desk| {
+        let pages = read.pages.iter().map(|page| seen(page, slot));
+        (desk.observe(pages, Finality::Confirmed), desk.ledger.channels().len())
+    });
+    let (events, channels) = observed.await?;
+    app.chain_answered(slot);
+    metrics::watched(slot, channels);
+    tell(app, &events);
     Ok(())
 }
 

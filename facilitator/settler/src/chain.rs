@@ -122,6 +122,16 @@ impl Failure {
         self.0 == TransactionError::BlockhashNotFound
     }
 
+    /// The fee payer's balance does not cover the fee, or the rent that the transaction would have it pay.
+    pub const fn is_of_fee_payers_funds(&self) -> bool {
+        matches!(
+            self.0,
+            TransactionError::AccountNotFound
+                | TransactionError::InsufficientFundsForFee
+                | TransactionError::InsufficientFundsForRent { account_index: 0 }
+        )
+    }
+
     /// The transaction is on chain already, so its status is what counts.
     pub fn is_already_processed(&self) -> bool {
         self.0 == TransactionError::AlreadyProcessed

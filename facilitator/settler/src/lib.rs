@@ -13,6 +13,8 @@ mod deposit;
 #[cfg(test)]
 mod memory;
 mod pace;
+mod page;
+mod prepared;
 mod read;
 mod refund;
 mod rpc;
@@ -25,10 +27,12 @@ pub use chain::{
     Account, Blockhash, Chain, ChainError, Commitment, Failure, Height, Landing, Simulation, Snapshot, Spent, Statuses,
 };
 pub use claim::{ROWS_BELOW_PER_TRANSACTION, ROWS_PER_TRANSACTION};
-pub use deposit::{Caps, CheckedDeposit, ExpectedDeposit, Opened, check};
+pub use deposit::{Caps, CheckedDeposit, DepositKind, ExpectedDeposit, Opened, check};
 pub use pace::Pace;
+pub use page::PreparedPage;
+pub use prepared::{Closed, Prepared};
 pub use read::{BooksRead, PagesRead};
-pub use refund::{Closed, PreparedRefund, Refund};
+pub use refund::Refund;
 pub use rpc::RpcChain;
 pub use send::{Fate, Journal, decide, fate, send_until_decided};
 pub use settler::{Settings, Settler};

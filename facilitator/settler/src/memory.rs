@@ -343,6 +343,7 @@ pub(crate) fn token_account(mint: &Address, owner: &Address, frozen: bool) -> Ac
 #[derive(Default)]
 pub(crate) struct Notes {
     pub(crate) attempts: Mutex<Vec<Attempt>>,
+    pub(crate) bills: Mutex<Vec<[u8; 64]>>,
     /// The disk is full.
     pub(crate) fails: Mutex<bool>,
 }
@@ -362,5 +363,13 @@ impl Journal for Notes {
 
     async fn keep_table(&self, _: &[u8; 32], _: &[u8; 32]) -> Result<(), Rejection> {
         Ok(())
+    }
+
+    fn billed(&self, signature: [u8; 64]) {
+        self.bills.lock().unwrap().push(signature);
+    }
+
+    fn billed_for_accounts(&self, signature: [u8; 64]) {
+        self.bills.lock().unwrap().push(signature);
     }
 }

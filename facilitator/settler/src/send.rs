@@ -28,6 +28,14 @@ pub trait Journal: Send + Sync {
 
     /// Called before the table is made.
     fn keep_table(&self, page: &[u8; 32], table: &[u8; 32]) -> impl Future<Output = Result<(), Rejection>> + Send;
+
+    /// Called when a transaction has landed at the sponsor's expense, worked or failed, whose cost is in no
+    /// [`tallybook_ledger::Outcome`]: ask [`Settler::spent`]. For what was recorded here. Nothing to do for who keeps no
+    /// accounts.
+    fn billed(&self, _signature: [u8; 64]) {}
+
+    /// The same for a lookup table or a payee's token account, which claims have made on their way.
+    fn billed_for_accounts(&self, _signature: [u8; 64]) {}
 }
 
 /// What became of a recorded transaction.

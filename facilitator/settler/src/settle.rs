@@ -59,7 +59,7 @@ impl<C: Chain> Settler<C> {
     /// `Err` only when nothing was sent.
     pub async fn settle<J: Journal>(&self, book: &BookView, batch: &Batch, journal: &J) -> Result<Outcome, Rejection> {
         let page = Address::from(*batch.page());
-        let scene = self.scene(book, &page, 0).await?;
+        let scene = self.scene(book, &page, 0, journal).await?;
         let sorted = scene.sort(batch.rows());
         let mut queue: VecDeque<Vec<ClaimRow>> = sorted.closing.iter().map(|row| vec![*row]).collect();
         let mut work = self.work(book, page, journal).await;
@@ -132,7 +132,7 @@ impl<C: Chain> Settler<C> {
         let deadline = deadline(&self.settings().pace);
         let mut rows = rows.to_vec();
         loop {
-            let scene = self.scene(work.book, &work.page, work.min_slot).await?;
+            let scene = self.scene(work.book, &work.page, work.min_slot, journal).await?;
             let sorted = scene.sort(&rows);
             work.outcome.refused.extend(sorted.refused);
             rows = [sorted.closing, sorted.open].concat();
@@ -199,7 +199,7 @@ impl<C: Chain> Settler<C> {
             return Ok(Sent::TooMany(excess));
         }
         let draft = VersionedTransaction { signatures: vec![Default::default()], message: draft };
-        let simulation = self.chain().simulate(&draft).await?;
+        let simulation = self.simulate(&draft).await?;
         if let Some(failure) = simulation.failure {
             return Ok(Sent::Refused(failure));
         }
@@ -212,21 +212,7 @@ impl<C: Chain> Settler<C> {
 
     /// What a landed transaction cost, from the balances that the chain recorded.
     async fn landed(&self, attempt: &Attempt, rows: usize) -> Landed {
-        let signature = attempt.signature.into();
-        let mut pause = self.settings().pace.first;
-        let mut spent = None;
-        // A node may know that a transaction landed some moments before it can show it.
-        for _ in 0..6 {
-            spent = self.chain().spent(&signature).await.ok().flatten();
-            if spent.is_some() {
-                break;
-            }
-            tokio::time::sleep(pause).await;
-            pause = self.settings().pace.after(pause);
-        }
-        if spent.is_none() {
-            tracing::warn!(%signature, "landed, but what it cost is not known");
-        }
+        let spent = self.spent(&attempt.signature).await;
         Landed {
             signature: attempt.signature,
             rows: u32::try_from(rows).unwrap_or(u32::MAX),
@@ -236,11 +222,17 @@ impl<C: Chain> Settler<C> {
     }
 
     /// Reads the page, and which legs of its book can be paid.
-    async fn scene(&self, book: &BookView, page: &Address, min_slot: u64) -> Result<Scene, Rejection> {
+    async fn scene<J: Journal>(
+        &self,
+        book: &BookView,
+        page: &Address,
+        min_slot: u64,
+        journal: &J,
+    ) -> Result<Scene, Rejection> {
         let mut scene = self.look(book, page, min_slot).await?;
         let payee_owed = !scene.page.header.claimed_total.is_zero() || scene.page.header.used > 0;
         if self.settings().create_payee_accounts && payee_owed && scene.payable.first() == Some(&false) {
-            self.create_payee_account(book).await?;
+            self.create_payee_account(book, journal).await?;
             scene = self.look(book, page, min_slot).await?;
         }
         Ok(scene)
@@ -262,7 +254,7 @@ impl<C: Chain> Settler<C> {
     }
 
     /// Makes the payee's associated token account, at the sponsor's expense. Nobody else's is ever made.
-    async fn create_payee_account(&self, book: &BookView) -> Result<(), Rejection> {
+    async fn create_payee_account<J: Journal>(&self, book: &BookView, journal: &J) -> Result<(), Rejection> {
         let instructions = [
             compute_unit_limit(TOKEN_ACCOUNT_UNITS),
             compute_unit_price(self.settings().compute_price),
@@ -271,12 +263,15 @@ impl<C: Chain> Settler<C> {
         let blockhash = self.latest_blockhash().await?;
         let transaction = self.signed(message(&self.sponsor(), &instructions, None, blockhash.hash)?);
         let attempt = attempt_of(&transaction, blockhash.last_valid_height).ok_or(Rejection::MalformedRows)?;
-        if let Some(failure) = self.chain().simulate(&transaction).await?.failure {
+        if let Some(failure) = self.simulate(&transaction).await?.failure {
             // It is there but cannot be paid (frozen, given away): the leg stays owed.
             tracing::warn!(payee = %book.payee(), %failure, "the payee's token account cannot be made");
             return Ok(());
         }
         let fate = send_until_decided(self.chain(), &transaction, &attempt, &self.settings().pace).await;
+        if matches!(fate, Fate::Landed { .. } | Fate::Failed { .. }) {
+            journal.billed_for_accounts(attempt.signature);
+        }
         tracing::info!(payee = %book.payee(), ?fate, "made the payee's token account");
         Ok(())
     }

@@ -1,4 +1,4 @@
-use crate::chain::{Blockhash, Chain};
+use crate::chain::{Blockhash, Chain, Failure, Simulation, Spent};
 use crate::pace::Pace;
 use crate::rpc::RpcChain;
 use crate::table::Tables;
@@ -8,8 +8,12 @@ use solana_message::VersionedMessage;
 use solana_signature::Signature;
 use solana_signer::Signer;
 use solana_transaction::versioned::VersionedTransaction;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tallybook_ledger::Attempt;
 use tallybook_rules::Rejection;
+
+/// How often it is looked for what a transaction cost.
+const SPENT_LOOKS: u32 = 6;
 
 /// What the sponsor is willing to pay, and how patiently it waits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,12 +54,13 @@ pub struct Settler<C = RpcChain> {
     sponsor: Keypair,
     settings: Settings,
     tables: Tables,
+    out_of_funds: AtomicBool,
 }
 
 impl<C: Chain> Settler<C> {
     /// A settler that pays with `sponsor`.
     pub fn new(chain: C, sponsor: Keypair, settings: Settings) -> Self {
-        Self { chain, sponsor, settings, tables: Tables::default() }
+        Self { chain, sponsor, settings, tables: Tables::default(), out_of_funds: AtomicBool::new(false) }
     }
 
     /// Who pays the fees.
@@ -71,6 +76,41 @@ impl<C: Chain> Settler<C> {
     /// The newest confirmed blockhash.
     pub async fn latest_blockhash(&self) -> Result<Blockhash, Rejection> {
         Ok(self.chain.latest_blockhash().await?)
+    }
+
+    /// What a landed transaction cost, from the balances that the chain recorded; none when the node does not show it in time.
+    pub async fn spent(&self, signature: &[u8; 64]) -> Option<Spent> {
+        let signature = Signature::from(*signature);
+        let mut pause = self.settings.pace.first;
+        // A node may know that a transaction landed some moments before it can show it.
+        for _ in 0..SPENT_LOOKS {
+            if let Ok(Some(spent)) = self.chain.spent(&signature).await {
+                return Some(spent);
+            }
+            tokio::time::sleep(pause).await;
+            pause = self.settings.pace.after(pause);
+        }
+        tracing::warn!(%signature, "landed, but what it cost is not known");
+        None
+    }
+
+    /// True when the chain has last refused the sponsor's transactions because the sponsor cannot pay for them.
+    pub fn is_out_of_funds(&self) -> bool {
+        self.out_of_funds.load(Ordering::Relaxed)
+    }
+
+    /// Runs a transaction on the confirmed state, and notes whether the sponsor could pay for it.
+    pub(crate) async fn simulate(&self, transaction: &VersionedTransaction) -> Result<Simulation, Rejection> {
+        let simulation = self.chain.simulate(transaction).await?;
+        let out_of_funds = simulation.failure.as_ref().is_some_and(Failure::is_of_fee_payers_funds);
+        let before = self.out_of_funds.swap(out_of_funds, Ordering::Relaxed);
+        if out_of_funds {
+            let (sponsor, failure) = (self.sponsor(), &simulation.failure);
+            tracing::error!(%sponsor, ?failure, "the sponsor has too little SOL: send some to its address");
+        } else if before {
+            tracing::info!(sponsor = %self.sponsor(), "the sponsor has SOL again");
+        }
+        Ok(simulation)
     }
 
     pub(crate) const fn chain(&self) -> &C {

@@ -117,12 +117,16 @@ impl<C: Chain> Settler<C> {
         let Some(attempt) = attempt_of(&transaction, blockhash.last_valid_height) else {
             return Ok(None);
         };
-        if let Some(failure) = self.chain().simulate(&transaction).await?.failure {
+        if let Some(failure) = self.simulate(&transaction).await?.failure {
             tracing::warn!(%failure, "a lookup table cannot be made");
             return Ok(None);
         }
         journal.keep_table(&page.to_bytes(), &key.to_bytes()).await?;
-        match send_until_decided(self.chain(), &transaction, &attempt, &self.settings().pace).await {
+        let fate = send_until_decided(self.chain(), &transaction, &attempt, &self.settings().pace).await;
+        if matches!(fate, Fate::Landed { .. } | Fate::Failed { .. }) {
+            journal.billed_for_accounts(attempt.signature);
+        }
+        match fate {
             Fate::Landed { .. } => self.wait_for_table(&key, book, page).await,
             Fate::Failed { .. } | Fate::Expired | Fate::Unknown => Ok(None),
         }

@@ -169,7 +169,7 @@ pub struct Health {
 pub enum HealthStatus {
     /// Vouchers are taken and claims are sent.
     Ok,
-    /// Vouchers are taken, but the chain does not answer.
+    /// Vouchers are taken, but the chain does not answer, or the sponsor has no SOL to pay for claims.
     Degraded,
     /// Shutting down: nothing new is taken.
     Draining,

@@ -182,8 +182,8 @@ async fn a_cooperative_close_claims_what_was_charged_and_returns_the_rest_at_onc
     let at = keys.iter().position(|key| *key == world.operator.pubkey()).unwrap();
     transaction.signatures[at] = world.operator.sign_message(&transaction.message.serialize());
     let signed = to_bytes(&transaction).unwrap();
-    let closed = settler.send_refund(&prepared, &signed, None, &world.journal).await.unwrap();
-    let again = settler.send_refund(&prepared, &signed, Some(closed.attempt), &world.journal).await.unwrap();
+    let closed = settler.send_prepared(&prepared, &signed, None, &world.journal).await.unwrap();
+    let again = settler.send_prepared(&prepared, &signed, Some(closed.attempt), &world.journal).await.unwrap();
     assert_eq!(again, closed);
 
     let (_, page) = settler.read_page(&world.page, closed.slot, Commitment::Confirmed).await.unwrap();

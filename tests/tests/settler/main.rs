@@ -10,4 +10,5 @@
 mod faults;
 mod faulty;
 mod life;
+mod service;
 mod world;

@@ -61,7 +61,12 @@ impl World {
             token_program: TOKEN_PROGRAM,
             book_id: 0,
             genesis_hash: chain.genesis_hash(),
-            terms: Terms { grace_seconds: 900, max_idle_seconds: 0, min_deposit: Amount::new(1_000), open_policy: 0 },
+            terms: Terms {
+                grace_seconds: 900,
+                max_idle_seconds: 86_400,
+                min_deposit: Amount::new(1_000),
+                open_policy: 0,
+            },
             operator: operator.pubkey(),
             splits: Vec::new(),
         };
@@ -200,6 +205,7 @@ pub(crate) fn settler<C: Chain>(chain: C, sponsor: &Keypair) -> Settler<C> {
 pub(crate) struct Notes {
     pub(crate) attempts: Mutex<Vec<Attempt>>,
     pub(crate) tables: Mutex<Vec<[u8; 32]>>,
+    pub(crate) bills: Mutex<Vec<[u8; 64]>>,
 }
 
 impl Journal for Notes {
@@ -215,5 +221,13 @@ impl Journal for Notes {
     async fn keep_table(&self, _: &[u8; 32], table: &[u8; 32]) -> Result<(), Rejection> {
         self.tables.lock().unwrap().push(*table);
         Ok(())
+    }
+
+    fn billed(&self, signature: [u8; 64]) {
+        self.bills.lock().unwrap().push(signature);
+    }
+
+    fn billed_for_accounts(&self, signature: [u8; 64]) {
+        self.bills.lock().unwrap().push(signature);
     }
 }

@@ -1,15 +1,17 @@
-//! Opening a channel at the sponsor's expense. It charges nothing: the voucher that comes along then pays as any other.
+//! Opening a channel at the sponsor's expense, or adding to its deposit. It charges nothing: the voucher that comes along
+//! then pays as any other.
 
 use super::Accepted;
-use crate::app::App;
+use crate::app::{App, Notebook};
+use crate::quota::Quotas;
 use std::sync::{Arc, PoisonError};
 use tallybook_chain::instruction::NewChannel;
 use tallybook_chain::{Address, BookView};
-use tallybook_ledger::{Channel, Held, Place, Purpose, Refused};
-use tallybook_rules::signing::SignedVoucher;
-use tallybook_rules::{OpenPolicy, Rejection};
+use tallybook_ledger::{Attempt, Channel, Expense, Held, Place, Purpose, Refused};
+use tallybook_rules::signing::{SignedVoucher, VerifiedVoucher};
+use tallybook_rules::{Amount, OpenPolicy, Rejection};
 use tallybook_sequencer::clock;
-use tallybook_settler::{Chain, CheckedDeposit, ExpectedDeposit};
+use tallybook_settler::{Chain, CheckedDeposit, DepositKind, ExpectedDeposit};
 use tallybook_wire::{Deposit, PaymentRequirements, Voucher};
 
 /// For how long a slot is kept for a deposit that is on its way, in seconds: longer than its blockhash lives.
@@ -20,6 +22,10 @@ pub(super) struct Asked {
     checked: CheckedDeposit,
     place: Place,
     channel_id: [u8; 32],
+    book: [u8; 32],
+    voucher: VerifiedVoucher,
+    /// The price of the call that the voucher pays for.
+    price: Amount,
 }
 
 impl Asked {
@@ -57,33 +63,45 @@ impl Asked {
         };
         let expected = ExpectedDeposit { book: &book, page: &page, new: &new, channel_id };
         let checked = app.settler.check_deposit(deposit.transaction.as_bytes(), &expected)?;
-        SignedVoucher::from(*voucher).verify(channel.signer.as_bytes())?;
-        if requirements.amount.is_zero() || voucher.max_claimable_amount != requirements.amount {
-            return Err(Rejection::WrongCumulative);
-        }
-        if voucher.max_claimable_amount > deposit.amount {
-            return Err(Rejection::DepositExceeded);
+        let verified = SignedVoucher::from(*voucher).verify(channel.signer.as_bytes())?;
+        if checked.kind() == DepositKind::Opening {
+            if requirements.amount.is_zero() || voucher.max_claimable_amount != requirements.amount {
+                return Err(Rejection::WrongCumulative);
+            }
+            if voucher.max_claimable_amount > deposit.amount {
+                return Err(Rejection::DepositExceeded);
+            }
         }
         Ok(Self {
             checked,
             place: Place { page: channel.page.0, slot: channel.slot, generation: channel.generation },
             channel_id,
+            book: channel.book.0,
+            voucher: verified,
+            price: requirements.amount,
         })
     }
 
     /// Would it be settled now? Sends nothing, holds nothing.
     pub(super) async fn verify<C: Chain>(&self, app: &App<C>) -> Result<Accepted, Refused> {
+        if self.checked.kind() == DepositKind::TopUp {
+            return self.verify_top_up(app).await;
+        }
         if let Some(channel) = self.opened(app).await? {
             return Ok(Accepted::of(&channel));
         }
-        let payer = self.checked.new_channel().payer.to_bytes();
-        self.check_room(app, |quotas| quotas.check(&payer, clock())).await?;
+        let payer = self.payer();
+        self.check_room(app).await?;
+        self.check_quota(app, |quotas| quotas.check(&payer, clock()))?;
         app.settler.simulate_deposit(&self.checked).await?;
         Ok(Accepted { payer, extra: Default::default(), transaction: None, amount: Some(self.amount()) })
     }
 
     /// Co-signs, sends, waits for it to be confirmed and seen. The same deposit again is the same answer.
     pub(super) async fn settle<C: Chain>(&self, app: &App<C>) -> Result<Accepted, Refused> {
+        if self.checked.kind() == DepositKind::TopUp {
+            return self.settle_top_up(app).await;
+        }
         let (place, channel_id) = (self.place, self.channel_id);
         let held = app.sequencer.ask(move |desk| {
             let until = desk.now.saturating_add(HOLD_SECONDS);
@@ -96,14 +114,16 @@ impl Asked {
             Err(rejection) => return Err(rejection.into()),
         };
         if previous.is_none() {
-            let payer = self.checked.new_channel().payer.to_bytes();
-            let room = self.check_room(app, |quotas| quotas.take(payer, clock())).await;
+            let room = match self.check_room(app).await {
+                Ok(()) => self.check_quota(app, |quotas| quotas.take(self.payer(), clock())),
+                full => full,
+            };
             if let Err(rejection) = room {
                 self.give_up(app).await;
                 return Err(rejection.into());
             }
         }
-        match app.settler.send_deposit(&self.checked, previous, &app.notebook(purpose)).await {
+        match app.settler.send_deposit(&self.checked, previous, &self.notebook(app, purpose)).await {
             Ok(opened) => {
                 app.read_and_observe(&self.checked.new_channel().page, opened.chain_slot).await?;
                 self.accepted(app, Some(opened.attempt)).await
@@ -117,11 +137,47 @@ impl Asked {
         }
     }
 
-    async fn accepted<C: Chain>(
-        &self,
-        app: &App<C>,
-        attempt: Option<tallybook_ledger::Attempt>,
-    ) -> Result<Accepted, Refused> {
+    /// As [`Self::verify`], for a channel that is open. A top-up that was sent already is for [`Self::settle`] to ask about.
+    async fn verify_top_up<C: Chain>(&self, app: &App<C>) -> Result<Accepted, Refused> {
+        let previous = app.last_attempt(Purpose::TopUp(self.channel_id)).await?;
+        if !self.was_sent(app, previous) {
+            self.foresee(app).await?;
+            self.check_quota(app, |quotas| quotas.check(&self.payer(), clock()))?;
+            app.settler.simulate_deposit(&self.checked).await?;
+        }
+        self.accepted(app, None).await
+    }
+
+    /// As [`Self::settle`], for a channel that is open. Nothing is paid for unless the voucher then pays for the call.
+    async fn settle_top_up<C: Chain>(&self, app: &App<C>) -> Result<Accepted, Refused> {
+        let purpose = Purpose::TopUp(self.channel_id);
+        let previous = app.last_attempt(purpose).await?;
+        if !self.was_sent(app, previous) {
+            self.foresee(app).await?;
+            self.check_quota(app, |quotas| quotas.take(self.payer(), clock()))?;
+        }
+        let notebook = self.notebook(app, purpose);
+        let topped_up = app.settler.send_deposit(&self.checked, previous, &notebook).await?;
+        app.read_and_observe(&self.checked.new_channel().page, topped_up.chain_slot).await?;
+        self.accepted(app, Some(topped_up.attempt)).await
+    }
+
+    /// Whether this very transaction is the one that was sent last.
+    fn was_sent<C: Chain>(&self, app: &App<C>, previous: Option<Attempt>) -> bool {
+        previous.is_some_and(|previous| previous.signature == app.settler.deposit_signature(&self.checked))
+    }
+
+    /// Refuses what would not pay for its call with the top-up either; shows the channel where that helps its client.
+    async fn foresee<C: Chain>(&self, app: &App<C>) -> Result<Channel, Refused> {
+        let (voucher, price, addition) = (self.voucher, self.price, self.amount());
+        app.sequencer.ask(move |desk| desk.ledger.foresee(&voucher, price, addition, desk.now)).await?
+    }
+
+    fn notebook<'a, C: Chain>(&self, app: &'a App<C>, purpose: Purpose) -> Notebook<'a, C> {
+        app.notebook(purpose, self.book, Expense::Deposits)
+    }
+
+    async fn accepted<C: Chain>(&self, app: &App<C>, attempt: Option<Attempt>) -> Result<Accepted, Refused> {
         // Confirmed and read, but another sight of the page may have ended it already.
         let channel = self.opened(app).await?.ok_or(Rejection::SlotFree)?;
         Ok(Accepted {
@@ -136,17 +192,26 @@ impl Asked {
         app.sequencer.ask(move |desk| desk.ledger.channel(&channel_id).copied()).await
     }
 
-    /// Refuses what the sponsor does not pay for.
-    async fn check_room<C: Chain>(
-        &self,
-        app: &App<C>,
-        quota: impl FnOnce(&mut crate::quota::Quotas) -> Result<(), Rejection>,
-    ) -> Result<(), Rejection> {
+    /// Refuses a channel more than are served.
+    async fn check_room<C: Chain>(&self, app: &App<C>) -> Result<(), Rejection> {
         let channels = app.sequencer.ask(|desk| desk.ledger.channels().len()).await?;
         if u32::try_from(channels).unwrap_or(u32::MAX) >= app.config.limits.channels {
             return Err(Rejection::QuotaExceeded);
         }
+        Ok(())
+    }
+
+    /// Refuses what the sponsor does not pay for.
+    fn check_quota<C: Chain>(
+        &self,
+        app: &App<C>,
+        quota: impl FnOnce(&mut Quotas) -> Result<(), Rejection>,
+    ) -> Result<(), Rejection> {
         quota(&mut app.quotas.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn payer(&self) -> [u8; 32] {
+        self.checked.new_channel().payer.to_bytes()
     }
 
     async fn give_up<C: Chain>(&self, app: &App<C>) {
@@ -157,7 +222,8 @@ impl Asked {
         }
     }
 
-    fn amount(&self) -> tallybook_rules::Amount {
-        tallybook_rules::Amount::new(self.checked.new_channel().deposit)
+    /// What is put in.
+    fn amount(&self) -> Amount {
+        Amount::new(self.checked.new_channel().deposit)
     }
 }

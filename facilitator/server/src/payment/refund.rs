@@ -4,7 +4,7 @@
 use super::{Accepted, voucher::check_book};
 use crate::app::App;
 use tallybook_chain::{Address, BookView};
-use tallybook_ledger::{Channel, Purpose, Refused};
+use tallybook_ledger::{Channel, Expense, Purpose, Refused};
 use tallybook_rules::Rejection;
 use tallybook_rules::signing::{SignedVoucher, VerifiedVoucher};
 use tallybook_settler::{Chain, Commitment, Refund};
@@ -37,8 +37,8 @@ pub(super) async fn send<C: Chain>(
     let prepared = app.prepared_refund(channel.id()).ok_or(Rejection::NoReservation)?;
     let purpose = Purpose::Refund(*channel.id());
     let previous = app.last_attempt(purpose).await?;
-    let sent = app.settler.send_refund(&prepared, signed, previous, &app.notebook(purpose)).await;
-    let closed = sent?;
+    let notebook = app.notebook(purpose, book.address.to_bytes(), Expense::Refunds);
+    let closed = app.settler.send_prepared(&prepared, signed, previous, &notebook).await?;
     app.forget_refund(channel.id());
     app.read_and_observe(&Address::from(channel.place().page), closed.slot).await?;
     let returned = channel.deposit().less(channel.charged().max(channel.settled()));

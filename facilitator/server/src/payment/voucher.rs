@@ -71,7 +71,7 @@ pub(super) async fn release<C: Chain>(app: &App<C>, request: &FacilitatorRequest
 }
 
 /// A channel pays its own payee only.
-pub(super) fn check_book(desk: &Desk, channel_id: &[u8; 32], book: &[u8; 32]) -> Result<(), Rejection> {
+pub(crate) fn check_book(desk: &Desk, channel_id: &[u8; 32], book: &[u8; 32]) -> Result<(), Rejection> {
     let channel = desk.ledger.channel(channel_id).ok_or(Rejection::UnknownChannel)?;
     if desk.ledger.book_of(&channel.place().page) == Some(*book) {
         Ok(())

@@ -23,11 +23,11 @@ use tallybook_wire::{ChannelPayload, FacilitatorRequest, Offer, PaymentPayload, 
 
 pub(crate) const GENESIS_HASH: [u8; 32] = [9; 32];
 pub(crate) const SLOTS: u8 = 4;
-/// Another payee's book, without pages.
+/// Another payee's book, without pages, whose channels never close for idleness.
 pub(crate) const OTHER_BOOK: Address = Address::new_from_array([77; 32]);
 
 pub(crate) fn other_book(book: &Book) -> Book {
-    Book { payee: [78; 32], next_page: 0, ..*book }
+    Book { payee: [78; 32], next_page: 0, max_idle_seconds: 0, ..*book }
 }
 
 /// What the chain shows.
@@ -35,6 +35,8 @@ pub(crate) struct State {
     pub(crate) header: PageHeader,
     pub(crate) slots: Vec<Slot>,
     pub(crate) slot: u64,
+    /// What a simulation says; none while the chain does not answer to one.
+    pub(crate) simulation: Option<Simulation>,
 }
 
 #[derive(Clone)]
@@ -58,6 +60,7 @@ impl StillChain {
             genesis_hash: GENESIS_HASH,
             min_deposit: Amount::new(1_000),
             grace_seconds: 900,
+            max_idle_seconds: 86_400,
             next_page: 1,
             decimals: 6,
             leg_count: 1,
@@ -72,14 +75,14 @@ impl StillChain {
             version: PageHeader::VERSION,
             ..PageHeader::default()
         };
-        let state = State { header, slots: vec![Slot::default(); usize::from(SLOTS)], slot: 100 };
+        let state = State { header, slots: vec![Slot::default(); usize::from(SLOTS)], slot: 100, simulation: None };
         Self { state: Arc::new(Mutex::new(state)), book, book_address, page_address }
     }
 
     /// Opens a channel of 10,000 in a slot.
     pub(crate) fn open(&self, slot: u8) -> [u8; 32] {
         let mut state = self.state.lock().unwrap();
-        let State { header, slots, slot: now } = &mut *state;
+        let State { header, slots, slot: now, .. } = &mut *state;
         *now += 1;
         let opening = Opening {
             payer: [slot + 50; 32],
@@ -94,7 +97,7 @@ impl StillChain {
 
     pub(crate) fn request_close(&self, slot: u8) {
         let mut state = self.state.lock().unwrap();
-        let State { header, slots, slot: now } = &mut *state;
+        let State { header, slots, slot: now, .. } = &mut *state;
         *now += 1;
         let at = slots[usize::from(slot)];
         Page { header, slots }.request_close(slot, at.generation, &at.payer, 900, 1_000).unwrap();
@@ -135,7 +138,7 @@ impl Chain for StillChain {
     }
 
     async fn simulate(&self, _: &VersionedTransaction) -> Result<Simulation, ChainError> {
-        still()
+        self.state.lock().unwrap().simulation.clone().map_or_else(still, Ok)
     }
 
     async fn send(&self, _: &VersionedTransaction) -> Result<(), ChainError> {

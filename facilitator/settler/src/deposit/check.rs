@@ -11,21 +11,30 @@ use solana_message::{VersionedMessage, legacy};
 use solana_transaction::versioned::VersionedTransaction;
 use std::collections::BTreeMap;
 use tallybook_chain::address::COMPUTE_BUDGET_PROGRAM;
-use tallybook_chain::instruction::NewChannel;
+use tallybook_chain::instruction::{Addition, NewChannel, discriminator};
 use tallybook_chain::transaction::{compute_unit_limit, compute_unit_price, from_bytes};
-use tallybook_chain::{BookView, PageView, deposit};
+use tallybook_chain::{BookView, PROGRAM_ID, PageView, deposit};
 use tallybook_rules::signing::{channel_id, is_strong_signer};
 use tallybook_rules::{Amount, OpenPolicy, Rejection};
 
-/// What a payload says that its transaction does.
+/// What a deposit does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DepositKind {
+    /// It opens the channel.
+    Opening,
+    /// It adds to the deposit of the channel, which is open already.
+    TopUp,
+}
+
+/// What a payload says that its transaction does: it opens this channel, or adds to it. Which of them, the transaction says.
 #[derive(Clone, Copy, Debug)]
 pub struct ExpectedDeposit<'a> {
     /// The book, as read from the chain.
     pub book: &'a BookView,
     /// The page, as read from the chain. Whether the slot is free *now* is for the simulation.
     pub page: &'a PageView,
-    /// The channel that the payload names. Its `source` must be the payer's associated token account, its `operator`
-    /// the book's under open policy 1 and nobody otherwise.
+    /// The channel that the payload names, and what is put in. Its `source` must be the payer's associated token account, its
+    /// `operator` the book's under open policy 1 and nobody otherwise; it signs openings only.
     pub new: &'a NewChannel,
     /// Its id, which the memo repeats.
     pub channel_id: [u8; 32],
@@ -48,13 +57,19 @@ pub struct CheckedDeposit {
     /// The sponsor's signature is still empty.
     pub(crate) transaction: VersionedTransaction,
     new: NewChannel,
+    kind: DepositKind,
     channel_id: [u8; 32],
 }
 
 impl CheckedDeposit {
-    /// The channel that it opens.
+    /// The channel that it opens, or adds to; `deposit` is what it puts in.
     pub const fn new_channel(&self) -> &NewChannel {
         &self.new
+    }
+
+    /// Which of them.
+    pub const fn kind(&self) -> DepositKind {
+        self.kind
     }
 
     /// The channel's id.
@@ -66,11 +81,12 @@ impl CheckedDeposit {
 /// Checks a deposit transaction as it came over the wire, after base64. In this order:
 ///
 /// * [`Rejection::DepositMismatch`]: the payload itself is not of one piece (book, page, id, source, operator);
-///   [`Rejection::WeakSigner`], [`Rejection::DepositTooSmall`], [`Rejection::DepositTooLarge`]: it could not be opened;
+///   [`Rejection::WeakSigner`], [`Rejection::DepositTooLarge`]: it could not be opened;
 /// * [`Rejection::RequestTooLarge`], [`Rejection::MalformedDeposit`]: not the bytes of a legacy or v0 transaction,
 ///   or not of the one allowed shape;
 /// * [`Rejection::WrongFeePayer`]: another fee payer, or the fee payer in an instruction;
 /// * [`Rejection::FeeTooHigh`]: a compute limit or price above the caps;
+/// * [`Rejection::DepositTooSmall`]: an opening below the book's smallest deposit, or a top-up of nothing;
 /// * [`Rejection::OperatorMustSign`]: open policy 1 without the operator's place among the signers;
 /// * [`Rejection::DepositMismatch`]: another channel, amount or account than the payload says;
 /// * [`Rejection::PayerSignatureMissing`], [`Rejection::OperatorMustSign`]: a signature that does not verify.
@@ -81,21 +97,51 @@ pub fn check(bytes: &[u8], expected: &ExpectedDeposit<'_>, caps: &Caps) -> Resul
     if message.static_account_keys().first() != Some(&caps.fee_payer) {
         return Err(Rejection::WrongFeePayer);
     }
-    let [limit, price, open, memo] = instructions(message)?;
+    let [limit, price, deposit, memo] = instructions(message)?;
     check_fees(&limit, &price, caps)?;
 
     let new = expected.new;
-    let [_, _, expected_open, expected_memo] = deposit::instructions(expected.book, new, &expected.channel_id);
-    if new.operator.is_some_and(|operator| !is_signer(message, &operator)) {
+    let kind = deposit.kind();
+    let least = match kind {
+        DepositKind::Opening => expected.book.state.min_deposit,
+        DepositKind::TopUp => Amount::new(1),
+    };
+    if Amount::new(new.deposit) < least {
+        return Err(Rejection::DepositTooSmall);
+    }
+    let operator = new.operator.filter(|_| kind == DepositKind::Opening);
+    if operator.is_some_and(|operator| !is_signer(message, &operator)) {
         return Err(Rejection::OperatorMustSign);
     }
-    check_instruction(&open, &expected_open, caps)?;
+    let [_, _, expected_deposit, expected_memo] = expected.instructions(kind);
+    check_instruction(&deposit, &expected_deposit, caps)?;
     check_instruction(&memo, &expected_memo, caps)?;
 
-    let whole = [limit.plain()?, price.plain()?, expected_open, expected_memo];
+    let whole = [limit.plain()?, price.plain()?, expected_deposit, expected_memo];
     check_accounts(message, &whole, caps)?;
-    check_signatures(&transaction, new)?;
-    Ok(CheckedDeposit { new: *new, channel_id: expected.channel_id, transaction })
+    check_signatures(&transaction, &new.payer, operator)?;
+    Ok(CheckedDeposit { new: *new, kind, channel_id: expected.channel_id, transaction })
+}
+
+impl ExpectedDeposit<'_> {
+    /// The instructions as clients build them.
+    fn instructions(&self, kind: DepositKind) -> [Instruction; 4] {
+        let new = self.new;
+        match kind {
+            DepositKind::Opening => deposit::instructions(self.book, new, &self.channel_id),
+            DepositKind::TopUp => {
+                let addition = Addition {
+                    funder: new.payer,
+                    source: new.source,
+                    page: new.page,
+                    slot: new.slot,
+                    generation: new.generation,
+                    amount: new.deposit,
+                };
+                deposit::top_up_instructions(self.book, &addition, &self.channel_id)
+            }
+        }
+    }
 }
 
 fn check_payload(expected: &ExpectedDeposit<'_>) -> Result<(), Rejection> {
@@ -110,14 +156,11 @@ fn check_payload(expected: &ExpectedDeposit<'_>) -> Result<(), Rejection> {
         && id == expected.channel_id
         && new.source == book.token_account(&new.payer)
         && new.operator == operator;
-    let deposit = Amount::new(new.deposit);
     if !of_one_piece {
         Err(Rejection::DepositMismatch)
     } else if new.slot >= page.header.capacity {
         Err(Rejection::NoSuchSlot)
-    } else if deposit < book.state.min_deposit {
-        Err(Rejection::DepositTooSmall)
-    } else if deposit >= Amount::DEPOSIT_LIMIT {
+    } else if Amount::new(new.deposit) >= Amount::DEPOSIT_LIMIT {
         Err(Rejection::DepositTooLarge)
     } else if !is_strong_signer(&new.signer) {
         Err(Rejection::WeakSigner)
@@ -155,6 +198,12 @@ impl<'a> Named<'a> {
             accounts: compiled.accounts.iter().map(key).collect::<Option<_>>()?,
             data: &compiled.data,
         })
+    }
+
+    /// By its first byte; anything but a top-up is to be an opening.
+    fn kind(&self) -> DepositKind {
+        let top_up = self.program == PROGRAM_ID && self.data.first() == Some(&discriminator::TOP_UP);
+        if top_up { DepositKind::TopUp } else { DepositKind::Opening }
     }
 
     /// The instruction itself, for one without accounts.
@@ -232,11 +281,15 @@ fn rights(message: &VersionedMessage) -> BTreeMap<Address, (bool, bool)> {
 }
 
 /// Payer and operator have signed this very message.
-fn check_signatures(transaction: &VersionedTransaction, new: &NewChannel) -> Result<(), Rejection> {
+fn check_signatures(
+    transaction: &VersionedTransaction,
+    payer: &Address,
+    operator: Option<Address>,
+) -> Result<(), Rejection> {
     let signed = |who: &Address| verifies(transaction, who);
-    if !signed(&new.payer) {
+    if !signed(payer) {
         Err(Rejection::PayerSignatureMissing)
-    } else if new.operator.is_some_and(|operator| !signed(&operator)) {
+    } else if operator.is_some_and(|operator| !signed(&operator)) {
         Err(Rejection::OperatorMustSign)
     } else {
         Ok(())

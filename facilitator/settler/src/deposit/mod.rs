@@ -5,7 +5,7 @@ mod check;
 mod tests;
 
 pub(crate) use check::verifies;
-pub use check::{Caps, CheckedDeposit, ExpectedDeposit, check};
+pub use check::{Caps, CheckedDeposit, DepositKind, ExpectedDeposit, check};
 
 use crate::chain::{Chain, Commitment, Failure};
 use crate::send::{Fate, Journal, deadline, fate, watch};
@@ -15,7 +15,7 @@ use solana_transaction::versioned::VersionedTransaction;
 use tallybook_ledger::Attempt;
 use tallybook_rules::{Rejection, Slot};
 
-/// A channel that is open on chain, as read back after its deposit was confirmed.
+/// A channel that is open on chain, as read back after its deposit, an opening or a top-up, was confirmed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Opened {
     /// The transaction.
@@ -37,9 +37,14 @@ impl<C: Chain> Settler<C> {
         check(bytes, expected, &caps)
     }
 
+    /// The signature of the transaction once the sponsor has signed it, which is also its name.
+    pub fn deposit_signature(&self, deposit: &CheckedDeposit) -> [u8; 64] {
+        self.sign(&deposit.transaction.message).into()
+    }
+
     /// Asks the chain what the deposit would do; sends nothing. What the program says comes as its own rejection.
     pub async fn simulate_deposit(&self, deposit: &CheckedDeposit) -> Result<(), Rejection> {
-        let simulation = self.chain().simulate(&deposit.transaction).await?;
+        let simulation = self.simulate(&deposit.transaction).await?;
         simulation.failure.map_or(Ok(()), |failure| Err(refusal(&failure)))
     }
 
@@ -65,6 +70,9 @@ impl<C: Chain> Settler<C> {
             Some(decided) => decided,
             None => self.send_checked(deposit, &transaction, &attempt, previous, journal).await?,
         };
+        if matches!(decided, Fate::Landed { .. } | Fate::Failed { .. }) {
+            journal.billed(attempt.signature);
+        }
         match decided {
             Fate::Landed { slot, .. } => self.read_back(deposit, attempt, slot).await,
             Fate::Failed { failure, .. } => Err(refusal(&failure)),
@@ -82,13 +90,18 @@ impl<C: Chain> Settler<C> {
         previous: Option<Attempt>,
         journal: &J,
     ) -> Result<Fate, Rejection> {
-        let Some(failure) = self.chain().simulate(transaction).await?.failure else {
+        let sent_before = match deposit.kind() {
+            DepositKind::Opening => previous.is_some(),
+            // There may have been another one of the same channel.
+            DepositKind::TopUp => previous.is_some_and(|previous| previous.signature == attempt.signature),
+        };
+        let Some(failure) = self.simulate(transaction).await?.failure else {
             return self.record_and_send(transaction, attempt, journal).await;
         };
         // Perhaps it fails because it has just landed, sent by an earlier call or one beside this.
         match fate(self.chain(), attempt).await?.decided() {
             Some(decided) => Ok(decided),
-            None if previous.is_some() || self.is_seen(attempt).await? || self.is_open(deposit).await? => {
+            None if sent_before || self.is_seen(attempt).await? || self.is_open(deposit).await? => {
                 // In a block that is not confirmed yet, or sent and not seen: it is watched, and not sent again.
                 let pace = &self.settings().pace;
                 Ok(watch(self.chain(), attempt, pace, deadline(pace)).await)
@@ -103,8 +116,11 @@ impl<C: Chain> Settler<C> {
         Ok(statuses.landings.first().is_some_and(Option::is_some))
     }
 
-    /// True when the page shows the channel that the deposit opens.
+    /// True when the page shows the channel that the deposit opens. (A channel that is topped up is open anyway.)
     async fn is_open(&self, deposit: &CheckedDeposit) -> Result<bool, Rejection> {
+        if deposit.kind() == DepositKind::TopUp {
+            return Ok(false);
+        }
         let new = deposit.new_channel();
         let (_, page) = self.read_page(&new.page, 0, Commitment::Confirmed).await?;
         Ok(page.channel_id(new.slot) == Some(*deposit.channel_id()))

@@ -9,8 +9,8 @@ use solana_message::{VersionedMessage, legacy, v0};
 use solana_signature::Signature;
 use solana_signer::Signer;
 use tallybook_chain::address::SYSTEM_PROGRAM;
-use tallybook_chain::instruction::{Instructions, NewChannel};
-use tallybook_chain::transaction::{compute_unit_limit, compute_unit_price, memo, to_bytes};
+use tallybook_chain::instruction::{Addition, Instructions, NewChannel};
+use tallybook_chain::transaction::{compute_unit_limit, compute_unit_price, from_bytes, memo, to_bytes};
 use tallybook_chain::{BookView, PROGRAM_ID, PageView, deposit};
 use tallybook_rules::{Amount, Opening};
 
@@ -78,6 +78,21 @@ impl Scene {
         VersionedTransaction { signatures, message }
     }
 
+    fn addition(&self) -> Addition {
+        Addition {
+            funder: self.new.payer,
+            source: self.new.source,
+            page: self.new.page,
+            slot: self.new.slot,
+            generation: self.new.generation,
+            amount: self.new.deposit,
+        }
+    }
+
+    fn top_up(&self) -> Vec<Instruction> {
+        deposit::top_up_instructions(&self.book, &self.addition(), &self.channel_id).to_vec()
+    }
+
     fn check(&self, bytes: &[u8]) -> Result<CheckedDeposit, Rejection> {
         let expected =
             ExpectedDeposit { book: &self.book, page: &self.page, new: &self.new, channel_id: self.channel_id };
@@ -111,6 +126,51 @@ fn the_deposit_that_clients_build_passes_as_legacy_and_as_v0() {
     assert_eq!(checked.channel_id(), &scene.channel_id);
     let v0 = v0::Message::try_compile(&scene.sponsor(), &scene.instructions(), &[], Hash::default()).unwrap();
     assert!(scene.check(&scene.sign(VersionedMessage::V0(v0))).is_ok());
+}
+
+#[test]
+fn the_top_up_that_clients_build_passes_and_nothing_but_it() {
+    let mut scene = scene();
+    let message = deposit::top_up_message(
+        &scene.book,
+        &scene.addition(),
+        &scene.channel_id,
+        &scene.sponsor(),
+        Hash::new_from_array([8; 32]),
+    );
+    let checked = scene.check(&scene.sign(message)).unwrap();
+    assert_eq!((checked.kind(), checked.new_channel()), (DepositKind::TopUp, &scene.new));
+    let program = Instructions::new(PROGRAM_ID);
+    let with = |scene: &Scene, change: fn(&mut Addition)| {
+        let mut addition = scene.addition();
+        change(&mut addition);
+        let mut instructions = scene.top_up();
+        instructions[2] = program.top_up(&scene.book, &addition);
+        scene.check(&scene.signed(&instructions)).unwrap_err()
+    };
+    assert_eq!(with(&scene, |addition| addition.amount += 1), Rejection::DepositMismatch);
+    assert_eq!(with(&scene, |addition| addition.slot = 1), Rejection::DepositMismatch);
+    assert_eq!(with(&scene, |addition| addition.generation = 2), Rejection::DepositMismatch);
+    assert_eq!(with(&scene, |addition| addition.source = Address::from([7; 32])), Rejection::DepositMismatch);
+    assert_eq!(with(&scene, |addition| addition.funder = Address::from([7; 32])), Rejection::DepositMismatch);
+    let sponsor_pays = |scene: &Scene| {
+        let addition = Addition { funder: scene.sponsor(), ..scene.addition() };
+        let mut instructions = scene.top_up();
+        instructions[2] = program.top_up(&scene.book, &addition);
+        scene.check(&scene.signed(&instructions)).unwrap_err()
+    };
+    assert_eq!(sponsor_pays(&scene), Rejection::WrongFeePayer, "the sponsor's own tokens");
+    let twice = [scene.top_up(), vec![scene.top_up().remove(2)]].concat();
+    assert_eq!(scene.check(&scene.signed(&twice)).unwrap_err(), Rejection::MalformedDeposit);
+    let mut unsigned = from_bytes(&scene.signed(&scene.top_up())).unwrap();
+    unsigned.signatures[1] = Signature::default();
+    assert_eq!(scene.check(&to_bytes(&unsigned).unwrap()).unwrap_err(), Rejection::PayerSignatureMissing);
+    // A small top-up is fine, though no channel could be opened with it; one of nothing is not.
+    scene.book.state.min_deposit = Amount::new(1_000_000);
+    assert!(scene.check(&scene.signed(&scene.top_up())).is_ok());
+    assert_eq!(scene.check(&scene.signed(&scene.instructions())).unwrap_err(), Rejection::DepositTooSmall);
+    scene.new.deposit = 0;
+    assert_eq!(scene.check(&scene.signed(&scene.top_up())).unwrap_err(), Rejection::DepositTooSmall);
 }
 
 #[test]

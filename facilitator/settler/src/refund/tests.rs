@@ -1,8 +1,11 @@
 use super::*;
 use crate::memory::{House, token_account};
 use solana_keypair::Keypair;
+use solana_message::VersionedMessage;
+use solana_signature::Signature;
 use solana_signer::Signer;
-use tallybook_chain::transaction::memo;
+use solana_transaction::versioned::VersionedTransaction;
+use tallybook_chain::transaction::{from_bytes, memo, to_bytes};
 use tallybook_ledger::ClaimRow;
 
 fn operator() -> Keypair {
@@ -21,7 +24,7 @@ fn scene() -> (House, ClaimRow) {
     (house, row)
 }
 
-async fn prepare(house: &House, row: &ClaimRow) -> Result<PreparedRefund, Rejection> {
+async fn prepare(house: &House, row: &ClaimRow) -> Result<Prepared, Rejection> {
     let refund = Refund { book: &house.book, page: &house.page_view(), slot: row.slot, voucher: &row.voucher };
     house.settler.refund_transaction(&refund).await
 }
@@ -56,8 +59,8 @@ async fn the_operators_signature_sends_it_and_a_repeat_is_found() {
     let (house, row) = scene();
     let prepared = prepare(&house, &row).await.unwrap();
     let signed = to_bytes(&sign(&prepared.bytes, &operator())).unwrap();
-    let closed = house.settler.send_refund(&prepared, &signed, None, &house.notes).await.unwrap();
-    let again = house.settler.send_refund(&prepared, &signed, Some(closed.attempt), &house.notes).await.unwrap();
+    let closed = house.settler.send_prepared(&prepared, &signed, None, &house.notes).await.unwrap();
+    let again = house.settler.send_prepared(&prepared, &signed, Some(closed.attempt), &house.notes).await.unwrap();
     assert_eq!(again, closed);
     assert_eq!(house.chain.state().sent.len(), 1);
 }
@@ -66,7 +69,8 @@ async fn the_operators_signature_sends_it_and_a_repeat_is_found() {
 async fn another_transaction_or_signature_is_not_sent() {
     let (house, row) = scene();
     let prepared = prepare(&house, &row).await.unwrap();
-    let send = async |bytes: &[u8]| house.settler.send_refund(&prepared, bytes, None, &house.notes).await.unwrap_err();
+    let send =
+        async |bytes: &[u8]| house.settler.send_prepared(&prepared, bytes, None, &house.notes).await.unwrap_err();
     assert_eq!(send(&prepared.bytes).await, Rejection::WrongAuthority, "not signed");
     let by_another = to_bytes(&sign(&prepared.bytes, &Keypair::new_from_array([32; 32]))).unwrap();
     assert_eq!(send(&by_another).await, Rejection::WrongAuthority);

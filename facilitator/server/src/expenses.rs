@@ -1,0 +1,101 @@
+//! What the sponsor pays, for which book and what for: asked of the chain once a transaction has landed, beside the work
+//! that it was sent for, and durable. What a crash leaves unasked is not counted; money is never read from here.
+
+use crate::app::App;
+use std::sync::Arc;
+use tallybook_chain::{BookView, PageView};
+use tallybook_ledger::{Change, Expense};
+use tallybook_rules::{Amount, Leg, Rejection};
+use tallybook_settler::Chain;
+use tallybook_store::Spending;
+use tallybook_wire::{IncomeList, IncomeView, Key, Spent};
+use tokio::sync::mpsc;
+
+/// The most bills that wait to be asked for; beyond them a transaction goes uncounted.
+const WAITING: usize = 4_096;
+
+/// A transaction that has landed at the sponsor's expense.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bill {
+    pub(crate) signature: [u8; 64],
+    pub(crate) book: [u8; 32],
+    pub(crate) expense: Expense,
+}
+
+/// Where bills are put down.
+#[derive(Clone, Debug)]
+pub(crate) struct Bills(mpsc::Sender<Bill>);
+
+impl Bills {
+    /// A pile of bills, and the end that [`keep`] works on.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Bill>) {
+        let (sender, waiting) = mpsc::channel(WAITING);
+        (Self(sender), waiting)
+    }
+
+    /// Puts one down. The same transaction twice is counted once.
+    pub(crate) fn put(&self, bill: Bill) {
+        if self.0.try_send(bill).is_err() {
+            tracing::warn!(?bill.expense, "too much to count: what a transaction cost is left out of the income");
+        }
+    }
+}
+
+/// Asks what each transaction cost, and writes it down, until it is told to stop.
+pub(crate) async fn keep<C: Chain>(app: Arc<App<C>>, mut waiting: mpsc::Receiver<Bill>) {
+    while let Some(Bill { signature, book, expense }) = waiting.recv().await {
+        let Some(spent) = app.settler.spent(&signature).await else { continue };
+        let change = Change::Spent { signature, book, expense, lamports: spent.lamports };
+        if let Err(Rejection::StoreUnavailable) = app.sequencer.insist(move |desk| desk.write(change)).await {
+            return;
+        }
+    }
+}
+
+/// `GET /income`.
+pub(crate) async fn income<C: Chain>(app: &App<C>) -> Result<IncomeList, Rejection> {
+    let books: Vec<[u8; 32]> = app.config.books.iter().map(|book| book.0).collect();
+    let asked = app.sequencer.ask(move |desk| {
+        let spent = books.iter().map(|book| desk.ask_store(|store| store.spent(book)));
+        spent.collect::<Result<Vec<Spending>, Rejection>>()
+    });
+    let (spent, sight) = (asked.await??, app.look());
+    let books = app.config.books.iter().zip(spent).filter_map(|(book, spent)| {
+        let view = sight.books.get(book.as_bytes())?;
+        let pages = sight.pages.values().filter(|page| page.book() == view.address);
+        Some(income_of(view, pages.map(AsRef::as_ref), app.config.income, spent))
+    });
+    Ok(IncomeList { books: books.collect() })
+}
+
+/// What one book brings: the leg of `to`, in the pages that stand now.
+fn income_of<'a>(
+    book: &BookView,
+    pages: impl Iterator<Item = &'a PageView>,
+    to: Option<Key>,
+    spent: Spending,
+) -> IncomeView {
+    let mut legs = book.state.legs().iter().enumerate();
+    let own: Option<(usize, &Leg)> = legs.find(|(_, leg)| to.is_some_and(|to| leg.recipient == to.0));
+    let (mut claimed, mut earned, mut paid) = (Amount::ZERO, Amount::ZERO, Amount::ZERO);
+    // Sums over pages of less than 2^64 base units each: a book cannot hold more tokens than there are.
+    let add = |sum: Amount, more: Amount| sum.plus(more).unwrap_or(sum);
+    for header in pages.map(|page| &page.header) {
+        claimed = add(claimed, header.claimed_total);
+        if let Some((at, leg)) = own {
+            earned = add(earned, header.claimed_total.share(leg.basis_points).unwrap_or_default());
+            paid = add(paid, header.paid.get(at).copied().unwrap_or_default());
+        }
+    }
+    IncomeView {
+        book: Key(book.address.to_bytes()),
+        payee: Key(book.state.payee),
+        mint: Key(book.state.mint),
+        decimals: book.state.decimals,
+        basis_points: own.map_or(0, |(_, leg)| leg.basis_points),
+        claimed,
+        earned,
+        paid,
+        spent: Spent { claims: spent.claims, deposits: spent.deposits, refunds: spent.refunds, pages: spent.pages },
+    }
+}

@@ -1,0 +1,102 @@
+//! What resource servers that keep a ledger of their own forward: their newest vouchers, so that they are settled here.
+
+use crate::app::App;
+use crate::payment::check_book;
+use crate::watcher;
+use std::collections::BTreeSet;
+use tallybook_ledger::{Change, Committed};
+use tallybook_rules::signing::{SignedVoucher, VerifiedVoucher};
+use tallybook_rules::{Amount, Rejection};
+use tallybook_sequencer::{Desk, clock};
+use tallybook_settler::Chain;
+use tallybook_wire::{ForwardRequest, ForwardResponse, ForwardedVoucher, Key, MAX_FORWARDED, Taken};
+
+/// `POST /vouchers`: durable when it is answered, whatever of it is taken.
+pub(crate) async fn take<C: Chain>(app: &App<C>, request: &ForwardRequest) -> Result<ForwardResponse, Rejection> {
+    if app.draining.is_cancelled() {
+        return Err(Rejection::Draining);
+    }
+    if request.vouchers.len() > MAX_FORWARDED {
+        return Err(Rejection::RequestTooLarge);
+    }
+    let channels: BTreeSet<Key> = request.vouchers.iter().map(|forwarded| forwarded.voucher.channel_id).collect();
+    if channels.len() != request.vouchers.len() {
+        return Err(Rejection::MalformedPayload);
+    }
+    let book = app.book(request.book.as_bytes())?;
+    let mut taken = adopt(app, &request.book, &request.vouchers).await?;
+    // A channel or a top-up of just now, which the sender has seen before this facilitator: one look decides.
+    if taken.iter().any(|(_, result)| may_be_news(result)) && app.may_look_for_news(clock()) {
+        watcher::look_at(app, &book.address).await?;
+        let (news, settled): (Vec<_>, Vec<_>) = taken.into_iter().partition(|(_, result)| may_be_news(result));
+        let again: Vec<ForwardedVoucher> = news.into_iter().map(|(forwarded, _)| forwarded).collect();
+        taken = [settled, adopt(app, &request.book, &again).await?].concat();
+    }
+    if app.config.settlement.per_call {
+        app.wake.notify_one();
+    }
+    let place = |id: &Key| request.vouchers.iter().position(|forwarded| forwarded.voucher.channel_id == *id);
+    taken.sort_by_key(|(forwarded, _)| place(&forwarded.voucher.channel_id));
+    Ok(ForwardResponse { taken: taken.iter().map(|(forwarded, result)| view(forwarded, result)).collect() })
+}
+
+/// What the ledger holds of a channel afterwards: charged and settled.
+type Held = Result<(Amount, Amount), Rejection>;
+
+fn may_be_news(result: &Held) -> bool {
+    matches!(result, Err(Rejection::UnknownChannel | Rejection::DepositExceeded))
+}
+
+/// Verifies with nothing locked, then decides on all in one turn of the writer.
+async fn adopt<C: Chain>(
+    app: &App<C>,
+    book: &Key,
+    vouchers: &[ForwardedVoucher],
+) -> Result<Vec<(ForwardedVoucher, Held)>, Rejection> {
+    let verified: Vec<(ForwardedVoucher, Result<VerifiedVoucher, Rejection>)> =
+        vouchers.iter().map(|forwarded| (*forwarded, verify(app, forwarded))).collect();
+    let book = book.0;
+    let adopted = app.sequencer.ask(move |desk| {
+        let mut adopted = Vec::with_capacity(verified.len());
+        for (forwarded, verified) in verified {
+            let held = match verified {
+                Ok(voucher) => adopt_one(desk, &book, voucher, forwarded.charged),
+                Err(Rejection::UnknownChannel) => Err(why_unknown(desk, &forwarded.voucher.channel_id)?),
+                Err(rejection) => Err(rejection),
+            };
+            adopted.push((forwarded, held));
+        }
+        Ok(adopted)
+    });
+    adopted.await?
+}
+
+fn verify<C: Chain>(app: &App<C>, forwarded: &ForwardedVoucher) -> Result<VerifiedVoucher, Rejection> {
+    let voucher = SignedVoucher::from(forwarded.voucher);
+    voucher.verify(&app.sequencer.signer(&voucher.channel_id)?)
+}
+
+fn adopt_one(desk: &mut Desk, book: &[u8; 32], voucher: VerifiedVoucher, charged: Amount) -> Held {
+    check_book(desk, &voucher.voucher().channel_id, book)?;
+    let adopted = desk.ledger.adopt(voucher, charged, desk.now);
+    let Committed { channel, change, .. } = adopted.map_err(|refused| refused.rejection)?;
+    if let Some(record) = change {
+        desk.write(Change::Channel(record));
+    }
+    Ok((channel.charged(), channel.settled()))
+}
+
+/// A channel that was known and is over has nothing left to settle.
+fn why_unknown(desk: &mut Desk, channel_id: &Key) -> Result<Rejection, Rejection> {
+    let id = channel_id.0;
+    let kept = desk.ask_store(|store| store.channel(&id))?;
+    Ok(if kept.is_some_and(|kept| kept.over) { Rejection::SlotFree } else { Rejection::UnknownChannel })
+}
+
+fn view(forwarded: &ForwardedVoucher, held: &Held) -> Taken {
+    let channel_id = forwarded.voucher.channel_id;
+    match held {
+        Ok((charged, settled)) => Taken { channel_id, charged: Some(*charged), settled: Some(*settled), error: None },
+        Err(rejection) => Taken { channel_id, charged: None, settled: None, error: Some((*rejection).into()) },
+    }
+}

@@ -1,0 +1,252 @@
+//! The facilitator itself, over HTTP and on a real chain: books that grow, channels that are topped up, calls that cost less
+//! than their ceiling, and what all of it costs the sponsor.
+
+use crate::world::{DEPOSIT, Payer, TOKENS, World};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+use solana_hash::Hash;
+use solana_signature::Signature;
+use solana_signer::Signer;
+use solana_transaction::versioned::VersionedTransaction;
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
+use tallybook_chain::instruction::{Addition, Instructions};
+use tallybook_chain::transaction::{from_bytes, to_bytes};
+use tallybook_chain::{Address, PROGRAM_ID, deposit};
+use tallybook_facilitator::{Config, Facilitator};
+use tallybook_rules::Amount;
+use tallybook_rules::signing::{SignedVoucher, SigningKey};
+use tallybook_wire::{
+    Channel, ChannelPayload, Deposit, FacilitatorRequest, Key, Offer, PaymentPayload, PaymentRequirements,
+    TransactionBytes,
+};
+
+/// What a call costs at most, in base units.
+const CEILING: u64 = 500;
+
+/// A facilitator that serves the world's book.
+struct Service {
+    facilitator: Facilitator,
+    config: Config,
+    http: reqwest::Client,
+    book: Address,
+    _folder: tempfile::TempDir,
+}
+
+impl Service {
+    async fn start(world: &World) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let sponsor = folder.path().join("sponsor.json");
+        tallybook_cli::keys::write(&sponsor, &world.sponsor).unwrap();
+        let config = format!(
+            "listen = '127.0.0.1:0'\ndatabase = '{}'\nrpc_url = '{}'\nsponsor = '{}'\nbooks = ['{}']\nincome = '{}'\n\
+             [settlement]\nmax_age_seconds = 1\ntick_milliseconds = 100\n[chain]\npoll_milliseconds = 100\n\
+             [limits]\ndeposits_per_payer_per_hour = 2",
+            folder.path().join("vouchers.db").display(),
+            world.chain.rpc_url(),
+            sponsor.display(),
+            world.book.address,
+            world.payee.pubkey(),
+        );
+        let config = Config::from_toml(&config).unwrap();
+        Self {
+            facilitator: Facilitator::start(config.clone()).await.unwrap(),
+            config,
+            http: reqwest::Client::new(),
+            book: world.book.address,
+            _folder: folder,
+        }
+    }
+
+    /// Ends, and starts again over the same file.
+    async fn restart(self) -> Self {
+        self.facilitator.shutdown().await.unwrap();
+        Self { facilitator: Facilitator::start(self.config.clone()).await.unwrap(), ..self }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.facilitator.local_addr())
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        self.http.get(self.url(path)).send().await.unwrap().json().await.unwrap()
+    }
+
+    async fn offer(&self) -> Offer {
+        serde_json::from_value(self.get(&format!("/books/{}/offer", self.book)).await).unwrap()
+    }
+
+    async fn post(&self, path: &str, body: &impl serde::Serialize) -> Value {
+        self.http.post(self.url(path)).json(body).send().await.unwrap().json().await.unwrap()
+    }
+
+    /// Asks again until the answer is as it should be.
+    async fn until(&self, what: &str, mut holds: impl AsyncFnMut(&Self) -> bool) {
+        let begun = Instant::now();
+        while !holds(self).await {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{what} did not come");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_book_grows_by_a_page_that_its_operator_signs_and_a_closed_page_is_offered_no_more() {
+    // Given a book whose only page is full.
+    let world = World::start(2, true).await;
+    let settler = world.settler();
+    let service = Service::start(&world).await;
+    world.open(&settler, 2).await;
+    service.until("a full book", async |service| service.offer().await.free_slots == Some(0)).await;
+    let path = format!("/books/{}/pages", service.book);
+
+    // When the next page is asked for, and handed in again with the operator's signature.
+    let asked = service.post(&path, &json!({})).await;
+    let mut transaction = from_bytes(&STANDARD.decode(asked["transaction"].as_str().unwrap()).unwrap()).unwrap();
+    let keys = transaction.message.static_account_keys();
+    let at = keys.iter().position(|key| *key == world.operator.pubkey()).unwrap();
+    transaction.signatures[at] = world.operator.sign_message(&transaction.message.serialize());
+    let signed = json!({ "transaction": STANDARD.encode(to_bytes(&transaction).unwrap()) });
+    let grown = service.post(&path, &signed).await;
+
+    // Then it stands, is offered at once, and the same again is the same answer.
+    assert_eq!((&grown["index"], &grown["capacity"]), (&json!(1), &json!(2)), "{grown}");
+    assert!(grown["signature"].is_string(), "{grown}");
+    let offer = service.offer().await;
+    assert_eq!((offer.pages, offer.free_slots), (Some(2), Some(2)));
+    assert_eq!(json!(offer.extra.page), grown["page"]);
+    assert_eq!(service.post(&path, &signed).await, grown);
+    let page: Address = offer.extra.page.0.into();
+    let spent = async |service: &Service| service.get("/income").await["books"][0]["spent"]["pages"].clone();
+    let rent = world.lamports(&page).await;
+    service.until("the rent in the books", async |service| spent(service).await.as_u64() > Some(rent)).await;
+
+    // And when it is closed, it is offered no more.
+    let rent_payer = settler.sponsor();
+    let close = Instructions::new(PROGRAM_ID).close_page(&world.book, &page, &world.payee.pubkey(), &rent_payer);
+    world.send(close, &world.payee).await;
+    service.until("the end of the page", async |service| service.offer().await.pages == Some(1)).await;
+    assert_eq!(service.offer().await.free_slots, Some(0));
+}
+
+/// A channel and its signer, as a client has them.
+struct Client<'a> {
+    world: &'a World,
+    payer: &'a Payer,
+    parts: Channel,
+    id: Key,
+}
+
+impl<'a> Client<'a> {
+    async fn of(world: &'a World, payer: &'a Payer) -> Self {
+        let page = world.page_view(&world.settler()).await;
+        let slot = page.slot(payer.slot).unwrap();
+        let parts = Channel {
+            payer: Key(slot.payer),
+            signer: Key(slot.signer),
+            book: Key(world.book.address.to_bytes()),
+            page: Key(world.page.to_bytes()),
+            slot: payer.slot,
+            generation: slot.generation,
+        };
+        let id = parts.id(&page.header.page_domain);
+        Self { world, payer, parts, id }
+    }
+
+    fn voucher(&self, cumulative: u64) -> SignedVoucher {
+        SignedVoucher::sign(&SigningKey::from_bytes(self.payer.key.secret_bytes()), self.id.0, Amount::new(cumulative))
+    }
+
+    /// A call that adds `amount` to the deposit, signed with a blockhash of now.
+    async fn top_up(&self, required: &PaymentRequirements, amount: u64, cumulative: u64) -> FacilitatorRequest {
+        let owner = self.payer.key.pubkey();
+        let addition = Addition {
+            funder: owner,
+            source: self.world.book.token_account(&owner),
+            page: self.world.page,
+            slot: self.parts.slot,
+            generation: self.parts.generation,
+            amount,
+        };
+        let blockhash: Hash = self.world.settler().latest_blockhash().await.unwrap().hash;
+        let sponsor = self.world.sponsor.pubkey();
+        let message = deposit::top_up_message(&self.world.book, &addition, &self.id.0, &sponsor, blockhash);
+        let signature = self.payer.key.sign_message(&message.serialize());
+        let transaction = VersionedTransaction { signatures: vec![Signature::default(), signature], message };
+        let payload = ChannelPayload::Deposit {
+            channel: self.parts,
+            voucher: self.voucher(cumulative).into(),
+            deposit: Deposit {
+                amount: Amount::new(amount),
+                transaction: TransactionBytes::new(to_bytes(&transaction).unwrap()).unwrap(),
+            },
+        };
+        FacilitatorRequest::new(PaymentPayload::new(required.clone(), payload), required.clone())
+    }
+
+    fn call(&self, required: &PaymentRequirements, cumulative: u64) -> FacilitatorRequest {
+        let payload = ChannelPayload::Voucher { voucher: self.voucher(cumulative).into() };
+        FacilitatorRequest::new(PaymentPayload::new(required.clone(), payload), required.clone())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_channel_is_topped_up_once_and_what_its_calls_cost_is_settled_to_the_base_unit() {
+    // Given a channel of 10 USDC.
+    let world = World::start(2, true).await;
+    let payers = world.open(&world.settler(), 1).await;
+    let client = Client::of(&world, &payers[0]).await;
+    let service = Service::start(&world).await;
+    let required = service.offer().await.priced(Amount::new(CEILING), NonZeroU32::new(60).unwrap());
+    let held = async || world.tokens(&client.payer.key.pubkey()).await;
+    assert_eq!(held().await, TOKENS - DEPOSIT);
+
+    // When a top-up comes with a voucher that does not pay for its call, then it is refused and nothing is sent.
+    let wrong = client.top_up(&required, 5_000_000, CEILING + 1).await;
+    let refused = service.post("/settle", &wrong).await;
+    assert_eq!(refused["errorReason"], json!("wrong_cumulative"), "{refused}");
+    assert_eq!(refused["extra"]["channelState"]["chargedCumulativeAmount"], json!("0"));
+
+    // When it comes with the right one, then verifying moves nothing, and settling tops the channel up, once.
+    let top_up = client.top_up(&required, 5_000_000, CEILING).await;
+    let verified = service.post("/verify", &top_up).await;
+    assert_eq!((&verified["isValid"], held().await), (&json!(true), TOKENS - DEPOSIT), "{verified}");
+    let settled = service.post("/settle", &top_up).await;
+    assert_eq!((&settled["success"], &settled["amount"]), (&json!(true), &json!("5000000")), "{settled}");
+    assert_eq!(settled["extra"]["channelState"]["balance"], json!("15000000"));
+    assert_eq!(service.post("/settle", &top_up).await, settled, "the same again");
+    let service = service.restart().await;
+    assert_eq!(service.post("/settle", &top_up).await, settled, "also after a restart");
+    assert_eq!(held().await, TOKENS - DEPOSIT - 5_000_000);
+
+    // And its voucher pays for the call, which costs less than its ceiling.
+    let call = client.call(&required, CEILING);
+    assert_eq!(service.post("/verify", &call).await["isValid"], json!(true));
+    let mut cost = call.clone();
+    cost.payment_requirements.amount = Amount::new(123);
+    let paid = service.post("/settle", &cost).await;
+    assert_eq!(paid["extra"]["chargedAmount"], json!("123"), "{paid}");
+
+    // And exactly that is settled, and paid out.
+    let paid_out = async |_: &Service| world.tokens(&world.payee.pubkey()).await == 123;
+    service.until("the payee's money", paid_out).await;
+    let slot = *world.page_view(&world.settler()).await.slot(0).unwrap();
+    assert_eq!((slot.settled.get(), slot.deposit.get()), (123, DEPOSIT + 5_000_000));
+
+    // And the facilitator knows what it has cost and brought.
+    let book = async |service: &Service| service.get("/income").await["books"][0].clone();
+    let counted = async |service: &Service| {
+        let spent = book(service).await["spent"].clone();
+        ["claims", "deposits"].iter().all(|what| spent[*what].as_u64() > Some(0))
+            && book(service).await["paid"] == "123"
+    };
+    service.until("the accounts", counted).await;
+    assert_eq!(book(&service).await["claimed"], json!("123"));
+
+    // And the sponsor pays for two of a payer's top-ups within the hour: the restart has forgotten the first.
+    for (amount, reason) in [(1, Value::Null), (2, Value::Null), (3, json!("quota_exceeded"))] {
+        let next = client.top_up(&required, amount, 123 + CEILING).await;
+        assert_eq!(service.post("/settle", &next).await["errorReason"], reason, "top-up of {amount}");
+    }
+    assert_eq!(held().await, TOKENS - DEPOSIT - 5_000_003);
+}
