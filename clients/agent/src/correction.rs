@@ -18,6 +18,11 @@ const MAX_GIVEN_UP: u32 = 2;
 /// So many attempts are made before the wallet pays for what a sponsor that is away does not.
 const SPONSOR_PATIENCE: u32 = 3;
 
+/// So many attempts are made before a server is taken at its word that it does not know a new channel.
+const SERVER_PATIENCE: u32 = 6;
+/// So long a channel is new, in seconds.
+const NEW_SECONDS: i64 = 60;
+
 impl<C: Chain> Call<'_, C> {
     pub(crate) async fn look_at(&mut self, response: Response) -> Result<Next, AgentError> {
         let status = response.status();
@@ -151,6 +156,7 @@ impl<C: Chain> Call<'_, C> {
         match answer::remedy(reason) {
             Remedy::NewOffer => {}
             Remedy::Adopt => self.adopt(told.as_ref()).await?,
+            Remedy::AnotherChannel if self.is_new_to_server(reason) => return Ok(Next::Again(self.backoff())),
             Remedy::AnotherChannel => self.give_up_channel(reason).await?,
             Remedy::OpenAgain => self.deposit = None,
             Remedy::Wait => return Ok(Next::Again(self.wait(wait))),
@@ -208,6 +214,16 @@ impl<C: Chain> Call<'_, C> {
             return Err(AgentError::Refused(reason.clone()));
         }
         Ok(())
+    }
+
+    /// A server sees a channel that was opened without it, or found again, a moment later than its payer.
+    fn is_new_to_server(&self, reason: &Reason) -> bool {
+        let unknown = reason.rejection() == Some(Rejection::UnknownChannel) && self.attempts <= SERVER_PATIENCE;
+        self.sent.as_ref().filter(|_| unknown).is_some_and(|sent| {
+            let channel = lock(&sent.channel);
+            let age = (self.agent.budget.clock)().saturating_sub(channel.used_at);
+            channel.phase == Phase::Open && channel.charged.is_zero() && age <= NEW_SECONDS
+        })
     }
 
     fn with_sent(&self, change: impl FnOnce(&mut OwnChannel, Amount)) {

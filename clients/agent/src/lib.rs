@@ -36,6 +36,7 @@ mod disk;
 mod error;
 mod exit;
 mod journal;
+mod looking;
 mod opening;
 mod paid;
 mod policy;

@@ -42,7 +42,12 @@ impl<C: Chain> Agent<C> {
     ///
     /// Says which channels were found that this agent did not know.
     pub async fn recover(&self, url: Url) -> Result<Vec<ChannelReport>, AgentError> {
-        let request = Request::new(Method::GET, url);
+        self.recover_at(Method::GET, url).await
+    }
+
+    /// [`Agent::recover`] for a URL that asks money for another method than GET. It is sent without a body, and pays nothing.
+    pub async fn recover_at(&self, method: Method, url: Url) -> Result<Vec<ChannelReport>, AgentError> {
+        let request = Request::new(method, url);
         let route = Route::of(&request)?;
         self.shared.policy.check_host(route.host(), route.authority())?;
         let response = self.shared.send(&request, None).await?;

@@ -15,11 +15,13 @@ pub mod dev_chain;
 pub mod keys;
 pub mod output;
 pub mod page;
+pub mod paid;
 pub mod pay;
 pub mod progress;
 pub mod reference;
 pub mod sending;
 pub mod settle;
+pub mod terminal;
 pub mod vouchers;
 pub mod wallet;
 
@@ -64,6 +66,8 @@ pub enum Command {
     Dev(dev::Dev),
     /// Ask a URL, and pay for the answer.
     Pay(Box<pay::Pay>),
+    /// List what was paid for, from the wallet's own record.
+    Paid(paid::ListPaid),
     /// A payer's channels: see them, close them, get the rest back.
     #[command(subcommand)]
     Channel(channel::ChannelCommand),
@@ -127,6 +131,7 @@ pub fn run(cli: Cli) -> Result<()> {
             #[cfg(feature = "dev-chain")]
             Command::Dev(dev) => dev.run(output).await,
             Command::Pay(pay) => pay.run(output).await,
+            Command::Paid(paid) => paid.run(output).await,
             Command::Channel(channel) => channel.run(output).await,
             Command::Settle(settle) => settle.run(output).await,
             Command::Vouchers(vouchers) => vouchers.run(output),

@@ -13,7 +13,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
 use std::path::PathBuf;
-use tallybook_agent::receipt;
+use tallybook_agent::{Metered, StreamEnd, receipt};
 use tallybook_wire::{AnswerExtra, SettleResponse};
 use url::Url;
 
@@ -83,6 +83,9 @@ pub struct PayReport {
     /// Why it was not paid, by name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Why a stream ended early, where it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
     #[serde(skip)]
     advice: Option<String>,
 }
@@ -108,8 +111,13 @@ impl Pay {
         let wallet = self.wallet.open(Some(&self.limits), Some(host)).await?;
         let response = wallet.agent.execute(request).await.map_err(|error| wallet.told(error))?;
         let status = response.status();
-        let report = PayReport::of(status, response.headers(), wallet.decimals);
+        let mut report = PayReport::of(status, response.headers(), wallet.decimals);
+        let metered = Metered::of(&response);
         let passed_on = self.pass_on(response).await;
+        if let Some(metered) = metered {
+            report.end(&metered.ended().await, wallet.decimals);
+        }
+        wallet.agent.shutdown().await.map_err(|error| wallet.told(error))?;
         // Said also when the answer broke off: it was paid for all the same.
         if !self.silent {
             match self.output {
@@ -177,6 +185,7 @@ impl PayReport {
             channel_charged: None,
             channel_deposit: None,
             reason: None,
+            ended: None,
             advice: None,
         };
         match receipt(headers) {
@@ -189,6 +198,14 @@ impl PayReport {
             Some(SettleResponse::Settled { extra, .. }) => report.add(&extra, decimals),
         }
         report
+    }
+
+    /// What became of a stream that was paid for as it came.
+    fn end(&mut self, end: &StreamEnd, decimals: u8) {
+        self.outcome = PayOutcome::Paid;
+        self.charged = end.charged.map(|amount| Money::new(amount, decimals));
+        self.reason = end.reason.as_ref().map(|reason| reason.name().to_owned());
+        self.ended = end.declined.clone().or_else(|| end.reason.as_ref().map(|reason| reason.advice().to_owned()));
     }
 
     fn add(&mut self, extra: &AnswerExtra, decimals: u8) {
@@ -215,6 +232,9 @@ impl fmt::Display for PayReport {
         match self.charged {
             Some(charged) => write!(f, "paid {charged}")?,
             None => f.write_str("paid an unknown amount")?,
+        }
+        if let Some(ended) = &self.ended {
+            write!(f, "; the stream ended early: {ended}")?;
         }
         match (&self.channel, self.channel_charged, self.channel_deposit) {
             (Some(channel), Some(used), Some(of)) => write!(f, "; channel {channel} has used {used} of {of}"),

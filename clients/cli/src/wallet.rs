@@ -2,6 +2,7 @@
 
 use crate::connection::{self, KeyFile, NoAnswer, Rpc};
 use crate::output::Told;
+use crate::terminal;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use solana_address::Address;
@@ -38,23 +39,51 @@ pub struct Wallet {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Limits, in whole tokens")]
 pub struct Limits {
-    /// Pay at most this for a call.
+    /// Pay at most this for a call, or for a whole stream.
     #[arg(long, default_value = "0.01", value_name = "AMOUNT")]
     pub max_price: String,
-    /// Put this into a new channel.
+    /// Put this into a new channel, and add as much when it is used up.
     #[arg(long, default_value = "1", value_name = "AMOUNT")]
     pub deposit: String,
     /// Never tie up or spend more than this in all.
     #[arg(long, default_value = "5", value_name = "AMOUNT")]
     pub budget: String,
+    /// Never tie up or spend more than this at one host [default: the budget].
+    #[arg(long, value_name = "AMOUNT")]
+    pub budget_per_host: Option<String>,
+    /// Never spend more than this within an hour.
+    #[arg(long, value_name = "AMOUNT")]
+    pub budget_per_hour: Option<String>,
+    /// Never spend more than this within a day.
+    #[arg(long, value_name = "AMOUNT")]
+    pub budget_per_day: Option<String>,
+    /// Ask at the terminal before a call costs more than this.
+    #[arg(long, value_name = "AMOUNT")]
+    pub ask_above: Option<String>,
+    /// Pay only this payee; may be repeated.
+    #[arg(long, value_name = "ADDRESS")]
+    pub payee: Vec<Key>,
+    /// The longest grace period to agree to, in seconds: how long the rest may take to come back without the server.
+    #[arg(long, default_value_t = 86_400, value_name = "SECONDS")]
+    pub max_grace_seconds: u32,
+    /// Open a channel at the wallet's expense where the server's sponsor does not.
+    #[arg(long)]
+    pub own_fees: bool,
+    /// Share the budgets with all wallets that name this folder [default: the wallet's own].
+    #[arg(long, env = "TALLYBOOK_BUDGET_DIR", hide_env_values = true, value_name = "FOLDER")]
+    pub budget_dir: Option<PathBuf>,
 }
 
 /// A wallet in use.
 pub struct OpenWallet {
     /// What pays.
     pub agent: Agent,
+    /// The token that it pays with.
+    pub mint: Address,
     /// Decimals of the token.
     pub decimals: u8,
+    /// The cluster.
+    pub genesis_hash: [u8; 32],
 }
 
 impl OpenWallet {
@@ -64,39 +93,87 @@ impl OpenWallet {
     }
 }
 
+impl Limits {
+    fn policy(&self, cluster: Cluster, decimals: u8) -> Result<Policy> {
+        let amount =
+            |text: &str, name: &str| Amount::parse_decimal(text, decimals).with_context(|| format!("--{name} {text}"));
+        let optional = |text: &Option<String>, name| text.as_deref().map(|text| amount(text, name)).transpose();
+        let mut policy = Policy::new(
+            cluster,
+            amount(&self.max_price, "max-price")?,
+            amount(&self.deposit, "deposit")?,
+            amount(&self.budget, "budget")?,
+        );
+        if let Some(limit) = optional(&self.budget_per_host, "budget-per-host")? {
+            policy = policy.budget_per_host(limit);
+        }
+        if let Some(limit) = optional(&self.budget_per_hour, "budget-per-hour")? {
+            policy = policy.budget_per_hour(limit);
+        }
+        if let Some(limit) = optional(&self.budget_per_day, "budget-per-day")? {
+            policy = policy.budget_per_day(limit);
+        }
+        if let Some(limit) = optional(&self.ask_above, "ask-above")? {
+            policy = policy.approve_price_above(limit);
+        }
+        for payee in &self.payee {
+            policy = policy.allow_payee(*payee);
+        }
+        Ok(policy.max_grace_seconds(self.max_grace_seconds).own_fees(self.own_fees))
+    }
+}
+
 impl Wallet {
     /// An agent that may pay `host` within `limits`; without limits it opens nothing.
     pub async fn open(&self, limits: Option<&Limits>, host: Option<&str>) -> Result<OpenWallet> {
         let wallet = self.key.read()?;
         let rpc = self.rpc.client();
         let (cluster, decimals) = self.cluster(&rpc).await?;
-        let amount = |text: Option<&String>, name: &str| match text {
-            Some(text) => Amount::parse_decimal(text, decimals).with_context(|| format!("--{name} {text}")),
-            None => Ok(Amount::ZERO),
+        let (mint, genesis_hash) = (Address::from(cluster.mint.0), cluster.genesis_hash.0);
+        let mut policy = match limits {
+            Some(limits) => limits.policy(cluster, decimals)?,
+            None => Policy::new(cluster, Amount::ZERO, Amount::ZERO, Amount::ZERO).max_grace_seconds(u32::MAX),
         };
-        let mut policy = Policy::new(
-            cluster,
-            amount(limits.map(|limits| &limits.max_price), "max-price")?,
-            amount(limits.map(|limits| &limits.deposit), "deposit")?,
-            amount(limits.map(|limits| &limits.budget), "budget")?,
-        );
+        // A command ends long before there is something to look after.
+        policy = policy.tend_every(None);
         if let Some(host) = host {
             policy = policy.allow_host(host);
         }
+        let url = self.rpc.rpc.parse().ok().context("--rpc is no URL")?;
+        let state = self.state_folder(&Key(wallet.pubkey().to_bytes()))?;
+        let mut builder = Agent::builder(wallet, policy, url, state);
+        if let Some(folder) = limits.and_then(|limits| limits.budget_dir.as_ref()) {
+            builder = builder.budget_directory(folder);
+        }
+        if terminal::is_there() {
+            builder = builder.approver(move |ask| terminal::approve(ask, decimals));
+        }
+        Ok(OpenWallet { agent: builder.build()?, mint, decimals, genesis_hash })
+    }
+
+    /// Where the wallet's channels are kept: a folder for each, since agents do not share channels.
+    pub fn state_folder(&self, wallet: &Key) -> Result<PathBuf> {
         let state = match &self.state_dir {
             Some(directory) => directory.clone(),
             None => home()?.join(".local/share/tallybook"),
         };
-        // One journal per wallet: an agent does not share its channels.
-        let state = state.join(wallet.pubkey().to_string());
-        let url = self.rpc.rpc.parse().ok().context("--rpc is no URL")?;
-        let agent = Agent::builder(wallet, policy, url, state).build()?;
-        Ok(OpenWallet { agent, decimals })
+        Ok(state.join(wallet.to_string()))
+    }
+
+    /// The key that pays.
+    pub const fn key(&self) -> &KeyFile {
+        &self.key
     }
 
     /// The chain that it asks.
     pub const fn rpc(&self) -> &Rpc {
         &self.rpc
+    }
+
+    /// The token that it pays with, and its decimals.
+    pub async fn token(&self, rpc: &RpcClient) -> Result<(Key, u8)> {
+        let (cluster, decimals) = self.cluster(rpc).await?;
+        Ok((cluster.mint, decimals))
     }
 
     /// What the endpoint's chain is, and the token's decimals there.

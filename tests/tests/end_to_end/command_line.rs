@@ -16,22 +16,22 @@ use tallybook_rules::Amount;
 use tempfile::TempDir;
 
 /// A shell with the variables of one wallet.
-struct Shell {
+pub(crate) struct Shell {
     folder: TempDir,
-    wallet: Keypair,
+    pub(crate) wallet: Keypair,
     variables: Vec<(&'static str, String)>,
 }
 
 /// What a command did.
-struct Ran {
-    status: i32,
-    out: String,
-    err: String,
+pub(crate) struct Ran {
+    pub(crate) status: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Shell {
     /// Somebody with an empty wallet, at no chain that answers.
-    fn nowhere() -> Result<Self> {
+    pub(crate) fn nowhere() -> Result<Self> {
         let (folder, wallet) = (tempfile::tempdir()?, Keypair::new());
         keys::write(&folder.path().join("wallet.json"), &wallet)?;
         let file = |name: &str| folder.path().join(name).display().to_string();
@@ -44,7 +44,7 @@ impl Shell {
     }
 
     /// Somebody with a dollar and some SOL.
-    async fn at(ground: &Ground) -> Result<Self> {
+    pub(crate) async fn at(ground: &Ground) -> Result<Self> {
         let mut shell = Self::nowhere()?;
         let owners = [shell.wallet.pubkey()];
         ground.mint.fund(&ground.chain, &owners, LAMPORTS_PER_SOL, Amount::new(1_000_000)).await?;
@@ -53,17 +53,17 @@ impl Shell {
         Ok(shell)
     }
 
-    fn set(&mut self, name: &'static str, value: String) {
+    pub(crate) fn set(&mut self, name: &'static str, value: String) {
         self.variables.retain(|(other, _)| *other != name);
         self.variables.push((name, value));
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Runs `tallybook` beside the chain, which is in this process.
-    async fn run(&self, arguments: &[&str]) -> Result<Ran> {
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Result<Ran> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tallybook-to-run"));
         command.args(arguments).envs(self.variables.iter().map(|(name, value)| (*name, value)));
         command.current_dir(self.folder.path()).env("HOME", self.folder.path());
@@ -76,7 +76,7 @@ impl Shell {
     }
 
     /// Runs a command with `--json`, which must work and print one line.
-    async fn json(&self, arguments: &[&str]) -> Result<Value> {
+    pub(crate) async fn json(&self, arguments: &[&str]) -> Result<Value> {
         let ran = self.run(&[arguments, &["--json"]].concat()).await?;
         ensure!(ran.status == 0, "{arguments:?}: {}", ran.err);
         ensure!(ran.out.lines().count() == 1 && ran.err.is_empty(), "{}\n{}", ran.out, ran.err);
@@ -84,7 +84,7 @@ impl Shell {
     }
 
     /// Runs a command that must fail, for people and for programs alike.
-    async fn fails(&self, arguments: &[&str], status: i32, why: &str) -> Result<()> {
+    pub(crate) async fn fails(&self, arguments: &[&str], status: i32, why: &str) -> Result<()> {
         let ran = self.run(arguments).await?;
         assert_eq!(ran.status, status, "{arguments:?}: {}", ran.err);
         assert!(ran.err.contains(why), "{arguments:?}: {}", ran.err);
@@ -98,12 +98,12 @@ impl Shell {
 }
 
 /// A stage whose facilitator settles nothing by itself.
-async fn slow_stage() -> Result<Stage> {
+pub(crate) async fn slow_stage() -> Result<Stage> {
     let pace = Pace { slot: Duration::from_millis(50), settle_after_seconds: 86_400 };
     Stage::set(pace, "$0.0005", Progress::Silent).await
 }
 
-fn base_units(value: &Value) -> &str {
+pub(crate) fn base_units(value: &Value) -> &str {
     value["baseUnits"].as_str().unwrap_or("none")
 }
 

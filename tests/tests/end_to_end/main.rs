@@ -7,4 +7,5 @@ mod customer;
 mod demo;
 mod leaving;
 mod life;
+mod own_channels;
 mod refusals;

@@ -47,6 +47,24 @@ impl Told {
                  channels (`tallybook channel list`), or raise --budget"
             );
         }
+        if let Breach::RateExceeded { period, price, spent, limit } = breach {
+            let (price, spent, limit) = (self.money(*price), self.money(*spent), self.money(*limit));
+            return write!(
+                f,
+                "a call at {price} exceeds the limit of one {period}: {spent} of {limit} may be spent already. Wait, or raise \
+                 --budget-per-{period}"
+            );
+        }
+        if let Breach::NobodyToAsk { amount } = breach {
+            let amount = self.money(*amount);
+            return write!(
+                f,
+                "{amount} are above --ask-above, and there is no terminal to ask at: raise it, or run this in one"
+            );
+        }
+        if let Breach::NotApproved { amount } = breach {
+            return write!(f, "{} were not approved", self.money(*amount));
+        }
         write!(f, "{breach}")
     }
 }
@@ -61,6 +79,13 @@ impl fmt::Display for Told {
             return write!(
                 f,
                 "not paid: the wallet holds {held}, a deposit takes {deposit}: fund its token account {account}"
+            );
+        }
+        if let AgentError::NoLamports { held, wallet } = &self.error {
+            return write!(
+                f,
+                "the wallet {wallet} holds {held} lamports, too few for the network's fee: send it some, or let another key \
+                 pay (--fee-payer, or `tallybook channel exit`)"
             );
         }
         self.error.fmt(f)

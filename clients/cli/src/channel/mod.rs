@@ -1,16 +1,24 @@
-//! `tallybook channel`: a payer's channels.
+//! `tallybook channel`: a payer's channels. Nothing here needs a facilitator; a server only where a command says so.
+//!
+//! Reading path: list and status here → `funding` (open, top-up, recover) → `leaving` (close, withdraw, exit).
+
+mod funding;
+mod leaving;
+
+pub use funding::{FoundReport, Open, Recover, TopUp, TopUpReport};
+pub use leaving::{Close, ClosedAllReport, ClosedReport, ClosingReport, Exit, ExitReport, NotClosed, Withdraw};
 
 use crate::connection;
 use crate::output::{Moment, Money, Output, line};
 use crate::page::SlotReport;
 use crate::sending;
 use crate::wallet::{OpenWallet, Wallet};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use solana_address::Address;
 use std::fmt;
-use tallybook_agent::{ChannelReport, Closed, Phase};
+use tallybook_agent::{ChannelReport, Phase};
 use tallybook_wire::Key;
 
 /// What to do with channels.
@@ -20,10 +28,20 @@ pub enum ChannelCommand {
     List(List),
     /// Show a channel: what this wallet remembers of it, and what the chain says.
     Status(Status),
+    /// Open a channel yourself, at the wallet's expense. (`tallybook pay` opens channels as they are needed, at the
+    /// sponsor's.)
+    Open(Open),
+    /// Add to a channel's deposit, at the wallet's expense.
+    TopUp(TopUp),
+    /// Find the wallet's channels again, on chain, when the state directory was lost.
+    Recover(Recover),
     /// Close a channel: with the server's help at once, or with --force through the chain.
     Close(Close),
     /// Take what is unspent out of a channel whose forced close is over its grace period.
     Withdraw(Withdraw),
+    /// Print the next step out of a channel as a transaction that anybody else can pay for and send: for a wallet
+    /// without SOL.
+    Exit(Exit),
 }
 
 /// Arguments of `tallybook channel list`.
@@ -45,43 +63,18 @@ pub struct Status {
     wallet: Wallet,
 }
 
-/// Arguments of `tallybook channel close`.
-#[derive(Args, Debug)]
-#[command(after_help = "Examples: with the server's help; and where it does not help\n  \
-    tallybook channel close $CHANNEL\n  \
-    tallybook channel close $CHANNEL --force")]
-pub struct Close {
-    /// The channel's id.
-    #[arg(value_parser = channel_id)]
-    id: Key,
-    /// Ask the chain instead of the server: for a server that does not answer or does not agree. What is unspent can
-    /// be withdrawn after the book's grace period. Takes some lamports for the fee.
-    #[arg(long)]
-    force: bool,
-    #[command(flatten)]
-    wallet: Wallet,
-}
-
-/// Arguments of `tallybook channel withdraw`.
-#[derive(Args, Debug)]
-#[command(after_help = "Example: after `tallybook channel close --force` and the grace period\n  \
-    tallybook channel withdraw $CHANNEL")]
-pub struct Withdraw {
-    /// The channel's id.
-    #[arg(value_parser = channel_id)]
-    id: Key,
-    #[command(flatten)]
-    wallet: Wallet,
-}
-
 impl ChannelCommand {
     /// Does it.
     pub async fn run(self, output: Output) -> Result<()> {
         match self {
             Self::List(list) => list.run(output).await,
             Self::Status(status) => status.run(output).await,
+            Self::Open(open) => open.run(output).await,
+            Self::TopUp(top_up) => top_up.run(output).await,
+            Self::Recover(recover) => recover.run(output).await,
             Self::Close(close) => close.run(output).await,
             Self::Withdraw(withdraw) => withdraw.run(output).await,
+            Self::Exit(exit) => exit.run(output).await,
         }
     }
 }
@@ -92,15 +85,27 @@ impl List {
         let mut channels: Vec<_> =
             wallet.agent.channels().iter().map(|channel| Remembered::of(channel, wallet.decimals)).collect();
         channels.sort_by(|a, b| (&a.host, &a.channel).cmp(&(&b.host, &b.channel)));
-        let committed = Money::new(wallet.agent.committed(), wallet.decimals);
-        output.report(&ListReport { wallet: wallet.agent.wallet().to_string(), committed, channels })
+        let budget = wallet.agent.budget().await?;
+        let money = |amount| Money::new(amount, wallet.decimals);
+        output.report(&ListReport {
+            wallet: wallet.agent.wallet().to_string(),
+            committed: money(wallet.agent.committed()),
+            budget: BudgetUse {
+                committed: money(budget.committed),
+                last_hour: money(budget.last_hour),
+                last_day: money(budget.last_day),
+            },
+            channels,
+        })
     }
 }
 
 impl Status {
     async fn run(self, output: Output) -> Result<()> {
         let wallet = self.wallet.open(None, None).await?;
-        let channel = find(&wallet, &self.id)?;
+        let known = find(&wallet, &self.id)?;
+        // What the chain says is taken over, if it can be; it is shown below in any case.
+        let channel = wallet.agent.look(self.id).await.unwrap_or(known);
         let rpc = self.wallet.rpc().client();
         let book = connection::book(&rpc, &Address::from(channel.parts.book.0)).await?;
         let page = connection::page_at(&rpc, &Address::from(channel.parts.page.0)).await?;
@@ -117,47 +122,17 @@ impl Status {
     }
 }
 
-impl Close {
-    async fn run(self, output: Output) -> Result<()> {
-        let wallet = self.wallet.open(None, None).await?;
-        if self.force {
-            let spinner = output.progress().spinner("asking the chain to close");
-            let closing_at = wallet.agent.force_close(self.id).await.map_err(|error| wallet.told(error));
-            spinner.finish_and_clear();
-            return output.report(&ClosingReport { channel: self.id.to_string(), closing_at: Moment(closing_at?) });
-        }
-        let spinner = output.progress().spinner("asking the server to close");
-        let closed = wallet.agent.close(self.id).await.map_err(|error| wallet.told(error));
-        spinner.finish_and_clear();
-        output.report(&ClosedReport::of(&closed?, wallet.decimals))
-    }
-}
-
-impl Withdraw {
-    async fn run(self, output: Output) -> Result<()> {
-        let wallet = self.wallet.open(None, None).await?;
-        if let Phase::Closing { closing_at } = find(&wallet, &self.id)?.phase {
-            let wait = closing_at.saturating_sub(sending::chain_clock(&self.wallet.rpc().client()).await?);
-            ensure!(wait <= 0, "the grace period is not over yet: try again in {wait} seconds");
-        }
-        let spinner = output.progress().spinner("withdrawing");
-        let closed = wallet.agent.withdraw(self.id).await.map_err(|error| wallet.told(error));
-        spinner.finish_and_clear();
-        output.report(&ClosedReport::of(&closed?, wallet.decimals))
-    }
-}
-
 /// Reads a channel's id.
 pub(crate) fn channel_id(text: &str) -> Result<Key> {
     Key::from_base58_or_hex(text).ok().context("a channel's id is 32 bytes in base58: see `tallybook channel list`")
 }
 
-fn find(wallet: &OpenWallet, id: &Key) -> Result<ChannelReport> {
+pub(crate) fn find(wallet: &OpenWallet, id: &Key) -> Result<ChannelReport> {
     let found = wallet.agent.channels().into_iter().find(|channel| channel.id == *id);
     found.with_context(|| {
         format!(
             "the wallet {} knows of no channel {id}: see `tallybook channel list`, and that --state-dir and --keypair are \
-             those that it was opened with",
+             those that it was opened with; or find it on chain by `tallybook channel recover`",
             wallet.agent.wallet()
         )
     })
@@ -171,8 +146,22 @@ pub struct ListReport {
     pub wallet: String,
     /// What is tied up in channels and what was spent, together.
     pub committed: Money,
+    /// What counts against the budgets, of all agents that share them.
+    pub budget: BudgetUse,
     /// The channels, ended ones too.
     pub channels: Vec<Remembered>,
+}
+
+/// What counts against budgets.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BudgetUse {
+    /// Tied up or spent, in all.
+    pub committed: Money,
+    /// What calls may have cost in the last hour, where there is a budget by time.
+    pub last_hour: Money,
+    /// The same for the last day.
+    pub last_day: Money,
 }
 
 /// A channel as the wallet's journal has it.
@@ -214,28 +203,6 @@ pub struct StatusReport {
     pub chain_time: Moment,
 }
 
-/// What `tallybook channel close --force` prints.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ClosingReport {
-    /// Which one.
-    pub channel: String,
-    /// From when on it may be withdrawn, in Unix seconds.
-    pub closing_at: Moment,
-}
-
-/// What `tallybook channel close` and `withdraw` print.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ClosedReport {
-    /// Which one.
-    pub channel: String,
-    /// What its calls cost in all.
-    pub charged: Money,
-    /// What came back to the wallet.
-    pub returned: Money,
-}
-
 impl Remembered {
     fn of(channel: &ChannelReport, decimals: u8) -> Self {
         let (phase, closing_at) = match channel.phase {
@@ -269,13 +236,11 @@ impl Remembered {
     }
 }
 
-impl ClosedReport {
-    fn of(closed: &Closed, decimals: u8) -> Self {
-        Self {
-            channel: closed.id.to_string(),
-            charged: Money::new(closed.charged, decimals),
-            returned: Money::new(closed.returned, decimals),
-        }
+impl fmt::Display for Remembered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = if self.host.is_empty() { "(no host)" } else { &self.host };
+        let (id, charged, deposit, phase) = (&self.channel, self.charged, self.deposit, self.phase);
+        write!(f, "{id:<44}  {host}  {charged} of {deposit} used  {phase}{}", self.advice())
     }
 }
 
@@ -288,12 +253,20 @@ impl fmt::Display for ListReport {
                 self.wallet
             );
         }
-        for channel in &self.channels {
-            let (id, host, phase) = (&channel.channel, &channel.host, channel.phase);
-            let (charged, deposit, advice) = (channel.charged, channel.deposit, channel.advice());
-            writeln!(f, "{id:<44}  {host}  {charged} of {deposit} used  {phase}{advice}")?;
+        self.channels.iter().try_for_each(|channel| writeln!(f, "{channel}"))?;
+        write!(f, "tied up or spent: {} by this wallet", self.committed)?;
+        let budget = &self.budget;
+        if budget.committed != self.committed {
+            write!(f, ", {} by all that share the budget", budget.committed)?;
         }
-        write!(f, "tied up or spent in all: {}", self.committed)
+        if !budget.last_day.amount.is_zero() {
+            write!(
+                f,
+                "; calls cost at most {} in the last hour, {} in the last day",
+                budget.last_hour, budget.last_day
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -318,17 +291,5 @@ impl fmt::Display for StatusReport {
             }
             None => Ok(()),
         }
-    }
-}
-
-impl fmt::Display for ClosingReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "closing: from {} on, run `tallybook channel withdraw {}`", self.closing_at, self.channel)
-    }
-}
-
-impl fmt::Display for ClosedReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "closed {}: its calls cost {}, {} came back", self.channel, self.charged, self.returned)
     }
 }
