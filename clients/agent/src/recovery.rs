@@ -10,7 +10,7 @@ use crate::channel::{OwnChannel, Phase};
 use crate::error::AgentError;
 use crate::pool::lock;
 use crate::route::Route;
-use crate::state::AgentState;
+use crate::state::{AgentState, pool_key};
 use crate::terms;
 use http::{Method, StatusCode};
 use reqwest::Request;
@@ -164,7 +164,8 @@ impl<C: Chain> AgentState<C> {
                 return Ok(None);
             }
             // Out of the pool of no host, into the one of its host.
-            if let Some(mut lease) = self.pool(&crate::state::pool_key(&lock(&known))).take(&found.id) {
+            let key = pool_key(&lock(&known));
+            if let Some(mut lease) = self.pool(&key).take(&found.id) {
                 lease.forget_channel();
             }
         }

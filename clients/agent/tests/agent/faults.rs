@@ -62,6 +62,38 @@ async fn a_busy_channel_is_waited_for() {
 }
 
 #[tokio::test]
+async fn given_a_reservation_that_expired_when_paid_again_then_once_and_with_the_same_voucher() {
+    for fault in [Fault::Expired, Fault::Refuse(Rejection::NoReservation)] {
+        let scene = Scene::usual().await;
+        scene.served().await;
+        scene.seller.faults([fault]);
+        scene.served().await;
+        assert_eq!((scene.seller.charged(), scene.agent.spent()), (1_000, Amount::new(1_000)));
+        let books = scene.seller.books();
+        assert_eq!(books.vouchers[1], books.vouchers[2], "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn given_metered_calls_when_an_answer_is_lost_then_what_it_cost_is_found_out_and_not_paid_twice() {
+    let scene = Scene::usual().await;
+    scene.seller.faults([Fault::Discount(499)]);
+    scene.served().await;
+    // Given a call that cost little, and whose answer is gone
+    scene.seller.faults([Fault::CheapAndForgotten(30)]);
+    let error = scene.get("/x").await.unwrap_err();
+    let charged = Amount::new(30);
+    assert!(matches!(error, AgentError::ChargedWithoutAnswer { charged: at } if at == charged), "{error}");
+    assert_eq!(scene.agent.spent(), Amount::new(31));
+    // Then smaller vouchers than the last one are signed, and a server that claims the ceiling lies
+    scene.seller.faults([Fault::Discount(400)]);
+    scene.served().await;
+    assert_eq!((scene.agent.spent(), scene.signed()), (Amount::new(131), 531));
+    scene.seller.faults([Fault::ClaimUnderOldVoucher(531)]);
+    assert!(matches!(scene.get("/x").await, Err(AgentError::Dishonest { .. })));
+}
+
+#[tokio::test]
 async fn a_server_that_stays_busy_is_left_alone_in_the_end() {
     let scene = Scene::usual().await;
     scene.served().await;

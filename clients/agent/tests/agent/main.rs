@@ -9,13 +9,19 @@
 )]
 #![allow(unreachable_pub, missing_docs, reason = "a test's modules have no outside")]
 
+mod approval;
+mod budgets;
 mod closing;
+mod exits;
 mod faults;
 mod meter;
 mod paying;
 mod policy;
+mod recovery;
 mod seller;
 mod streams;
+mod tending;
+mod topping;
 mod world;
 
 use reqwest::{Response, Url};
@@ -23,7 +29,7 @@ use seller::Seller;
 use solana_keypair::Keypair;
 use std::path::Path;
 use std::time::Duration;
-use tallybook_agent::{Agent, AgentError, Phase, Policy};
+use tallybook_agent::{Agent, AgentBuilder, AgentError, Phase, Policy};
 use tallybook_rules::Amount;
 use world::Shared;
 
@@ -43,10 +49,14 @@ fn policy() -> Policy {
     usual(Policy::new(world::cluster(), Amount::new(1_000), Amount::new(10_000), Amount::new(30_000)))
 }
 
+/// No endpoint: the chain is in memory.
+fn nowhere() -> Url {
+    "http://127.0.0.1:9".parse().unwrap()
+}
+
 fn agent(wallet: &[u8; 64], policy: Policy, world: Shared, directory: &Path) -> Result<Agent<Shared>, AgentError> {
     let wallet = Keypair::try_from(wallet.as_slice()).unwrap();
-    let nowhere: Url = "http://127.0.0.1:9".parse().unwrap();
-    Agent::builder(wallet, policy, nowhere, directory).chain(world).build()
+    Agent::builder(wallet, policy, nowhere(), directory).chain(world).build()
 }
 
 impl Scene {
@@ -77,11 +87,22 @@ impl Scene {
 
     /// Stops the agent without warning and starts it again.
     fn restart(self) -> Self {
-        let world = self.seller.world.clone();
-        let Self { agent: old, seller, directory, wallet } = self;
-        drop(old);
-        let agent = agent(&wallet, policy(), world, directory.path()).unwrap();
-        Self { agent, seller, directory, wallet }
+        self.rebuilt(policy(), |builder| builder)
+    }
+
+    /// Stops the agent without warning and starts another one on the same state.
+    fn rebuilt(self, policy: Policy, with: impl FnOnce(AgentBuilder<Shared>) -> AgentBuilder<Shared>) -> Self {
+        let Self { agent, seller, directory, wallet } = self;
+        drop(agent);
+        let key = Keypair::try_from(wallet.as_slice()).unwrap();
+        let builder = Agent::builder(key, policy, nowhere(), directory.path()).chain(seller.world.clone());
+        Self { agent: with(builder).build().unwrap(), seller, directory, wallet }
+    }
+
+    /// The same, its state directory lost.
+    fn robbed(self, policy: Policy) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self { directory, ..self }.rebuilt(policy, |builder| builder)
     }
 
     fn open_channels(&self) -> usize {

@@ -67,6 +67,21 @@ async fn more_channels_run_more_calls_at_a_time() {
 }
 
 #[tokio::test]
+async fn given_three_channels_when_three_call_then_they_are_handled_at_the_same_time() {
+    let scene = Scene::with(policy().channels_per_host(3)).await;
+    // Given handlers that wait for each other
+    scene.seller.books().rendezvous = Some(std::sync::Arc::new(tokio::sync::Barrier::new(3)));
+    let calls = (0..9).map(|n| {
+        let (agent, url) = (scene.agent.clone(), format!("{}/x?{n}", scene.seller.url));
+        tokio::spawn(async move { agent.get(url.parse().unwrap()).await.unwrap().status() })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        assert_eq!(call.await.unwrap(), 200);
+    }
+    assert_eq!((scene.seller.books().served, scene.seller.world.lock().deposits), (9, 3));
+}
+
+#[tokio::test]
 async fn an_exhausted_deposit_is_topped_up_until_the_budget_ends_it() {
     let scene = Scene::usual().await;
     // Given a deposit of 20 calls, and room for two more such deposits

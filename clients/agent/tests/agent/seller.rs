@@ -26,6 +26,10 @@ pub enum Fault {
     GatewayAndForget,
     /// Says that the channel is busy.
     Busy,
+    /// Says that the reservation has expired.
+    Expired,
+    /// Charges so much, says 504, and keeps no answer.
+    CheapAndForgotten(u64),
     /// Says that the facilitator is down.
     Down,
     /// The handler says 404; nothing is charged.
@@ -71,6 +75,8 @@ pub struct Books {
     pub served: u32,
     /// Calls that are being handled now, and the most at a time.
     pub at_once: (u32, u32),
+    /// Calls wait for each other, if they are that many.
+    pub rendezvous: Option<Arc<tokio::sync::Barrier>>,
     /// Additions to deposits that landed, and what is refused with them.
     pub top_ups: HashSet<TransactionBytes>,
     pub refuses_top_ups: Option<Rejection>,
@@ -123,6 +129,7 @@ impl Seller {
             requests: 0,
             served: 0,
             at_once: (0, 0),
+            rendezvous: None,
             top_ups: HashSet::new(),
             refuses_top_ups: None,
             meter: None,
@@ -330,6 +337,7 @@ impl Seller {
         };
         match fault {
             Some(Fault::Busy) => return self.failed(409, Rejection::ChannelBusy),
+            Some(Fault::Expired) => return self.failed(409, Rejection::NoReservation),
             Some(Fault::Down) => return self.failed(503, Rejection::FacilitatorUnavailable),
             Some(Fault::NotFound) => return (404, None, None),
             Some(Fault::Broken) => return (500, None, None),
@@ -374,7 +382,7 @@ impl Seller {
         };
         match fault {
             Some(Fault::Drop) => panic!("the connection breaks here"),
-            Some(Fault::Gateway | Fault::GatewayAndForget) => (504, None, None),
+            Some(Fault::Gateway | Fault::GatewayAndForget | Fault::CheapAndForgotten(_)) => (504, None, None),
             Some(Fault::NoReceipt) => (200, None, None),
             _ => self.settled(voucher.channel_id, charged),
         }
@@ -411,10 +419,18 @@ impl Seller {
             books.at_once.0
         };
         tokio::time::sleep(Duration::from_millis(5)).await;
+        let rendezvous = self.books().rendezvous.clone();
+        if let Some(barrier) = rendezvous {
+            barrier.wait().await;
+        }
         let mut books = self.books();
         books.at_once = (books.at_once.0 - 1, books.at_once.1.max(at_once));
         books.served += 1;
-        let discount = if let Some(Fault::Discount(discount)) = fault { discount } else { 0 };
+        let discount = match fault {
+            Some(Fault::Discount(discount)) => discount,
+            Some(Fault::CheapAndForgotten(cost)) => price - cost,
+            _ => 0,
+        };
         let entry = books.channels.get_mut(&id).unwrap();
         assert_eq!(entry.charged, charged, "one call at a time on a channel");
         entry.charged = Amount::new(voucher.max_claimable_amount.get() - discount);
@@ -423,7 +439,7 @@ impl Seller {
             entry.newest = Some(*signed.voucher());
         }
         let charged = entry.charged;
-        if fault != Some(Fault::GatewayAndForget) {
+        if !matches!(fault, Some(Fault::GatewayAndForget | Fault::CheapAndForgotten(_))) {
             books.answers.insert(key, charged);
         }
         Ok(charged)

@@ -33,6 +33,7 @@ pub struct World {
     pub lamports: u64,
     /// Fees that were paid by other keys than the wallet.
     pub others_paid: u32,
+    pub wallets_with_lamports: Vec<Address>,
     pub height: u64,
     pub now: i64,
     pub genesis: [u8; 32],
@@ -85,6 +86,8 @@ impl World {
             (data, TOKEN_PROGRAM)
         } else if *at == self.wallet {
             return Some(Account { owner: SYSTEM_PROGRAM, lamports: self.lamports, data: Vec::new() });
+        } else if self.wallets_with_lamports.contains(at) {
+            return Some(Account { owner: SYSTEM_PROGRAM, lamports: 1_000_000, data: Vec::new() });
         } else if *at == address::CLOCK {
             let mut data = vec![0; 40];
             data[32..].copy_from_slice(&self.now.to_le_bytes());
@@ -144,6 +147,7 @@ impl Shared {
             grace_seconds: GRACE_SECONDS,
             decimals: 6,
             leg_count: 1,
+            next_page: 1,
             version: Book::VERSION,
             ..Book::default()
         };
@@ -162,6 +166,7 @@ impl Shared {
             held: 1_000_000,
             lamports: 1_000_000,
             others_paid: 0,
+            wallets_with_lamports: Vec::new(),
             height: 1_000,
             now: 1_700_000_000,
             genesis: GENESIS,
