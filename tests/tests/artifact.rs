@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use tallybook_chain::instruction::{Addition, Instructions, NewBook, NewChannel, RefundRow};
 use tallybook_chain::{Address, BookView, PROGRAM_ID};
-use tallybook_rules::half_aggregation::{BelowRow, Row};
+use tallybook_rules::half_aggregation::{BELOW_ROW_BYTES, BelowRow, ROW_BYTES, Row};
 use tallybook_rules::{Amount, Book, Rejection, Terms};
 use tallybook_tests::artifact::{root, source_hash};
 
@@ -177,6 +177,18 @@ fn given_the_idl_when_its_arguments_are_measured_then_the_library_writes_as_many
         let arguments: usize = described["args"].as_array().unwrap().iter().map(size).sum();
         assert_eq!(built[name].data.len(), 1 + arguments, "{name}");
     }
+}
+
+#[test]
+fn given_the_idl_when_the_rows_of_a_claim_are_measured_then_they_are_those_of_the_rules() {
+    let idl = idl();
+    let size = |name: &str| -> usize {
+        let kind = idl["types"].as_array().unwrap().iter().find(|kind| text(kind, "name") == name).unwrap();
+        let fields = kind["type"]["fields"].as_array().unwrap();
+        let size = |kind: &Value| fixed_size(kind).or_else(|| usize::try_from(kind["array"][1].as_u64()?).ok());
+        fields.iter().map(|field| size(&field["type"]).unwrap()).sum()
+    };
+    assert_eq!([size("ClaimRow"), size("ClaimBelowRow")], [ROW_BYTES, BELOW_ROW_BYTES]);
 }
 
 #[test]

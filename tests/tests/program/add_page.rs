@@ -109,3 +109,27 @@ fn given_a_vault_or_lamports_of_a_stranger_when_a_page_is_added_then_it_is_added
 
     assert_eq!(world.page_view().header.vault, world.vault().to_bytes());
 }
+
+#[test]
+fn given_a_vault_over_which_somebody_else_has_power_when_a_page_is_added_then_it_is_refused() {
+    let cases: [(&str, fn(&mut Vec<u8>)); 4] = [
+        ("an owner", |data| data[32..64].fill(7)),
+        ("a mint", |data| data[..32].fill(7)),
+        ("a delegate", |data| (data[72], data[76]) = (1, 7)),
+        ("a close authority", |data| (data[129], data[133]) = (1, 7)),
+    ];
+    for (what, change) in cases {
+        let mut world = world_with_book();
+        let vault = world.vault();
+        let mut data = vec![0; 165];
+        data[..32].copy_from_slice(world.mint.as_ref());
+        data[32..64].copy_from_slice(world.page.as_ref());
+        data[108] = 1;
+        change(&mut data);
+        world.svm.set_account(vault, crate::machine::account(data, world.token_program)).unwrap();
+        assert!(world.send_add_page(0, 8).is_err(), "{what}");
+        if what.starts_with("a ") && what != "a mint" {
+            assert_rejected(world.send_add_page(0, 8), Rejection::WrongVault);
+        }
+    }
+}

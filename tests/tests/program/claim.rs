@@ -3,6 +3,8 @@
 use crate::vouchers::{Batch, voucher};
 use crate::world::{BEGIN, Channel, GRACE_SECONDS, TALLYBOOK, World, assert_rejected, custom_error};
 use solana_signer::Signer;
+use tallybook_chain::PROGRAM_ID;
+use tallybook_chain::address::page as page_address;
 use tallybook_rules::{Amount, Rejection};
 
 const DEPOSIT: u64 = 10_000;
@@ -93,6 +95,25 @@ fn given_a_reopened_slot_when_an_old_voucher_is_claimed_then_its_whole_batch_is_
     let batch = Batch::of(&[(&channels[1], 50), (&old, 60)]);
     assert_rejected(world.claim(&batch), Rejection::SignatureMismatch);
     world.claim(&Batch::of(&[(&channels[1], 50), (&channels[0], 60)])).unwrap();
+}
+
+#[test]
+fn given_the_same_channel_in_two_pages_of_a_book_when_claimed_then_each_takes_its_own_vouchers_only() {
+    let mut world = World::new();
+    let first = world.open(2, DEPOSIT);
+    world.send_add_page(1, 8).unwrap();
+    let (page, other) = (world.page, page_address(&PROGRAM_ID, &world.book, 1).0);
+    world.page = other;
+    world.fund(&other, 0); // so that the world counts the vault
+    let second = world.open(2, DEPOSIT);
+    assert_eq!((first.payer.pubkey(), first.generation), (second.payer.pubkey(), second.generation));
+    assert_eq!(first.signer, second.signer);
+    for (page, channel, stranger) in [(page, &first, &second), (other, &second, &first)] {
+        world.page = page;
+        assert_rejected(world.claim(&Batch::of(&[(stranger, 500)])), Rejection::SignatureMismatch);
+        world.claim(&Batch::of(&[(channel, 500)])).unwrap();
+        assert_eq!(settled(&world)[2], 500);
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod batches;
 mod claim;
 mod claim_below;
 mod close_page;
+mod differential;
 mod forgeries;
 mod idle_close;
 mod init_book;

@@ -100,6 +100,39 @@ fn given_a_payer_whose_account_is_frozen_when_refunded_then_its_row_is_skipped()
 }
 
 #[test]
+fn given_a_payer_whose_account_was_given_away_or_closed_when_refunded_then_it_is_paid_once_the_account_is_its_own() {
+    let (mut world, channels) = World::with_channels(1, DEPOSIT);
+    let operator = key("operator");
+    let account = world.token_account(&channels[0].payer.pubkey());
+    let kept = world.svm.get_account(&account).unwrap();
+    let instruction = refund(&world, &operator, &[(&channels[0], 0)]);
+    let mut given_away = kept.clone();
+    given_away.data[32..64].copy_from_slice(key("thief").pubkey().as_ref());
+    let mut closed = kept.clone();
+    (closed.lamports, closed.data, closed.owner) = (0, Vec::new(), solana_address::Address::default());
+    for unusable in [given_away, closed] {
+        world.svm.set_account(account, unusable).unwrap();
+        world.send(std::slice::from_ref(&instruction), &[&operator]).expect("skipped");
+        assert_eq!(world.page_view().slots[0].deposit.get(), DEPOSIT);
+        assert_eq!(world.balance(&account), 0);
+    }
+    world.svm.set_account(account, kept).unwrap();
+    world.send(&[instruction], &[&operator]).unwrap();
+    assert_eq!(state(&world, &channels), [(DEPOSIT, 0)]);
+}
+
+#[test]
+fn given_as_many_channels_as_a_transaction_takes_when_refunded_then_all_are() {
+    let (mut world, channels) = World::with_channels(17, DEPOSIT);
+    let operator = key("operator");
+    let rows: Vec<_> = channels.iter().map(|channel| (channel, 0)).collect();
+    let instruction = refund(&world, &operator, &rows);
+    world.send(&[instruction], &[&operator]).unwrap();
+    assert_eq!(state(&world, &channels), [(DEPOSIT, 0); 17]);
+    assert_eq!((world.page_view().header.used, world.balance(&world.vault())), (0, 0));
+}
+
+#[test]
 fn given_other_accounts_or_another_count_when_refunded_then_each_is_refused() {
     let (mut world, channels) = World::with_channels(1, DEPOSIT);
     let operator = key("operator");

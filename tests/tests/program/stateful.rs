@@ -1,10 +1,12 @@
 //! Random lives of a page, of all instructions, with wrong accounts, wrong authorities and forged vouchers among them,
-//! against a plain model that shares no code with the program.
+//! against a plain model that shares no code with the program. Every other life is one of a book whose operator co-signs,
+//! and every other pair of lives has a Token-2022 mint with extensions, whose accounts may ask for memos.
 //!
 //! Before each step the model says what will come of it: the error's number, or the whole state after. The world checks
 //! the invariants after each transaction besides, and that a refused one changes nothing. `TALLYBOOK_STEPS` sets the number
 //! of steps and `TALLYBOOK_SEED` another seed.
 
+use crate::mints::{DESCRIBING, token_2022};
 use crate::vouchers::Batch;
 use crate::world::{GRACE_SECONDS, MIN_DEPOSIT, Setup, TALLYBOOK, World, key};
 use ed25519_dalek::SigningKey;
@@ -12,14 +14,15 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use sha2::{Digest, Sha256};
-use solana_instruction::Instruction;
+use solana_address::Address;
 use solana_instruction::error::InstructionError;
+use solana_instruction::{AccountMeta, Instruction};
 use solana_keypair::Keypair;
 use solana_signer::Signer;
 use solana_transaction::TransactionError;
 use std::collections::BTreeMap;
 use tallybook_chain::PROGRAM_ID;
-use tallybook_chain::address::page as page_address;
+use tallybook_chain::address::{TOKEN_2022_PROGRAM, page as page_address};
 use tallybook_chain::instruction::{Addition, NewChannel, RefundRow, Split, discriminator};
 use tallybook_rules::half_aggregation::BelowRow;
 use tallybook_rules::signing::{SignedVoucher, channel_id};
@@ -32,6 +35,9 @@ const IDLE_SECONDS: i64 = 86_400;
 const LIMIT: u64 = 1 << 48;
 const LEGS: [(&str, u64); 3] = [("payee", 6_667), ("partner", 3_332), ("tax", 1)];
 const OPERATORS: [&str; 2] = ["operator", "new operator"];
+/// The extension of a Token-2022 account that asks for memos: type, length, whether.
+const MEMOS_REQUIRED: [u8; 5] = [8, 0, 1, 0, 1];
+const STEPS_OF_A_LIFE: u64 = 1_000;
 
 /// A slot, as the model sees it. 0 is free, 1 open, 2 closing.
 #[derive(Clone, Copy, Default, PartialEq, Debug)]
@@ -52,9 +58,18 @@ struct Model {
     claimed: u64,
     paid: [u64; 3],
     donated: u64,
+    /// What each payer holds in its associated account, and in another one of its own.
     purses: [u64; PAYERS],
+    elsewhere: [u64; PAYERS],
     operator: usize,
     next_page: u32,
+}
+
+/// A token account of a payer: its associated one, or the other.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Purse {
+    payer: usize,
+    is_other: bool,
 }
 
 /// What is to come of an instruction: the state after, or the error's number (none where it is the token program's).
@@ -93,13 +108,15 @@ impl Model {
         Ok(self)
     }
 
-    fn give_back(&mut self, slot: u8, target: u64, frozen: &[bool; PAYERS]) {
+    /// Lowers a deposit and pays the rest to `purse`, unless that takes nothing now.
+    fn give_back(&mut self, slot: u8, target: u64, purse: Purse, shut: &[bool; PAYERS]) {
         let seat = &mut self.seats[usize::from(slot)];
         let amount = seat.deposit - target;
-        if amount > 0 && frozen[seat.payer] {
+        if amount > 0 && !purse.is_other && shut[purse.payer] {
             return;
         }
-        self.purses[seat.payer] += amount;
+        let purses = if purse.is_other { &mut self.elsewhere } else { &mut self.purses };
+        purses[purse.payer] += amount;
         seat.deposit = target;
         if target == seat.settled {
             *seat = Seat { generation: seat.generation, ..Seat::default() };
@@ -113,22 +130,28 @@ struct Life {
     random: StdRng,
     payers: Vec<Keypair>,
     frozen: [bool; PAYERS],
+    /// Whose associated accounts ask for memos, as those of Token-2022 can: they take nothing, but can be spent from.
+    asking: [bool; PAYERS],
     frozen_legs: [bool; 3],
+    /// The book's open policy.
+    policy: u8,
     /// How often what was sent, and how often it went through.
     tally: BTreeMap<&'static str, [u32; 2]>,
 }
 
 impl Life {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, policy: u8, is_token_2022: bool) -> Self {
         let split = |(name, points): (&str, u64)| Split {
             recipient: key(name).pubkey().to_bytes(),
             basis_points: u16::try_from(points).unwrap(),
         };
         let splits = vec![split(LEGS[1]), split(LEGS[2])];
-        let mut world = World::with(Setup { capacity: CAPACITY, splits, ..Setup::default() });
+        let mint = if is_token_2022 { token_2022(&DESCRIBING) } else { Setup::default() };
+        let mut world = World::with(Setup { capacity: CAPACITY, splits, open_policy: policy, ..mint });
         let payers: Vec<_> = (0..PAYERS).map(|at| key(&format!("payer {at}"))).collect();
         for payer in &payers {
             world.fund(&payer.pubkey(), 1 << 50);
+            world.other_account(&format!("other account of {}", payer.pubkey()), &payer.pubkey());
         }
         for (name, _) in LEGS {
             world.fund(&key(name).pubkey(), 0);
@@ -139,11 +162,37 @@ impl Life {
             paid: [0; 3],
             donated: 0,
             purses: [1 << 50; PAYERS],
+            elsewhere: [0; PAYERS],
             operator: 0,
             next_page: 1,
         };
         let random = StdRng::seed_from_u64(seed);
-        Self { world, model, random, payers, frozen: [false; PAYERS], frozen_legs: [false; 3], tally: BTreeMap::new() }
+        Self {
+            world,
+            model,
+            random,
+            payers,
+            frozen: [false; PAYERS],
+            asking: [false; PAYERS],
+            frozen_legs: [false; 3],
+            policy,
+            tally: BTreeMap::new(),
+        }
+    }
+
+    /// The address of a payer's account.
+    fn address(&self, purse: Purse) -> Address {
+        let payer = self.payers[purse.payer].pubkey();
+        if purse.is_other {
+            key(&format!("other account of {payer}")).pubkey()
+        } else {
+            self.world.token_account(&payer)
+        }
+    }
+
+    /// Whose associated accounts take nothing now.
+    fn shut(&self) -> [bool; PAYERS] {
+        std::array::from_fn(|at| self.frozen[at] || self.asking[at])
     }
 
     /// What stands on the chain, in the model's words.
@@ -165,7 +214,8 @@ impl Life {
             claimed: page.header.claimed_total.get(),
             paid: std::array::from_fn(|at| page.header.paid[at].get()),
             donated: 0,
-            purses: std::array::from_fn(|at| self.world.held_by(&self.payers[at].pubkey())),
+            purses: std::array::from_fn(|payer| self.world.balance(&self.address(Purse { payer, is_other: false }))),
+            elsewhere: std::array::from_fn(|payer| self.world.balance(&self.address(Purse { payer, is_other: true }))),
             operator: OPERATORS.iter().position(|name| key(name).pubkey() == book.operator()).unwrap(),
             next_page: book.state.next_page,
         };
@@ -203,7 +253,9 @@ impl Life {
     /// The same with an account replaced, or a signature or a permission missing: it is refused, or does what was meant.
     fn send_wrong(&mut self, good: &Instruction, signers: &[&Keypair], meant: Option<&Model>) -> bool {
         let mut wrong = good.clone();
-        let at = self.random.random_range(0..wrong.accounts.len());
+        // Where a payer signs, money of its slots may go to any account of a row: that is not wrong.
+        let is_named = good.data[0] == discriminator::WITHDRAW && good.accounts[0].is_signer;
+        let at = self.random.random_range(0..if is_named { 6 } else { wrong.accounts.len() });
         // A row whose account is read-only is skipped, as one whose account is frozen, and others go through.
         let is_row =
             [discriminator::PAYOUT, discriminator::WITHDRAW, discriminator::REFUND].contains(&good.data[0]) && at >= 5;
@@ -283,10 +335,14 @@ impl Life {
         let deposit = if self.random.random_ratio(1, 20) { LIMIT + self.amount() } else { self.amount() };
         let signer = self.payers[payer].insecure_clone();
         let source = self.world.token_account(&signer.pubkey());
+        let operators = [None, Some("operator"), Some("new operator"), Some("stranger")];
+        let right = self.random.random_ratio(3, 4).then_some(Some(OPERATORS[self.model.operator]));
+        let operator = right.unwrap_or_else(|| *operators.choose(&mut self.random).unwrap());
+        let agrees = self.policy == 0 || operator == Some(OPERATORS[self.model.operator]);
         let new = NewChannel {
             payer: signer.pubkey(),
             source,
-            operator: None,
+            operator: operator.map(|name| key(name).pubkey()),
             page: self.world.page,
             slot,
             generation,
@@ -299,13 +355,17 @@ impl Life {
             match () {
                 () if seat.status != 0 => return refused(Rejection::SlotTaken),
                 () if seat.generation + 1 != generation => return refused(Rejection::WrongGeneration),
+                () if !agrees => return refused(Rejection::OperatorMustSign),
                 () if deposit < MIN_DEPOSIT => return refused(Rejection::DepositTooSmall),
                 () if deposit >= LIMIT => return refused(Rejection::DepositTooLarge),
                 () => *seat = Seat { status: 1, generation, payer, deposit, active, ..Seat::default() },
             }
             model.take(payer, deposit, &self.frozen)
         })();
-        self.send("open", TALLYBOOK.open(&self.world.book_view(), &new), &[&signer], forecast);
+        let name = if self.policy == 0 { "open" } else { "open with the operator" };
+        let operator = operator.map(key);
+        let signers: Vec<_> = [&signer].into_iter().chain(operator.as_ref()).collect();
+        self.send(name, TALLYBOOK.open(&self.world.book_view(), &new), &signers, forecast);
     }
 
     fn top_up(&mut self) {
@@ -456,33 +516,50 @@ impl Life {
         if slots.is_empty() {
             return;
         }
-        let (mut model, now) = (self.model.clone(), self.world.now());
-        let (mut channels, mut forecast) = (Vec::new(), Ok(()));
+        if self.random.random_ratio(1, 2) {
+            self.world.pass(GRACE_SECONDS);
+        }
+        let (mut model, now, shut) = (self.model.clone(), self.world.now(), self.shut());
+        let signer = self.random.random_ratio(1, 2).then(|| self.payer_of(slots[0]));
+        let (mut channels, mut accounts, mut forecast) = (Vec::new(), Vec::new(), Ok(()));
         for slot in slots {
             let payer = self.payer_of(slot);
+            // Whoever does not sign has no choice but rarely tries.
+            let is_other = self.random.random_ratio(1, if signer == Some(payer) { 2 } else { 20 });
+            let purse = Purse { payer, is_other };
             channels.push((slot, self.payers[payer].pubkey()));
+            accounts.push(self.address(purse));
             forecast = forecast.and_then(|()| {
                 let seat = *model.seat(slot)?;
                 match () {
                     () if seat.status != 2 => refused(Rejection::SlotNotClosing),
                     () if now < seat.closing_at => refused(Rejection::GraceNotOver),
-                    () if seat.deposit > seat.settled && payer != seat.payer => {
+                    () if seat.deposit > seat.settled
+                        && signer != Some(seat.payer)
+                        && purse != (Purse { payer: seat.payer, is_other: false }) =>
+                    {
                         refused(Rejection::WrongRecipientAccount)
                     }
                     () => {
-                        model.give_back(slot, seat.settled, &self.frozen);
+                        model.give_back(slot, seat.settled, purse, &shut);
                         Ok(())
                     }
                 }
             });
         }
-        let instruction = TALLYBOOK.withdraw(&self.world.book_view(), &self.world.page, &channels);
-        self.send("withdraw", instruction, &[], forecast.map(|()| model));
+        let mut instruction = TALLYBOOK.withdraw(&self.world.book_view(), &self.world.page, &channels);
+        instruction.accounts[6..].iter_mut().zip(accounts).for_each(|(account, address)| account.pubkey = address);
+        let signer = signer.map(|payer| self.payers[payer].insecure_clone());
+        if let Some(signer) = &signer {
+            instruction.accounts[0] = AccountMeta::new_readonly(signer.pubkey(), true);
+        }
+        let name = if signer.is_some() { "withdraw with the payer" } else { "withdraw" };
+        self.send(name, instruction, &signer.iter().collect::<Vec<_>>(), forecast.map(|()| model));
     }
 
     fn refund(&mut self, slots: &[u8], keep: Option<u64>) {
         let authority = self.authority();
-        let mut model = self.model.clone();
+        let (mut model, shut) = (self.model.clone(), self.shut());
         let allowed = self.may_refund(&authority);
         let (mut rows, mut forecast) = (Vec::new(), if allowed { Ok(()) } else { refused(Rejection::WrongAuthority) });
         for slot in slots.iter().copied() {
@@ -497,7 +574,7 @@ impl Life {
                     () if seat.generation > generation || seat.status == 0 => Ok(()),
                     () if target < seat.deposit && payer != seat.payer => refused(Rejection::WrongRecipientAccount),
                     () => {
-                        model.give_back(slot, target, &self.frozen);
+                        model.give_back(slot, target, Purse { payer: seat.payer, is_other: false }, &shut);
                         Ok(())
                     }
                 }
@@ -579,6 +656,22 @@ impl Life {
         if std::mem::take(&mut self.frozen[at]) {
             self.world.thaw(&self.world.token_account(&self.payers[at].pubkey()));
         }
+        self.ask_for_memos(at, false);
+    }
+
+    /// Lets an associated account ask for a memo with each transfer to it, or not any more.
+    fn ask_for_memos(&mut self, at: usize, asks: bool) {
+        if std::mem::replace(&mut self.asking[at], asks) == asks {
+            return;
+        }
+        let address = self.address(Purse { payer: at, is_other: false });
+        let mut account = self.world.svm.get_account(&address).unwrap();
+        if asks {
+            account.data.extend_from_slice(&MEMOS_REQUIRED);
+        } else {
+            account.data.truncate(account.data.len() - MEMOS_REQUIRED.len());
+        }
+        self.world.svm.set_account(address, account).unwrap();
     }
 
     fn thaw_leg(&mut self, at: usize) {
@@ -607,7 +700,8 @@ impl Life {
     /// The world around: time passes, accounts freeze and thaw, strangers send tokens.
     fn weather(&mut self) {
         let at = self.random.random_range(0..PAYERS);
-        match self.random.random_range(0..12) {
+        match self.random.random_range(0..13) {
+            12 if self.world.token_program == TOKEN_2022_PROGRAM => self.ask_for_memos(at, true),
             0 => {
                 let page = self.world.page;
                 let donation = self.random.random_range(1..1_000);
@@ -665,17 +759,17 @@ fn given_any_life_of_a_page_when_lived_then_each_step_does_what_the_model_says()
     let (steps, seed) = (number("TALLYBOOK_STEPS", 4_000), number("TALLYBOOK_SEED", 0x7a11_b00c));
     // A new machine for every few steps, so that a long run does not drag its history along.
     let mut tally = BTreeMap::<_, [u32; 2]>::new();
-    for (life, begin) in (0u64..).zip((0..steps).step_by(2_000)) {
-        let mut world = Life::new(seed + life);
-        (begin..steps.min(begin + 2_000)).for_each(|_| world.step());
+    for (life, begin) in (0u64..).zip((0..steps).step_by(usize::try_from(STEPS_OF_A_LIFE).unwrap())) {
+        let mut world = Life::new(seed + life, u8::from(life % 2 == 1), life % 4 > 1);
+        (begin..steps.min(begin + STEPS_OF_A_LIFE)).for_each(|_| world.step());
         for (name, [sent, through]) in world.tally {
             let sum = tally.entry(name).or_default();
             *sum = [sum[0] + sent, sum[1] + through];
         }
     }
     println!("{steps} steps of seed {seed:#x}, sent and gone through: {tally:?}");
-    assert_eq!(tally.len(), 11, "every instruction was sent");
-    if steps >= 4_000 {
+    if steps >= 4 * STEPS_OF_A_LIFE {
+        assert_eq!(tally.len(), 13, "every instruction was sent: {tally:?}");
         assert!(tally.values().all(|[sent, through]| *through > 0 && sent >= through), "and went through: {tally:?}");
     }
 }

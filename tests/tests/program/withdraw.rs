@@ -107,6 +107,24 @@ fn given_a_payer_whose_account_is_frozen_or_missing_when_withdrawn_then_its_slot
 }
 
 #[test]
+fn given_a_payer_whose_account_was_given_away_when_withdrawn_then_the_new_owner_gets_nothing() {
+    let (mut world, channels) = closing();
+    world.pass(GRACE_SECONDS);
+    let account = world.token_account(&channels[0].payer.pubkey());
+    let kept = world.svm.get_account(&account).unwrap();
+    let mut given_away = kept.clone();
+    given_away.data[32..64].copy_from_slice(key("thief").pubkey().as_ref());
+    world.svm.set_account(account, given_away).unwrap();
+    world.send(&[withdraw(&world, &[&channels[0], &channels[1]])], &[]).unwrap();
+    assert_eq!(world.balance(&account), 0, "skipped");
+    assert_eq!(world.page_view().slots[0].status(), Ok(Status::Closing));
+
+    world.svm.set_account(account, kept).unwrap();
+    world.send(&[withdraw(&world, &[&channels[0]])], &[]).unwrap();
+    assert_eq!(world.balance(&account), 6_000);
+}
+
+#[test]
 fn given_another_account_when_withdrawn_then_only_with_the_payers_own_signature() {
     let (mut world, channels) = closing();
     world.pass(GRACE_SECONDS);

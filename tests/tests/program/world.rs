@@ -344,6 +344,16 @@ impl World {
 
     /// Sends a transaction that the sponsor pays for, and checks what must hold after it.
     pub(crate) fn send(&mut self, instructions: &[Instruction], signers: &[&Keypair]) -> Sent {
+        let transaction = self.legacy_transaction(instructions, signers);
+        self.send_transaction(transaction)
+    }
+
+    /// A transaction that the sponsor pays for, of a compute limit and these.
+    pub(crate) fn legacy_transaction(
+        &mut self,
+        instructions: &[Instruction],
+        signers: &[&Keypair],
+    ) -> VersionedTransaction {
         let sponsor = self.sponsor.insecure_clone();
         self.svm.expire_blockhash();
         let instructions: Vec<_> = [tallybook_chain::transaction::compute_unit_limit(1_400_000)]
@@ -353,8 +363,7 @@ impl World {
         let message = Message::new_with_blockhash(&instructions, Some(&sponsor.pubkey()), &self.svm.latest_blockhash());
         let others = signers.iter().copied().filter(|signer| signer.pubkey() != sponsor.pubkey());
         let signers: Vec<_> = [&sponsor].into_iter().chain(others).collect();
-        let transaction = VersionedTransaction::try_new(VersionedMessage::Legacy(message), &signers).unwrap();
-        self.send_transaction(transaction)
+        VersionedTransaction::try_new(VersionedMessage::Legacy(message), &signers).unwrap()
     }
 
     /// Sends a v0 transaction that takes what it can from a lookup table of `addresses`, without other signers; says how
@@ -386,7 +395,7 @@ impl World {
         (bytes, self.send_transaction(transaction))
     }
 
-    fn send_transaction(&mut self, transaction: VersionedTransaction) -> Sent {
+    pub(crate) fn send_transaction(&mut self, transaction: VersionedTransaction) -> Sent {
         let before = self.snapshot();
         let sent = self.svm.send_transaction(transaction).map_err(Box::new);
         match &sent {

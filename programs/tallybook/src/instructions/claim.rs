@@ -45,8 +45,9 @@ impl anchor_lang::IdlBuild for Batch {
             name: Self::get_full_path(),
             docs: vec![
                 "Raw bytes to the end of the instruction, without a length: scalar[32], then 1 to 96 rows.".into(),
-                "A row of claim is 39 bytes: slot u8, cumulative u48 LE, nonce[32]; one of claim_below 45:".into(),
-                "slot u8, signed u48 LE, amount u48 LE, nonce[32]. Build it with the library.".into(),
+                "A row of claim is a ClaimRow of 39 bytes: slot u8, cumulative u48 LE, nonce[32]; one of claim_below"
+                    .into(),
+                "a ClaimBelowRow of 45: slot u8, signed u48 LE, amount u48 LE, nonce[32].".into(),
             ],
             serialization: IdlSerialization::Custom("raw".into()),
             repr: None,
@@ -55,8 +56,35 @@ impl anchor_lang::IdlBuild for Batch {
         })
     }
 
+    /// The rows too, which no argument names.
+    fn insert_types(types: &mut std::collections::BTreeMap<String, anchor_lang::idl::types::IdlTypeDef>) {
+        for (name, amounts) in [("ClaimRow", &["cumulative"][..]), ("ClaimBelowRow", &["signed", "amount"])] {
+            types.insert(name.into(), row_type(name, amounts));
+        }
+    }
+
     fn get_full_path() -> String {
         "Batch".into()
+    }
+}
+
+/// A row as the IDL shows it: a slot, amounts of 48 bits, and the nonce point.
+#[cfg(feature = "idl-build")]
+fn row_type(name: &str, amounts: &[&str]) -> anchor_lang::idl::types::IdlTypeDef {
+    use anchor_lang::idl::types::{IdlArrayLen, IdlDefinedFields, IdlField, IdlSerialization, IdlType};
+    use anchor_lang::idl::types::{IdlTypeDef, IdlTypeDefTy};
+    let field = |name: &str, docs: &str, ty| IdlField { name: name.into(), docs: vec![docs.into()], ty };
+    let bytes = |count| IdlType::Array(Box::new(IdlType::U8), IdlArrayLen::Value(count));
+    let mut fields = vec![field("slot", "The channel's slot.", IdlType::U8)];
+    fields.extend(amounts.iter().map(|name| field(name, "In base units: u48, little-endian.", bytes(6))));
+    fields.push(field("nonce", "The first half of the voucher's signature.", bytes(32)));
+    IdlTypeDef {
+        name: name.into(),
+        docs: vec!["One row of a batch.".into()],
+        serialization: IdlSerialization::default(),
+        repr: None,
+        generics: Vec::new(),
+        ty: IdlTypeDefTy::Struct { fields: Some(IdlDefinedFields::Named(fields)) },
     }
 }
 
