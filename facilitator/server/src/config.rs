@@ -147,6 +147,9 @@ pub struct Limits {
     pub requests_in_flight: u32,
     /// Decisions that may wait for the writer; more are refused with 429.
     pub queue: u32,
+    /// How long a client may take to send the head of a request, or leave its connection idle before the next, in seconds.
+    /// Longer than clients keep idle connections, so that they close first.
+    pub head_seconds: u32,
     /// How long a request may take, in seconds.
     pub request_seconds: u32,
     /// The longest reservation, in seconds.
@@ -168,6 +171,7 @@ impl Default for Limits {
         Self {
             requests_in_flight: 1_024,
             queue: 4_096,
+            head_seconds: 100,
             request_seconds: 45,
             reservation_seconds: 300,
             channels: 100_000,
@@ -304,6 +308,7 @@ impl Config {
             ("settlement.tick_milliseconds", settlement.tick_milliseconds, 10, 60_000),
             ("limits.requests_in_flight", u64::from(limits.requests_in_flight), 1, 100_000),
             ("limits.queue", u64::from(limits.queue), 1, 1_000_000),
+            ("limits.head_seconds", u64::from(limits.head_seconds), 1, 600),
             ("limits.request_seconds", u64::from(limits.request_seconds), 1, 600),
             ("limits.reservation_seconds", u64::from(limits.reservation_seconds), 1, 86_400),
             ("limits.channels", u64::from(limits.channels), 1, 10_000_000),

@@ -3,8 +3,7 @@
 use crate::app::App;
 use crate::config::{Config, ConfigProblem};
 use crate::expenses::{Bill, Bills};
-use crate::{expenses, metrics, routes, settlement, watcher};
-use axum::serve::ListenerExt;
+use crate::{expenses, metrics, routes, serve, settlement, watcher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -164,7 +163,8 @@ async fn supervise<C: Chain>(
     let expenses = tokio::spawn(expenses::keep(Arc::clone(&app), unpaid));
     let settlement = tokio::spawn(settlement::settle(Arc::clone(&app), tasks.clone()));
     let closed = CancellationToken::new();
-    let server = tokio::spawn(serve(listener, routes::router(Arc::clone(&app)), closed.clone()));
+    let head = Duration::from_secs(app.config.limits.head_seconds.into());
+    let server = tokio::spawn(serve::serve(listener, routes::router(Arc::clone(&app)), head, closed.clone()));
 
     let ended = app.sequencer.ended().clone();
     tokio::select! {
@@ -205,19 +205,6 @@ async fn drain_calls<C: Chain>(app: &App<C>) {
     };
     if tokio::time::timeout(patience, drained).await.is_err() {
         tracing::warn!("ending with calls under way: they are not charged");
-    }
-}
-
-async fn serve(listener: TcpListener, router: axum::Router, closed: CancellationToken) {
-    // Answers are small and waited for.
-    let listener = listener.tap_io(|connection| {
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!(%error, "a connection keeps its delay");
-        }
-    });
-    let served = axum::serve(listener, router).with_graceful_shutdown(closed.cancelled_owned());
-    if let Err(error) = served.await {
-        tracing::error!(%error, "the server has ended");
     }
 }
 

@@ -17,6 +17,7 @@ mod payment;
 mod problem;
 mod quota;
 mod routes;
+mod serve;
 mod settlement;
 mod show;
 mod watcher;

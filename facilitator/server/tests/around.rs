@@ -106,6 +106,19 @@ async fn given_an_access_token_when_it_is_not_shown_then_payments_are_refused_an
     assert_eq!(house.get("/supported").await.0, 200);
 }
 
+#[tokio::test]
+async fn given_a_client_that_sends_half_a_head_when_it_takes_too_long_then_its_connection_ends_and_others_are_served() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let house = House::with(|config| config.limits.head_seconds = 1).await;
+    let mut slow = tokio::net::TcpStream::connect(house.facilitator.local_addr()).await.unwrap();
+    slow.write_all(b"GET /health HTTP/1.1\r\nhost: ").await.unwrap();
+    assert_eq!(house.get("/health").await.0, 200);
+    let mut answer = Vec::new();
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(10), slow.read_to_end(&mut answer)).await;
+    assert!(ended.is_ok(), "still open");
+    assert!(!answer.starts_with(b"HTTP/1.1 200"), "and not answered as if it were whole");
+}
+
 /// A deposit for slot 2 as a client makes it.
 struct Opening {
     channel: Channel,
