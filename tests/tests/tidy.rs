@@ -16,12 +16,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("program", &["rules"]),
     ("ledger", &["rules"]),
     ("store", &["ledger", "rules"]),
-    ("sequencer", &["ledger", "store", "rules"]),
+    ("sequencer", &["ledger", "store", "wire", "rules"]),
     ("settler", &["ledger", "chain", "rules"]),
     ("facilitator", &["ledger", "store", "sequencer", "settler", "wire", "chain", "rules"]),
     ("rpc", &["wire", "chain", "rules"]),
     ("agent", &["rpc", "wire", "chain", "rules"]),
-    ("paywall", &["wire", "chain", "rules"]),
+    ("paywall", &["wire", "chain", "rpc", "ledger", "store", "sequencer", "rules"]),
     ("cli", &["agent", "paywall", "facilitator", "ledger", "store", "settler", "rpc", "wire", "chain", "rules"]),
 ];
 /// Crates that hold no product and may use any other.

@@ -53,6 +53,10 @@ pub enum PaywallError {
     /// The access token is not made of visible characters.
     #[error("the facilitator's access token may hold visible ASCII characters only")]
     AccessToken,
+    /// The embedded ledger does not start.
+    #[cfg(feature = "embedded")]
+    #[error("the embedded ledger does not start: {0}")]
+    Embedded(#[from] crate::embedded::EmbedError),
     /// The HTTP client could not be made.
     #[error("no HTTP client: {0}")]
     Http(#[from] reqwest::Error),
@@ -103,6 +107,8 @@ pub struct PaywallBuilder {
     answers: (usize, usize),
     stream_patience: Duration,
     max_pages: u32,
+    #[cfg(feature = "embedded")]
+    embedding: Option<crate::embedded::Embedding>,
 }
 
 impl Paywall {
@@ -121,6 +127,8 @@ impl Paywall {
             answers: (1_024, 64 * 1_024),
             stream_patience: Duration::from_secs(20),
             max_pages: 0,
+            #[cfg(feature = "embedded")]
+            embedding: None,
         }
     }
 
@@ -197,6 +205,14 @@ impl PaywallBuilder {
         self
     }
 
+    /// Keeps a ledger of its own: no call asks anybody, and the facilitator is handed the vouchers in the background, to
+    /// settle them. [`PaywallBuilder::build`] then has to be called within a Tokio runtime.
+    #[cfg(feature = "embedded")]
+    pub fn embed(mut self, embedding: crate::embedded::Embedding) -> Self {
+        self.embedding = Some(embedding);
+        self
+    }
+
     /// Decimals of the mint, 6 unless told otherwise; an offer of another mint is refused.
     pub const fn decimals(mut self, decimals: u8) -> Self {
         self.decimals = decimals;
@@ -260,10 +276,19 @@ impl PaywallBuilder {
             None => None,
         };
         let (count, max_bytes) = self.answers;
-        let facilitator = Facilitator::new(url, book, self.decimals, self.patience, authorization)?;
+        let facilitator = Arc::new(Facilitator::new(url, book, self.decimals, self.patience, authorization)?);
+        #[cfg(feature = "embedded")]
+        let books = match self.embedding {
+            Some(embedding) => {
+                Books::Embedded(crate::embedded::Embedded::start(embedding, Arc::clone(&facilitator), book)?)
+            }
+            None => Books::Remote,
+        };
+        #[cfg(not(feature = "embedded"))]
+        let books = Books::Remote;
         let shared = Shared {
             book,
-            keeper: Keeper { facilitator: Arc::new(facilitator), books: Books::Remote },
+            keeper: Keeper { facilitator, books },
             tabs: Tabs::default(),
             stream_patience: self.stream_patience,
             growth: Growth::up_to(self.max_pages),

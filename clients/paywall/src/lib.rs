@@ -34,6 +34,8 @@ mod answers;
 mod builder;
 mod call;
 mod charge;
+#[cfg(feature = "embedded")]
+mod embedded;
 mod facilitator;
 mod foreign;
 mod grow;
@@ -52,6 +54,8 @@ mod vouchers;
 pub use builder::{Paywall, PaywallBuilder, PaywallError};
 pub use call::Payment;
 pub use charge::{Charge, Meter};
+#[cfg(feature = "embedded")]
+pub use embedded::{EmbedError, Embedding};
 pub use layer::{ChargeLayer, Charged};
 pub use price::{Price, Rate};
 pub use quota::FreeQuota;

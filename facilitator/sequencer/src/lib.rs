@@ -26,10 +26,12 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod calls;
 mod desk;
 mod sequencer;
 mod signers;
 
+pub use calls::{check_book, correction, state_of};
 pub use desk::{Desk, OpenFailure};
 pub use sequencer::Sequencer;
 pub use signers::Signers;

@@ -1,13 +1,12 @@
 //! What resource servers that keep a ledger of their own forward: their newest vouchers, so that they are settled here.
 
 use crate::app::App;
-use crate::payment::check_book;
 use crate::watcher;
 use std::collections::BTreeSet;
 use tallybook_ledger::{Change, Committed};
 use tallybook_rules::signing::{SignedVoucher, VerifiedVoucher};
 use tallybook_rules::{Amount, Rejection};
-use tallybook_sequencer::{Desk, clock};
+use tallybook_sequencer::{Desk, check_book, clock};
 use tallybook_settler::Chain;
 use tallybook_wire::{ForwardRequest, ForwardResponse, ForwardedVoucher, Key, MAX_FORWARDED, Taken};
 

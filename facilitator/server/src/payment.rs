@@ -4,17 +4,15 @@ mod deposit;
 mod refund;
 mod voucher;
 
-pub(crate) use voucher::check_book;
-
 use crate::app::App;
 use crate::metrics;
 use crate::problem::{Problem, is_of_service};
 use tallybook_ledger::{Channel, Refused};
 use tallybook_rules::{Amount, Rejection};
+use tallybook_sequencer::{correction, state_of};
 use tallybook_settler::Chain;
 use tallybook_wire::{
-    AnswerExtra, ChannelPayload, ChannelState, FacilitatorRequest, Key, ReleaseResponse, SettleResponse, Signature,
-    VerifyResponse, VoucherState,
+    AnswerExtra, ChannelPayload, FacilitatorRequest, Key, ReleaseResponse, SettleResponse, Signature, VerifyResponse,
 };
 
 /// What a payment that holds is answered with.
@@ -109,30 +107,11 @@ async fn settle_any<C: Chain>(app: &App<C>, request: &FacilitatorRequest) -> Res
 
 /// The members of a refused answer; a [`Problem`] when it was not the payment.
 fn explain(refused: Refused) -> Result<(Rejection, Option<Key>, AnswerExtra), Problem> {
-    let Refused { rejection, channel } = refused;
+    let rejection = refused.rejection;
     metrics::refused(rejection);
     if is_of_service(rejection) {
         return Err(rejection.into());
     }
-    let payer = channel.as_ref().map(|channel| Key(channel.on_chain().payer));
-    let corrective = matches!(rejection, Rejection::VoucherUsed | Rejection::WrongCumulative);
-    let extra = channel.filter(|_| corrective).map(|channel| state_of(&channel));
-    Ok((rejection, payer, extra.unwrap_or_default()))
-}
-
-/// Where a channel stands, for its client.
-fn state_of(channel: &Channel) -> AnswerExtra {
-    AnswerExtra {
-        channel_state: Some(ChannelState {
-            channel_id: Key(*channel.id()),
-            balance: channel.deposit(),
-            total_claimed: channel.settled(),
-            charged_cumulative_amount: channel.charged(),
-        }),
-        voucher_state: channel.newest().map(|newest| VoucherState {
-            signed_max_claimable: newest.cumulative,
-            signature: Signature(newest.signature),
-        }),
-        ..AnswerExtra::default()
-    }
+    let payer = refused.channel.as_ref().map(|channel| Key(channel.on_chain().payer));
+    Ok((rejection, payer, correction(&refused)))
 }

@@ -5,6 +5,7 @@ mod chain;
 mod command_line;
 mod customer;
 mod demo;
+mod embedded;
 mod leaving;
 mod life;
 mod own_channels;

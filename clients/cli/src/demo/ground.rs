@@ -146,12 +146,16 @@ impl Ground {
 
     /// A policy that pays `host` at most `max_price` a call, from one channel with a deposit of `deposit`.
     pub fn policy(&self, host: &str, max_price: Amount, deposit: Amount) -> Policy {
-        let cluster = Cluster {
+        Policy::new(self.cluster(), max_price, deposit, deposit).allow_host(host)
+    }
+
+    /// The chain and the token, as agents pin them.
+    pub fn cluster(&self) -> Cluster {
+        Cluster {
             network: Network::devnet(),
             genesis_hash: Key(self.chain.genesis_hash()),
             mint: Key(self.mint.address().to_bytes()),
-        };
-        Policy::new(cluster, max_price, deposit, deposit).allow_host(host)
+        }
     }
 
     /// An agent that pays from `wallet`, and keeps its channels in a folder of its own.

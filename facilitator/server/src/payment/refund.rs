@@ -1,26 +1,24 @@
 //! The cooperative close. The facilitator builds and pays; the book's operator, who is the resource server, looks at it
 //! and signs.
 
-use super::{Accepted, voucher::check_book};
+use super::Accepted;
 use crate::app::App;
 use tallybook_chain::{Address, BookView};
-use tallybook_ledger::{Channel, Expense, Purpose, Refused};
+use tallybook_ledger::{Expense, Purpose, Refused};
 use tallybook_rules::Rejection;
-use tallybook_rules::signing::{SignedVoucher, VerifiedVoucher};
 use tallybook_settler::{Chain, Commitment, Refund};
 use tallybook_wire::{AnswerExtra, TransactionBytes, Voucher};
 
 /// Marks the channel as leaving, durably, and answers with the transaction to sign.
 pub(super) async fn prepare<C: Chain>(app: &App<C>, book: &BookView, voucher: &Voucher) -> Result<Accepted, Refused> {
-    let left = leave(app, book, voucher).await?;
-    let channel = &left.channel;
+    let (channel, voucher) = app.sequencer.leave((*voucher).into(), book.address.to_bytes()).await?;
     let page = Address::from(channel.place().page);
     let (_, page) = app.settler.read_page(&page, 0, Commitment::Confirmed).await?;
-    let refund = Refund { book, page: &page, slot: channel.place().slot, voucher: &left.voucher };
+    let refund = Refund { book, page: &page, slot: channel.place().slot, voucher: &voucher };
     let prepared = app.settler.refund_transaction(&refund).await?;
     let transaction = TransactionBytes::new(prepared.bytes.clone())?;
     app.keep_refund(*channel.id(), prepared);
-    let accepted = Accepted::of(channel);
+    let accepted = Accepted::of(&channel);
     Ok(Accepted { extra: AnswerExtra { transaction: Some(transaction), ..accepted.extra }, ..accepted })
 }
 
@@ -31,8 +29,7 @@ pub(super) async fn send<C: Chain>(
     voucher: &Voucher,
     signed: &[u8],
 ) -> Result<Accepted, Refused> {
-    let left = leave(app, book, voucher).await?;
-    let channel = &left.channel;
+    let (channel, _) = app.sequencer.leave((*voucher).into(), book.address.to_bytes()).await?;
     // Not prepared since the last start: ask /verify again.
     let prepared = app.prepared_refund(channel.id()).ok_or(Rejection::NoReservation)?;
     let purpose = Purpose::Refund(*channel.id());
@@ -42,27 +39,5 @@ pub(super) async fn send<C: Chain>(
     app.forget_refund(channel.id());
     app.read_and_observe(&Address::from(channel.place().page), closed.slot).await?;
     let returned = channel.deposit().less(channel.charged().max(channel.settled()));
-    Ok(Accepted { transaction: Some(closed.attempt.signature), amount: Some(returned), ..Accepted::of(channel) })
-}
-
-struct Left {
-    channel: Channel,
-    /// The voucher that it leaves with, over exactly what is charged.
-    voucher: VerifiedVoucher,
-}
-
-async fn leave<C: Chain>(app: &App<C>, book: &BookView, voucher: &Voucher) -> Result<Left, Refused> {
-    let voucher = SignedVoucher::from(*voucher);
-    let signer = app.sequencer.signer(&voucher.channel_id)?;
-    let verified = voucher.verify(&signer)?;
-    let book = book.address.to_bytes();
-    let left = app.sequencer.ask(move |desk| {
-        check_book(desk, &voucher.channel_id, &book)?;
-        let left = desk.ledger.leave(verified, desk.now)?;
-        if let Some(record) = left.change {
-            desk.write(tallybook_ledger::Change::Channel(record));
-        }
-        Ok::<Channel, Refused>(left.channel)
-    });
-    Ok(Left { channel: left.await??, voucher: verified })
+    Ok(Accepted { transaction: Some(closed.attempt.signature), amount: Some(returned), ..Accepted::of(&channel) })
 }

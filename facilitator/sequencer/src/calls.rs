@@ -1,0 +1,112 @@
+//! A call's three steps, and a payer's wish to leave, as jobs for the writer: the same for a facilitator that is asked over
+//! HTTP and for a server that embeds its ledger.
+
+use crate::{Desk, Sequencer};
+use tallybook_ledger::{Change, Channel, Committed, Refused};
+use tallybook_rules::signing::{SignedVoucher, VerifiedVoucher};
+use tallybook_rules::{Amount, Rejection};
+use tallybook_wire::{AnswerExtra, ChannelState, Signature, VoucherState};
+
+impl Sequencer {
+    /// Reserves `amount` base units for `seconds`. The signature is verified here, on the caller's own task and with
+    /// nothing locked, since it takes tens of microseconds; the writer only compares numbers.
+    ///
+    /// As [`tallybook_ledger::Ledger::reserve`], and [`Rejection::RequirementsMismatch`] for a channel of another `book`.
+    pub async fn reserve(
+        &self,
+        voucher: SignedVoucher,
+        book: [u8; 32],
+        amount: Amount,
+        seconds: u32,
+    ) -> Result<Channel, Refused> {
+        let verified = self.verified(&voucher)?;
+        let reserved = self.ask(move |desk| {
+            check_book(desk, &voucher.channel_id, &book)?;
+            let expires = desk.now.saturating_add(seconds.into());
+            desk.ledger.reserve(verified, amount, desk.now, expires)
+        });
+        reserved.await?
+    }
+
+    /// Charges what the call really cost, at most what was reserved: durable when this returns. The signature was verified
+    /// when the voucher was reserved.
+    ///
+    /// As [`tallybook_ledger::Ledger::commit`], and [`Rejection::RequirementsMismatch`] for a channel of another `book`.
+    pub async fn commit(&self, voucher: SignedVoucher, book: [u8; 32], charge: Amount) -> Result<Committed, Refused> {
+        let committed = self.ask(move |desk| {
+            check_book(desk, &voucher.channel_id, &book)?;
+            let committed = desk.ledger.commit(&voucher, charge, desk.now)?;
+            if let Some(record) = committed.change {
+                desk.write(Change::Channel(record));
+            }
+            Ok::<Committed, Refused>(committed)
+        });
+        committed.await?
+    }
+
+    /// Gives a reservation back; says whether there was one.
+    pub async fn release(&self, voucher: SignedVoucher, book: [u8; 32]) -> Result<bool, Rejection> {
+        let released = self.ask(move |desk| {
+            check_book(desk, &voucher.channel_id, &book)?;
+            let before = desk.ledger.channel(&voucher.channel_id).copied();
+            let after = desk.ledger.release(&voucher).map_err(|refused| refused.rejection)?;
+            Ok(before.is_some_and(|before| before.reserved(desk.now) != after.reserved(desk.now)))
+        });
+        released.await?
+    }
+
+    /// Marks a channel as on its way to a refund, durably, by a voucher of exactly what is charged: it takes no more
+    /// calls. Comes back with that voucher, verified.
+    ///
+    /// As [`tallybook_ledger::Ledger::leave`], and [`Rejection::RequirementsMismatch`] for a channel of another `book`.
+    pub async fn leave(&self, voucher: SignedVoucher, book: [u8; 32]) -> Result<(Channel, VerifiedVoucher), Refused> {
+        let verified = self.verified(&voucher)?;
+        let left = self.ask(move |desk| {
+            check_book(desk, &voucher.channel_id, &book)?;
+            let left = desk.ledger.leave(verified, desk.now)?;
+            if let Some(record) = left.change {
+                desk.write(Change::Channel(record));
+            }
+            Ok::<Channel, Refused>(left.channel)
+        });
+        Ok((left.await??, verified))
+    }
+
+    fn verified(&self, voucher: &SignedVoucher) -> Result<VerifiedVoucher, Rejection> {
+        voucher.verify(&self.signer(&voucher.channel_id)?)
+    }
+}
+
+/// A channel pays its own payee only: [`Rejection::UnknownChannel`], or [`Rejection::RequirementsMismatch`] for a channel of
+/// another book.
+pub fn check_book(desk: &Desk, channel_id: &[u8; 32], book: &[u8; 32]) -> Result<(), Rejection> {
+    let channel = desk.ledger.channel(channel_id).ok_or(Rejection::UnknownChannel)?;
+    if desk.ledger.book_of(&channel.place().page) == Some(*book) {
+        Ok(())
+    } else {
+        Err(Rejection::RequirementsMismatch)
+    }
+}
+
+/// Where a channel stands, for its client.
+pub fn state_of(channel: &Channel) -> AnswerExtra {
+    AnswerExtra {
+        channel_state: Some(ChannelState {
+            channel_id: (*channel.id()).into(),
+            balance: channel.deposit(),
+            total_claimed: channel.settled(),
+            charged_cumulative_amount: channel.charged(),
+        }),
+        voucher_state: channel.newest().map(|newest| VoucherState {
+            signed_max_claimable: newest.cumulative,
+            signature: Signature(newest.signature),
+        }),
+        ..AnswerExtra::default()
+    }
+}
+
+/// Where the channel of a refusal stands, when that helps its client: after a wrong amount.
+pub fn correction(refused: &Refused) -> AnswerExtra {
+    let corrective = matches!(refused.rejection, Rejection::VoucherUsed | Rejection::WrongCumulative);
+    refused.channel.as_ref().filter(|_| corrective).map(|channel| state_of(channel)).unwrap_or_default()
+}
