@@ -1,5 +1,6 @@
 //! The machine: the released program deployed by the real loader, under mainnet's features.
 
+use crate::memory::Watch;
 use crate::world::key;
 use litesvm::LiteSVM;
 use solana_account::Account;
@@ -26,14 +27,40 @@ fn artifact() -> Vec<u8> {
     std::fs::read(path).expect("the released program is committed")
 }
 
-/// A machine whose `sponsor` has lamports and has deployed the program.
-pub(crate) fn machine(sponsor: &Keypair) -> LiteSVM {
+/// A machine whose `sponsor` has lamports and has deployed the program. With a `watch` each of its instructions is traced,
+/// which takes much longer.
+pub(crate) fn machine(sponsor: &Keypair, watch: Option<Watch>) -> LiteSVM {
     let mut features = LiteSVM::mainnet_feature_set();
     features.activate(&TRANSACTION_V1, 0);
-    let mut svm = LiteSVM::new().with_feature_set(features).with_builtins().with_precompiles().with_feature_accounts();
+    let svm = LiteSVM::new_debuggable(watch.is_some());
+    let mut svm = svm.with_feature_set(features).with_builtins().with_precompiles().with_feature_accounts();
+    let mut elf = artifact();
+    if let Some(watch) = watch {
+        svm.set_invocation_inspect_callback(watch);
+        elf = with_section_names(elf);
+    }
     svm.airdrop(&sponsor.pubkey(), 1_000_000_000_000).unwrap();
-    deploy(&mut svm, sponsor, &artifact());
+    deploy(&mut svm, sponsor, &elf);
     svm
+}
+
+/// The same program with an empty table of sections, which a machine that traces insists on and the released file has not.
+fn with_section_names(mut elf: Vec<u8>) -> Vec<u8> {
+    const NAMES: &[u8; 16] = b"\0.shstrtab\0\0\0\0\0\0";
+    elf.resize(elf.len().next_multiple_of(8), 0);
+    let names = u64::try_from(elf.len()).unwrap();
+    elf.extend_from_slice(NAMES);
+    let table = u64::try_from(elf.len()).unwrap();
+    let mut headers = [0; 2 * 64]; // the first is that of no section
+    let [name, kind] = [1u32, 3].map(u32::to_le_bytes);
+    headers[64..72].copy_from_slice(&[name, kind].concat());
+    headers[88..96].copy_from_slice(&names.to_le_bytes());
+    headers[96..104].copy_from_slice(&11u64.to_le_bytes());
+    elf.extend_from_slice(&headers);
+    elf[40..48].copy_from_slice(&table.to_le_bytes());
+    // bytes of a header, how many there are, which one has the names
+    elf[58..64].copy_from_slice(&[64, 0, 2, 0, 1, 0]);
+    elf
 }
 
 /// An account with lamports enough.

@@ -5,6 +5,7 @@
 //! that covers what is owed, and that no token was made or lost. After every one that was refused, that nothing changed.
 
 use crate::machine::{account, machine, mint_data};
+use crate::memory::Watch;
 use crate::vouchers::Batch;
 use curve25519_dalek::edwards::CompressedEdwardsY;
 use ed25519_dalek::SigningKey;
@@ -61,6 +62,8 @@ pub(crate) struct Setup {
     pub(crate) token_program: Address,
     /// Bytes of the mint after the common 82, as Token-2022 has them.
     pub(crate) mint_extensions: Vec<u8>,
+    /// Who sees how much memory the program uses.
+    pub(crate) watch: Option<Watch>,
 }
 
 impl Default for Setup {
@@ -71,6 +74,7 @@ impl Default for Setup {
             splits: Vec::new(),
             token_program: TOKEN_PROGRAM,
             mint_extensions: Vec::new(),
+            watch: None,
         }
     }
 }
@@ -108,7 +112,7 @@ impl World {
     /// A chain with the program and a mint: no book yet.
     pub(crate) fn bare(setup: &Setup) -> Self {
         let (payee, sponsor, mint) = (key("payee"), key("sponsor"), key("mint").pubkey());
-        let mut svm = machine(&sponsor);
+        let mut svm = machine(&sponsor, setup.watch.clone());
         let mut data = mint_data(&sponsor.pubkey());
         data.extend_from_slice(&setup.mint_extensions);
         svm.set_account(mint, account(data, setup.token_program)).unwrap();

@@ -19,7 +19,8 @@ impl<T: Copy, const N: usize> Kept<T, N> {
         unsafe { ptr::read_volatile(&raw const self.0[at]) }
     }
 
-    /// Replaces the value numbered `at`.
+    /// Replaces the value numbered `at`. (Only the hash does, where it is not the runtime's.)
+    #[cfg(not(all(feature = "sha512-syscall", target_os = "solana")))]
     #[inline(always)]
     pub(super) fn set(&mut self, at: usize, value: T) {
         // SAFETY: a place in an array behind a unique reference is aligned and valid for writes, and `T` is `Copy`, so
