@@ -150,7 +150,7 @@ impl OwnChannel {
         if cumulative <= self.reserved {
             return Ok(false);
         }
-        let ahead = self.charged.plus(price.times(CALLS_AHEAD)?)?;
+        let ahead = cumulative.less(price).plus(price.times(CALLS_AHEAD)?)?;
         self.reserved = ahead.min(self.deposit).max(cumulative);
         Ok(true)
     }

@@ -14,12 +14,44 @@
 //! # Ok(()) }
 //! ```
 //!
+//! A program that pays by itself is told what it may spend ([`Policy`] says what each limit bounds), whom it asks when it
+//! would spend more, and shows what it bought:
+//!
+//! ```no_run
+//! # use tallybook_agent::{Agent, Cluster, Policy, paid, write_csv};
+//! # use tallybook_rules::Amount;
+//! # async fn ask_the_owner(question: String) -> bool { question.is_empty() }
+//! # async fn example(wallet: solana_keypair::Keypair, cluster: Cluster) -> Result<(), Box<dyn std::error::Error>> {
+//! let policy = Policy::new(cluster, Amount::new(50_000), Amount::new(1_000_000), Amount::new(20_000_000))
+//!     .allow_host("*.example.com")
+//!     .deny_host("expensive.example.com")
+//!     .budget_per_hour(Amount::new(500_000))
+//!     .budget_per_day(Amount::new(2_000_000))
+//!     .approve_price_above(Amount::new(10_000))
+//!     .close_idle_after(std::time::Duration::from_secs(3_600))
+//!     .channels_per_host(4);
+//! let agent = Agent::builder(wallet, policy, "https://api.mainnet-beta.solana.com".parse()?, "./agent-1")
+//!     // every process of this owner, each with a state directory of its own
+//!     .budget_directory("./budget")
+//!     .approver(|ask| ask_the_owner(format!("{} base units to {}?", ask.amount, ask.host)))
+//!     .build()?;
+//! agent.get("https://api.example.com/answer".parse()?).await?;
+//! write_csv(paid("./agent-1".as_ref()), 6, &mut std::io::stdout())?;
+//! agent.shutdown().await?;
+//! # Ok(()) }
+//! ```
+//!
+//! Answers may be paid for as they come ([`Metered`]). Channels are topped up when they are used up, closed when they are
+//! used up for good or idle ([`Agent::tend`]), found again when the state directory is lost ([`Agent::recover`]), and left
+//! with the server's help ([`Agent::close`]) or without ([`Agent::force_close`], and [`Agent::exit_transaction`] for a wallet
+//! without lamports). Books whose operator signs each opening are not paid: the agent has nobody to ask for that signature.
+//!
 //! What it never does: sign above `charged + price`; believe a server that claims more than was signed; pay twice for
 //! one call without being told to; deposit beyond its budgets; take program, cluster or mint from the wire; or let a
-//! voucher leave before its ceiling is durable.
+//! voucher leave before its ceiling is durable and its budget counts it.
 //!
-//! Reading path: [`Agent::execute`] → `call` and `correction` (one paid call) → `channel` (the decisions) → `opening`, `closing` →
-//! `journal` (what survives a crash, and why that is enough).
+//! Reading path: [`Agent::execute`] → `call` and `correction` (one paid call) → `channel` (the decisions) → `opening`,
+//! `topping`, `closing`, `exit` → `journal` (what survives a crash, and why that is enough) → `budget`.
 #![forbid(unsafe_code)]
 
 mod agent;

@@ -4,7 +4,7 @@
 //! further one the server's meter says what it asks for and from where on; that is signed for if it is within the limits,
 //! and above nothing that was not signed before. The task holds the channel until the stream has ended.
 
-use crate::answer::{self, Outcome, Receipt};
+use crate::answer::{self, Outcome, Receipt, Remedy};
 use crate::approval::Asked;
 use crate::breach::Breach;
 use crate::budget::Spend;
@@ -187,6 +187,9 @@ impl<C: Chain> Stream<C> {
         let status = response.status();
         // A stream that was ended for want of payment says so in a receipt that failed, also with status 402.
         if let Some(SettleResponse::Failed { reason, extra, transaction, .. }) = answer::receipt(response.headers()) {
+            if answer::remedy(&reason) == Remedy::Wait {
+                return Ok(Said::Nonsense(status)); // not now: nothing is known of the stream
+            }
             let known = extra.channel_state.is_some() || extra.charged_amount.is_some();
             return Ok(Said::Over(known.then(|| Box::new(Receipt { extra, transaction })), Some(reason)));
         }
@@ -194,11 +197,21 @@ impl<C: Chain> Stream<C> {
             return Ok(Said::Over(Some(receipt), None));
         }
         Ok(match status {
-            StatusCode::PAYMENT_REQUIRED => Said::Asks(Box::new(answer::payment_required(response).await?)),
+            StatusCode::PAYMENT_REQUIRED => Self::asked(answer::payment_required(response).await?, status),
             StatusCode::NO_CONTENT => Said::Nothing,
             StatusCode::GONE => Said::Over(None, Some(Rejection::NoReservation.into())),
             _ => Said::Nonsense(status),
         })
+    }
+
+    /// A 402: it asks for the next part, or for what was sent once more in another amount; any other reason is an end.
+    fn asked(required: PaymentRequired, status: StatusCode) -> Said {
+        match &required.error {
+            None => Said::Asks(Box::new(required)),
+            Some(reason) if reason.rejection() == Some(Rejection::WrongCumulative) => Said::Asks(Box::new(required)),
+            Some(reason) if answer::remedy(reason) == Remedy::Wait => Said::Nonsense(status),
+            Some(reason) => Said::Over(None, Some(reason.clone())),
+        }
     }
 
     /// The voucher for the part that the meter asks for.
@@ -208,9 +221,9 @@ impl<C: Chain> Stream<C> {
             offer.pay_to == self.offer.pay_to && offer.extra.book == self.offer.extra.book
         };
         let offer = offers.find(same).ok_or(AgentError::Terms("the stream's meter asks for somebody else"))?;
+        // Where it is not said, the part under way will be used up.
         let state = offer.extra.channel_state.filter(|state| state.channel_id == self.id);
-        let base = state.ok_or(AgentError::Terms("the stream's meter does not say where the channel stands"))?;
-        let base = base.charged_cumulative_amount;
+        let base = state.map_or(self.signed, |state| state.charged_cumulative_amount);
         if base < self.start || base > self.signed {
             return Err(AgentError::Dishonest { channel: self.id, claimed: base, possible: self.signed });
         }
