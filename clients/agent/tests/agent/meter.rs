@@ -40,6 +40,10 @@ pub struct Plan {
     pub lie: u64,
     /// Statuses that the next meter answers are lost to.
     pub lost: Vec<u16>,
+    /// So many answers of the meter are that the facilitator is down.
+    pub down: u32,
+    /// A stream that is not paid any further ends with the reason alone.
+    pub ends_without_receipt: bool,
     /// The end of the stream is forgotten.
     pub forgets: bool,
 }
@@ -53,6 +57,8 @@ impl Default for Plan {
             part_ends_after: None,
             lie: 0,
             lost: Vec::new(),
+            down: 0,
+            ends_without_receipt: false,
             forgets: false,
         }
     }
@@ -157,9 +163,20 @@ impl Seller {
             if let Some(status) = lost {
                 return Response::builder().status(status).body(Body::empty()).unwrap();
             }
+            if self.books().plan.down > 0 {
+                self.books().plan.down -= 1;
+                let (status, failed, _) = self.failed(503, Rejection::FacilitatorUnavailable);
+                let value = header(&failed.unwrap()).unwrap();
+                return Response::builder().status(status).header(PAYMENT_RESPONSE, value).body(Body::empty()).unwrap();
+            }
             let Some(meter) = self.books().meter.clone() else {
                 return Response::builder().status(410).body(Body::empty()).unwrap();
             };
+            if meter.ended && meter.overdue && self.books().plan.ends_without_receipt {
+                let (status, _, required) = self.required(Some(Rejection::PaymentOverdue), None);
+                let value = header(&required.unwrap()).unwrap();
+                return Response::builder().status(status).header(PAYMENT_REQUIRED, value).body(Body::empty()).unwrap();
+            }
             if meter.ended {
                 return self.over(&meter);
             }

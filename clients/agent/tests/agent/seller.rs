@@ -203,7 +203,7 @@ impl Seller {
         (200, Some(settled), None)
     }
 
-    fn failed(&self, status: u16, reason: Rejection) -> Answer {
+    pub fn failed(&self, status: u16, reason: Rejection) -> Answer {
         let failed = SettleResponse::Failed {
             reason: reason.into(),
             transaction: None,
@@ -411,6 +411,7 @@ impl Seller {
             return Err(Box::new(self.required(Some(reason), Some(self.state(id)))));
         }
         if place.contains("/stream") {
+            self.books().channels.get_mut(&id).unwrap().newest = Some(*signed.voucher());
             return Ok(charged);
         }
         let at_once = {

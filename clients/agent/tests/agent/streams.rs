@@ -111,6 +111,27 @@ async fn given_a_meter_whose_answers_are_lost_when_asked_again_then_the_stream_g
 }
 
 #[tokio::test]
+async fn given_a_facilitator_that_is_down_when_the_meter_says_so_then_the_stream_is_not_given_up() {
+    let scene = scene(Plan { units: 34, down: 3, pause: Duration::from_millis(4), ..Plan::default() }).await;
+    let (units, end) = read(&scene).await;
+    assert_eq!((units, end.charged, end.reason), (34, Some(Amount::new(34)), None));
+}
+
+#[tokio::test]
+async fn given_a_stream_that_ends_unpaid_without_a_receipt_when_asked_then_no_more_is_signed() {
+    let plan = Plan { units: 100, patience: Duration::from_millis(50), ends_without_receipt: true, ..Plan::default() };
+    let scene = Scene::with(policy().max_ceiling(Amount::new(15)).attempts(9)).await;
+    streaming(&scene, plan);
+    let (units, end) = read(&scene).await;
+    assert_eq!((units, end.charged), (10, None));
+    assert_eq!(end.reason, Some(Rejection::PaymentOverdue.into()));
+    assert_eq!(scene.signed(), 10);
+    // Then the next call finds out
+    scene.served().await;
+    assert_eq!(scene.agent.spent(), Amount::new(20));
+}
+
+#[tokio::test]
 async fn given_a_server_that_forgot_a_stream_when_the_next_call_comes_then_it_finds_out_what_was_charged() {
     let scene = scene(Plan { units: 15, forgets: true, ..Plan::default() }).await;
     let (units, end) = read(&scene).await;
