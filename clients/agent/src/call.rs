@@ -206,21 +206,32 @@ impl<'a, C: Chain> Call<'a, C> {
     /// The payment of the next attempt, with everything durable that must be.
     async fn payment(&mut self) -> Result<ChannelPayload, AgentError> {
         loop {
-            let Some(channel) = self.lease.channel_for(self.offer.amount, self.agent.policy.top_up) else {
+            let (price, top_up) = (self.offer.amount, self.agent.policy.top_up);
+            let roomy = self.lease.channel_for(self.room(), top_up);
+            let Some(channel) = roomy.or_else(|| self.lease.channel_for(price, top_up)) else {
                 return self.open_new().await;
             };
-            let (opening, covers) = {
+            let (opening, covers, has_room) = {
                 let channel = lock(&channel);
-                (matches!(channel.phase, Phase::Opening { .. }), channel.next_cumulative(self.offer.amount).is_some())
+                let covers = |amount| channel.next_cumulative(amount).is_some();
+                let has_room = covers(self.room()) || channel.no_top_up || !top_up;
+                (matches!(channel.phase, Phase::Opening { .. }), covers(price), has_room)
             };
-            if covers {
+            if covers && has_room {
                 let voucher = self.voucher(&channel).await?;
                 return Ok(ChannelPayload::Voucher { voucher });
             }
             if !opening {
-                match self.agent.add_to(&channel, &self.route, &self.offer).await? {
-                    Topping::Signed(deposit) => return self.deposit_payload(&channel, deposit).await,
-                    Topping::Decided => continue, // what it may pay says so now: choose again
+                match self.agent.add_to(&channel, &self.route, &self.offer, self.room()).await {
+                    Ok(Topping::Signed(deposit)) => return self.deposit_payload(&channel, deposit).await,
+                    Ok(Topping::Decided) => continue, // what it may pay says so now: choose again
+                    // There is no room for more, and this call needs none.
+                    Err(error) if covers => {
+                        tracing::debug!(%error, "a channel is not topped up in advance");
+                        let voucher = self.voucher(&channel).await?;
+                        return Ok(ChannelPayload::Voucher { voucher });
+                    }
+                    Err(error) => return Err(error),
                 }
             }
             match self.agent.look_for(&channel).await? {
@@ -228,6 +239,16 @@ impl<'a, C: Chain> Call<'a, C> {
                 Landing::Undecided(confirmed) => return self.open_again(&channel, &confirmed).await,
             }
         }
+    }
+
+    /// What a channel should have left for this call. A stream cannot be topped up under way, so what is metered begins
+    /// with as much as it may cost, as far as one deposit goes.
+    fn room(&self) -> Amount {
+        let price = self.offer.amount;
+        if !self.offer.extra.metered {
+            return price;
+        }
+        price.max(self.agent.policy.limit_for(&self.offer).min(self.agent.policy.deposit))
     }
 
     async fn open_new(&mut self) -> Result<ChannelPayload, AgentError> {

@@ -34,6 +34,7 @@ impl<C: Chain> Call<'_, C> {
             }
             Outcome::Streams(meter) => {
                 self.opened();
+                self.see_top_up().await;
                 Ok(Next::Return(Stream::start(self, response, meter)))
             }
             Outcome::NotCharged => {
@@ -79,24 +80,28 @@ impl<C: Chain> Call<'_, C> {
     async fn charged(&mut self, status: StatusCode, receipt: &Receipt) -> Result<(), AgentError> {
         let Some(sent) = self.sent.clone() else { return Ok(()) };
         self.opened();
-        let (cost, tops_up) = {
+        let cost = {
             let mut channel = lock(&sent.channel);
             let total = receipt.total(&channel.id, sent.charged_before);
             let cost = channel.served(total.unwrap_or(sent.cumulative), sent.cumulative);
             channel.recorded = channel.recorded.max(channel.charged);
-            (cost, channel.top_up.is_some())
+            cost
         };
         if let Some(spend) = self.spend.take() {
             spend.settle(cost);
         }
         self.list(status.as_u16(), Some(cost), receipt.transaction.map(String::from));
-        if tops_up {
-            // The chain says how much it holds now. If it cannot be asked, the next call does.
-            if let Err(error) = self.agent.decide_top_up(&sent.channel).await {
-                tracing::debug!(%error, channel = %sent.id, "the top-up is not seen yet");
-            }
-        }
+        self.see_top_up().await;
         Ok(())
+    }
+
+    /// What was served may have been paid from an addition: the chain says how much the channel holds now. If it cannot be
+    /// asked, the next call does.
+    async fn see_top_up(&self) {
+        let Some(sent) = &self.sent else { return };
+        if let Err(error) = self.agent.decide_top_up(&sent.channel).await {
+            tracing::debug!(%error, channel = %sent.id, "the top-up is not seen yet");
+        }
     }
 
     /// What was served was paid from an open channel. (After any other answer to a deposit the chain is asked.)

@@ -14,7 +14,7 @@ use crate::terms;
 use crate::transact;
 use solana_signer::Signer;
 use tallybook_rpc::{Chain, View};
-use tallybook_rules::Status;
+use tallybook_rules::{Amount, Status};
 use tallybook_wire::{Deposit, Key, PaymentRequirements};
 
 /// How an addition stands.
@@ -26,12 +26,13 @@ pub(crate) enum Topping {
 }
 
 impl<C: Chain> AgentState<C> {
-    /// Signs an addition with which the channel can pay what is offered, or takes up the one that is under way.
+    /// Signs an addition with which `room` is unspent in the channel, or takes up the one that is under way.
     pub(crate) async fn add_to(
         &self,
         channel: &Shared,
         route: &Route,
         offer: &PaymentRequirements,
+        room: Amount,
     ) -> Result<Topping, AgentError> {
         if lock(channel).top_up.is_some() {
             self.decide_top_up(channel).await?;
@@ -43,7 +44,7 @@ impl<C: Chain> AgentState<C> {
             let channel = lock(channel);
             (channel.id, channel.parts, channel.authority.clone(), channel.rest())
         };
-        let Ok(amount) = self.policy.addition_for(rest, offer.amount) else {
+        let Ok(amount) = self.policy.addition_for(rest, room) else {
             lock(channel).no_top_up = true; // it may not hold so much: another channel
             return Ok(Topping::Decided);
         };

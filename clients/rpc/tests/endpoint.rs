@@ -17,7 +17,8 @@ async fn scripted(answer: impl Fn(&Value) -> Value + Send + Sync + 'static) -> R
     }
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/?api-key=hush", listener.local_addr().unwrap()).parse().unwrap();
-    let router = Router::new().fallback(say).with_state(Arc::new(answer) as Script);
+    let script: Script = Arc::new(answer);
+    let router = Router::new().fallback(say).with_state::<()>(script);
     tokio::spawn(async move { axum::serve(listener, router).await });
     RpcEndpoint::new(reqwest::Client::new(), url)
 }

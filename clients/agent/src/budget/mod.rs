@@ -128,12 +128,13 @@ impl Budget {
         };
         let (limits, given_back) = (self.limits, rest.clone());
         let most = price.times(CALLS_AHEAD).unwrap_or(price);
+        // What was held goes back in any case: refused, this agent keeps nothing that others could spend.
         let drawn = self.change(move |figures| {
             figures.give_back(&given_back);
-            figures.draw(&limits, (price, most), now)
+            Ok(figures.draw(&limits, (price, most), now))
         });
-        let (minute, taken) =
-            drawn.await.inspect_err(|_| rest.iter().for_each(|(minute, left)| self.hold(*minute, *left)))?;
+        let drawn = drawn.await.inspect_err(|_| rest.iter().for_each(|(minute, left)| self.hold(*minute, *left)))?;
+        let (minute, taken) = drawn?;
         self.hold(minute, taken.less(price));
         spend.minute = minute;
         Ok(spend)

@@ -132,6 +132,26 @@ async fn given_a_stream_that_ends_unpaid_without_a_receipt_when_asked_then_no_mo
 }
 
 #[tokio::test]
+async fn given_little_left_in_the_channel_when_a_stream_begins_then_it_is_topped_up_first() {
+    let plan = || Plan { units: 150, patience: Duration::from_millis(100), ..Plan::default() };
+    let amount = Amount::new;
+    for (budget, expected) in [(30_000, 150), (1_000, 100)] {
+        let new = tallybook_agent::Policy::new(crate::world::cluster(), amount(300), amount(1_000), amount(budget));
+        let scene = Scene::with(crate::usual(new).attempts(3)).await;
+        // Given a deposit of 1,000 of which 100 are left
+        scene.seller.books().price = 300;
+        for _ in 0..3 {
+            scene.served().await;
+        }
+        streaming(&scene, plan());
+        let (units, end) = read(&scene).await;
+        // Then the stream goes beyond them, if the budget has room for another deposit
+        assert_eq!((units.try_into(), end.charged), (Ok(expected), Some(amount(expected))), "{end:?}");
+        assert_eq!(scene.seller.world.lock().deposits, 1);
+    }
+}
+
+#[tokio::test]
 async fn given_a_server_that_forgot_a_stream_when_the_next_call_comes_then_it_finds_out_what_was_charged() {
     let scene = scene(Plan { units: 15, forgets: true, ..Plan::default() }).await;
     let (units, end) = read(&scene).await;
