@@ -10,3 +10,4 @@ mod leaving;
 mod life;
 mod own_channels;
 mod refusals;
+mod streams;
