@@ -65,7 +65,8 @@ impl ListPaid {
             writeln!(out, "the wallet {wallet} has paid nothing yet that is on record")?;
         }
         for (mint, (decimals, count, sum)) in totals {
-            writeln!(out, "{count} payments, {} in all, in {mint}", Money::new(sum, decimals))?;
+            let payments = if count == 1 { "payment" } else { "payments" };
+            writeln!(out, "{count} {payments}, {} in all, in {mint}", Money::new(sum, decimals))?;
         }
         Ok(())
     }

@@ -41,7 +41,8 @@ pub enum VouchersCommand {
     after_help = "Examples: from a paywall's own file, from a facilitator's (or an embedded paywall's) database\n  \
     tallybook vouchers export vouchers.jsonl --book $BOOK -o export.jsonl\n  \
     tallybook vouchers export facilitator.sqlite | tallybook settle - --keypair me.json\n\n\
-    A database is one process's: stop its facilitator or server first. A paywall's file may be read at any time."
+    A paywall's file may be read at any time. A database is one process's: stop its facilitator or server first. It is\n\
+    opened as they open it, which brings one of an older version to this one."
 )]
 pub struct Export {
     /// A paywall's file (JSON lines), or the SQLite database of a facilitator or an embedded paywall. Which one it is, is
@@ -236,7 +237,10 @@ impl Newest {
 
 impl fmt::Display for Newest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} vouchers, the newest of each channel", self.lines.len())?;
+        match self.lines.len() {
+            1 => f.write_str("1 voucher, the newest of its channel")?,
+            vouchers => write!(f, "{vouchers} vouchers, the newest of each channel")?,
+        }
         match self.unreadable.as_slice() {
             [] => Ok(()),
             [one] => write!(f, "; line {one} is no voucher (a crash may have cut it)"),

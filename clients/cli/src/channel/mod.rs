@@ -229,6 +229,9 @@ impl Remembered {
     /// What to do next, where something is.
     fn advice(&self) -> String {
         match (self.phase, self.closing_at) {
+            ("givenUp", _) if self.host.is_empty() => {
+                ": its server is not known, so it pays no calls (`tallybook channel recover URL`)".to_owned()
+            }
             ("givenUp", _) => ": it pays no more calls, close it".to_owned(),
             (_, Some(at)) => format!(": withdraw it from {at} on"),
             _ => String::new(),
@@ -240,7 +243,9 @@ impl fmt::Display for Remembered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = if self.host.is_empty() { "(no host)" } else { &self.host };
         let (id, charged, deposit, phase) = (&self.channel, self.charged, self.deposit, self.phase);
-        write!(f, "{id:<44}  {host}  {charged} of {deposit} used  {phase}{}", self.advice())
+        // What the last calls cost is written down some calls later; a channel that is over is known to the last unit.
+        let least = if self.phase == "ended" { "" } else { "at least " };
+        write!(f, "{id:<44}  {host}  {least}{charged} of {deposit} used  {phase}{}", self.advice())
     }
 }
 
@@ -276,7 +281,7 @@ impl fmt::Display for StatusReport {
         line(f, "channel", &here.channel)?;
         line(f, "host", &here.host)?;
         line(f, "here", format_args!("{}{}", here.phase, here.advice()))?;
-        line(f, "used", format_args!("{} of {}, as far as was seen", here.charged, here.deposit))?;
+        line(f, "used", format_args!("at least {} of {}", here.charged, here.deposit))?;
         line(f, "place", format_args!("page {}, slot {}, generation {}", here.page, here.slot, here.generation))?;
         let Some(there) = &self.on_chain else {
             return line(f, "on chain", "over: its slot is free, or another channel's");

@@ -41,10 +41,11 @@ impl Told {
         }
         if let Breach::BudgetExceeded { scope, deposit, committed, limit } = breach {
             let (deposit, committed, limit) = (self.money(*deposit), self.money(*committed), self.money(*limit));
+            let option = if scope.starts_with("at ") { "--budget-per-host" } else { "--budget" };
             return write!(
                 f,
                 "a deposit of {deposit} exceeds the limit {scope}: {committed} of {limit} are tied up or spent. Close \
-                 channels (`tallybook channel list`), or raise --budget"
+                 channels (`tallybook channel list`), or raise {option}"
             );
         }
         if let Breach::RateExceeded { period, price, spent, limit } = breach {
@@ -104,6 +105,15 @@ mod tests {
         let price = Breach::PriceTooHigh { price: Amount::new(500), limit: Amount::new(100) };
         let said = told(AgentError::Policy(price));
         assert!(said.contains("0.000500") && said.contains("--max-price"), "{said}");
+        let budget = |scope: &str| Breach::BudgetExceeded {
+            scope: scope.to_owned(),
+            deposit: Amount::new(2),
+            committed: Amount::new(1),
+            limit: Amount::new(2),
+        };
+        let said = told(AgentError::Policy(budget("in all")));
+        assert!(said.ends_with("--budget") && said.contains("0.000001 of 0.000002"), "{said}");
+        assert!(told(AgentError::Policy(budget("at a.example"))).ends_with("--budget-per-host"));
         let said = told(AgentError::NotNow { channel: [1; 32].into(), why: "it is over" });
         assert!(said.contains("it is over"), "{said}");
     }
