@@ -97,3 +97,8 @@ pub use policy::{Cluster, Policy};
 pub use stream::{Metered, StreamEnd};
 pub use tallybook_rpc::{Account, Accounts, Blockhash, Chain, ChainError, RpcEndpoint, View};
 pub use tending::{Tended, Tending};
+
+/// The guide's code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/agent.md")]
+struct Guide;

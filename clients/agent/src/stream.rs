@@ -31,6 +31,8 @@ use tokio::sync::watch;
 const METER_TIMEOUT: Duration = Duration::from_secs(40);
 /// A meter that asks for what is not signed is asked again after so long, until it ends the stream.
 const DECLINED_WAIT: Duration = Duration::from_secs(1);
+/// And so often: by then every server has given up waiting.
+const DECLINED_TIMES: u32 = 120;
 
 /// How a stream ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -152,8 +154,8 @@ impl<C: Chain> Stream<C> {
     }
 
     async fn run(mut self) {
-        let mut voucher = None;
-        while self.failures < self.agent.policy.attempts {
+        let (mut voucher, mut declined) = (None, 0u32);
+        while self.failures < self.agent.policy.attempts && declined < DECLINED_TIMES {
             let said = self.ask(voucher.take()).await;
             match said {
                 Ok(Said::Nothing) => self.failures = 0,
@@ -163,7 +165,7 @@ impl<C: Chain> Stream<C> {
                     Err(error) => {
                         tracing::debug!(%error, channel = %self.id, "a stream is not paid any further");
                         self.declined = Some(error.to_string());
-                        self.failures = self.failures.saturating_add(1);
+                        declined = declined.saturating_add(1);
                         tokio::time::sleep(DECLINED_WAIT).await;
                     }
                 },

@@ -43,7 +43,10 @@ pub enum PaywallError {
     #[error("the requirements of another scheme must name `scheme` and `network`, as they stand in `accepts`")]
     Requirements,
     /// The file of vouchers cannot be read or written.
-    #[error("cannot keep vouchers in {path}: {source}. Check that the folder exists and is writable")]
+    #[error(
+        "cannot keep vouchers in {path}: {source}. Name a file in a folder that exists and is writable, by \
+         keep_vouchers_in, or do without a copy of your own, by keep_no_vouchers"
+    )]
     Vouchers {
         /// The file.
         path: PathBuf,
@@ -99,7 +102,7 @@ pub struct PaywallBuilder {
     book: String,
     access_token: Option<String>,
     operator: Option<Keypair>,
-    vouchers: Option<PathBuf>,
+    vouchers: Keep,
     decimals: u8,
     timeout_seconds: NonZeroU32,
     patience: Duration,
@@ -111,6 +114,15 @@ pub struct PaywallBuilder {
     embedding: Option<crate::embedded::Embedding>,
 }
 
+/// Where the server's own copy of its newest vouchers is kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Keep {
+    /// In the working directory, by the book's name; an embedded ledger is its own copy.
+    ByDefault,
+    In(PathBuf),
+    Nowhere,
+}
+
 impl Paywall {
     /// A paywall whose vouchers the facilitator at this address keeps and settles, for the payee's `book` (base58).
     pub fn builder(facilitator: impl Into<String>, book: impl Into<String>) -> PaywallBuilder {
@@ -119,7 +131,7 @@ impl Paywall {
             book: book.into(),
             access_token: None,
             operator: None,
-            vouchers: None,
+            vouchers: Keep::ByDefault,
             decimals: 6,
             timeout_seconds: const { NonZeroU32::new(60).unwrap() },
             patience: Duration::from_secs(5),
@@ -200,8 +212,17 @@ impl PaywallBuilder {
     /// Keeps the newest voucher of each channel in this file (JSON lines, 0600), made if it is not there: whoever holds
     /// it can claim, so that a facilitator that withholds vouchers withholds nothing. Written before each answer; synced
     /// to disk at most once a second, since the facilitator has the durable copy.
+    ///
+    /// Unless told otherwise it is `vouchers-BOOK.jsonl` in the working directory; an embedded ledger needs none.
     pub fn keep_vouchers_in(mut self, path: impl Into<PathBuf>) -> Self {
-        self.vouchers = Some(path.into());
+        self.vouchers = Keep::In(path.into());
+        self
+    }
+
+    /// Keeps no copy of the vouchers: a facilitator that withholds them beyond the grace period of a channel that closes
+    /// keeps the payee from what they are worth.
+    pub fn keep_no_vouchers(mut self) -> Self {
+        self.vouchers = Keep::Nowhere;
         self
     }
 
@@ -265,10 +286,8 @@ impl PaywallBuilder {
             .filter(|url| url.has_host() && matches!(url.scheme(), "http" | "https"))
             .ok_or_else(|| PaywallError::Facilitator(self.facilitator.clone()))?;
         let book: Key = self.book.parse().map_err(|_: Rejection| PaywallError::Book(self.book.clone()))?;
-        let vouchers = match self.vouchers {
-            Some(path) => {
-                Some(Vouchers::open(&path).map_err(|source| PaywallError::Vouchers { path: path.clone(), source })?)
-            }
+        let vouchers = match self.vouchers_path(&book) {
+            Some(path) => Some(Vouchers::open(&path).map_err(|source| PaywallError::Vouchers { path, source })?),
             None => None,
         };
         let authorization = match self.access_token {
@@ -300,6 +319,20 @@ impl PaywallBuilder {
             decimals: self.decimals,
         };
         Ok(Paywall { shared: Arc::new(shared) })
+    }
+}
+
+impl PaywallBuilder {
+    fn vouchers_path(&self, book: &Key) -> Option<PathBuf> {
+        #[cfg(feature = "embedded")]
+        let is_embedded = self.embedding.is_some();
+        #[cfg(not(feature = "embedded"))]
+        let is_embedded = false;
+        match &self.vouchers {
+            Keep::In(path) => Some(path.clone()),
+            Keep::ByDefault if !is_embedded => Some(format!("vouchers-{book}.jsonl").into()),
+            Keep::ByDefault | Keep::Nowhere => None,
+        }
     }
 }
 

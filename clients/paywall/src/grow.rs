@@ -21,7 +21,7 @@ use tallybook_wire::{GrowRequest, GrowResponse, Offer, TransactionBytes};
 /// A book with fewer free slots than this is nearly full.
 const NEARLY_FULL: u32 = 24;
 /// How long after one try the next one may be made.
-const PAUSE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// How far a book may grow, and whether it is growing.
 #[derive(Debug)]

@@ -23,7 +23,7 @@
 //! that hangs up before the handler is done) releases the reservation, and nothing is charged. Handlers find a
 //! [`Payment`] among the request's extensions.
 //!
-//! The newest voucher of every channel is also kept in a file of your own, so that no facilitator can withhold your
+//! The newest voucher of every channel is also kept in a file of your own, unless you decline, so that no facilitator can withhold your
 //! money; see [`PaywallBuilder::keep_vouchers_in`].
 //!
 //! Reading path: [`Paywall`] → [`Charge`] (the layer) → `call` (the three steps) → `answers` (what a repeated request
@@ -60,3 +60,8 @@ pub use layer::{ChargeLayer, Charged};
 pub use price::{Price, Rate};
 pub use quota::FreeQuota;
 pub use respond::Body;
+
+/// The guide's code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/server.md")]
+struct Guide;

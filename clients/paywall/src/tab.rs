@@ -209,12 +209,15 @@ impl Tab {
         }
     }
 
-    /// Takes the voucher for the next part; the one that was sent before is taken once more and is no other.
-    /// [`Rejection::WrongCumulative`] when another one was asked for.
+    /// Takes the voucher for the next part; the one that was sent before is taken once more and is no other, and one that
+    /// comes when all is over is not needed. [`Rejection::WrongCumulative`] when another one was asked for.
     pub(crate) fn take(&self, payment: FacilitatorRequest) -> Result<(), Rejection> {
         let voucher = *payment.payment_payload.payload.voucher();
-        if lock(&self.count).cumulative == voucher.max_claimable_amount {
-            return Ok(());
+        {
+            let count = lock(&self.count);
+            if count.over || count.cumulative == voucher.max_claimable_amount {
+                return Ok(());
+            }
         }
         let mut next = lock(&self.next);
         if next.as_ref().is_some_and(|held| *held.payment_payload.payload.voucher() == voucher) {

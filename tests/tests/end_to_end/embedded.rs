@@ -26,7 +26,9 @@ struct Server {
 /// Stops at once, and lets go of the ledger.
 impl Drop for Server {
     fn drop(&mut self) {
-        self.runtime.take().map(Runtime::shutdown_background);
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -42,8 +44,11 @@ impl Server {
         let paywall = Paywall::builder(stage.facilitator(), ground.book.address.to_string())
             .operator(ground.operator.insecure_clone())
             .embed(embedding);
-        let host = runtime.spawn(serve(paywall)).await??;
-        Ok(Self { host, runtime: Some(runtime) })
+        let host = runtime.spawn(serve(paywall));
+        // A runtime must not be dropped here, whatever comes of it.
+        let mut server = Self { host: String::new(), runtime: Some(runtime) };
+        server.host = host.await??;
+        Ok(server)
     }
 }
 
@@ -141,6 +146,8 @@ async fn a_server_that_starts_again_knows_its_channels_and_charges_nothing_twice
         })
         .await?;
     drop(server);
+    // The ledger's writer has let go of its file.
+    tokio::time::sleep(Duration::from_millis(300)).await;
     // When it is started again
     let again = Server::open(&stage, &stage.ground.chain.rpc_url()).await?;
     assert_ne!(again.host, host);

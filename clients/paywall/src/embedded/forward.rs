@@ -5,13 +5,15 @@ use super::Embedded;
 use crate::keeper::Failure;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tallybook_ledger::Channel;
 use tallybook_rules::{Amount, Rejection};
 use tallybook_wire::{ForwardRequest, ForwardedVoucher, Key, MAX_FORWARDED};
 
 /// The longest pause between two tries while the facilitator does not answer.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// How often the facilitator is asked for its terms.
+const TERMS_EVERY: Duration = Duration::from_secs(60);
 
 /// What the facilitator has said that it holds.
 #[derive(Default, Debug)]
@@ -116,8 +118,13 @@ fn forwarded(channel: &Channel) -> Option<ForwardedVoucher> {
 /// Hands over again and again, for as long as somebody uses the ledger.
 pub(super) async fn forward(embedded: Weak<Embedded>) {
     let mut pause = Duration::ZERO;
+    let mut terms_asked = None::<Instant>;
     loop {
         let Some(this) = embedded.upgrade() else { return };
+        if terms_asked.is_none_or(|asked| asked.elapsed() >= TERMS_EVERY) {
+            this.refresh_terms().await;
+            terms_asked = Some(Instant::now());
+        }
         let every = this.settings.forward_every;
         pause = match this.hand_all_over().await {
             Ok(true) => every,

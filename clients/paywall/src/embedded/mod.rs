@@ -32,6 +32,11 @@ use url::Url;
 /// The most decisions that wait for the writer.
 const QUEUE: usize = 4_096;
 
+/// How often our own endpoint is asked for a deposit that the facilitator says is confirmed.
+const FUNDED_LOOKS: u32 = 20;
+/// The pause between two of these looks.
+const FUNDED_PAUSE: Duration = Duration::from_millis(250);
+
 /// How a server keeps its own ledger: see [`crate::PaywallBuilder::embed`].
 #[derive(Clone, Debug)]
 pub struct Embedding {
@@ -200,13 +205,24 @@ impl Embedded {
         }
     }
 
-    /// [`crate::keeper::Keeper::fund`]. The facilitator pays for it; whether it is there is read on chain.
+    /// [`crate::keeper::Keeper::fund`]. The facilitator pays for it; whether it is there is read on chain, where our
+    /// endpoint may see it a moment later.
     pub(crate) async fn fund(&self, payment: &FacilitatorRequest) -> Result<SettleResponse, Failure> {
         let settled = self.facilitator.settle_on_chain(payment).await?;
-        if let SettleResponse::Settled { .. } = settled {
-            self.look_for_news().await?;
+        let SettleResponse::Settled { extra, .. } = &settled else { return Ok(settled) };
+        let id = payment.payment_payload.payload.voucher().channel_id.0;
+        let funded = extra.channel_state.map_or(Amount::ZERO, |state| state.balance);
+        for _ in 0..FUNDED_LOOKS {
+            self.look_now().await?;
+            let seen =
+                self.sequencer.ask(move |desk| desk.ledger.channel(&id).map(|channel| channel.deposit())).await?;
+            if seen.is_some_and(|deposit| deposit >= funded) {
+                return Ok(settled);
+            }
+            tokio::time::sleep(FUNDED_PAUSE).await;
         }
-        Ok(settled)
+        // The same deposit again is the same answer from the facilitator, and one more look for us.
+        Err(Rejection::SettlementPending.into())
     }
 
     /// [`crate::keeper::Keeper::prepare_refund`]. The ledger here takes no more calls on the channel from now on; the

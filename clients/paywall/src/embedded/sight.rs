@@ -13,6 +13,8 @@ use tallybook_wire::{Key, Offer};
 
 /// Every so many looks, what is final is read too.
 const FINAL_EVERY: u32 = 5;
+/// An endpoint that did not answer is not asked again for so long: whoever waits is told at once.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// Strangers with vouchers of channels that nobody knows make us look at most this often.
 const NEWS_AT_MOST_EVERY: Duration = Duration::from_millis(500);
 
@@ -31,6 +33,8 @@ struct Looks {
     count: u32,
     /// The newest slot of the chain that was seen: nothing older is taken.
     slot: u64,
+    /// When the last look failed, if it did.
+    failed: Option<Instant>,
 }
 
 #[derive(Default, Debug)]
@@ -94,6 +98,15 @@ impl Embedded {
         if is_fresh() {
             return Ok(());
         }
+        if looks.failed.is_some_and(|failed| failed.elapsed() < AFTER_FAILURE) {
+            return Err(Rejection::ChainUnavailable);
+        }
+        self.look(&mut looks).await
+    }
+
+    /// Reads the pages now.
+    pub(super) async fn look_now(&self) -> Result<(), Rejection> {
+        let mut looks = self.sight.looking.lock().await;
         self.look(&mut looks).await
     }
 
@@ -103,8 +116,10 @@ impl Embedded {
         let looked = self.read(View::CONFIRMED.not_before(looks.slot)).await;
         let (book, pages, slot) = looked.map_err(|error| {
             tracing::warn!(%error, "the pages could not be read");
+            looks.failed = Some(Instant::now());
             Rejection::ChainUnavailable
         })?;
+        looks.failed = None;
         looks.slot = looks.slot.max(slot);
         looks.count = looks.count.wrapping_add(1);
         let events = self.observe(pages, slot, Finality::Confirmed).await?;
@@ -198,14 +213,10 @@ fn page(address: Address, account: Option<Account>) -> Option<PageView> {
 pub(super) async fn watch(embedded: Weak<Embedded>) {
     loop {
         let Some(this) = embedded.upgrade() else { return };
-        {
-            let mut looks = this.sight.looking.lock().await;
-            if this.look(&mut looks).await == Err(Rejection::StoreUnavailable) {
-                tracing::error!("the store has failed: nothing more is taken until the server is started again");
-                return;
-            }
+        if this.look_now().await == Err(Rejection::StoreUnavailable) {
+            tracing::error!("the store has failed: nothing more is taken until the server is started again");
+            return;
         }
-        this.refresh_terms().await;
         let poll = this.settings.poll;
         tokio::select! {
             () = this.look.notified() => {}

@@ -55,7 +55,7 @@ async fn handler(charge: Charge, uri: http::Uri) -> Result<Body, StatusCode> {
 
 struct Receiver(mpsc::Receiver<Result<Bytes, std::io::Error>>);
 
-impl futures_core::Stream for Receiver {
+impl futures_util::Stream for Receiver {
     type Item = Result<Frame<Bytes>, std::io::Error>;
 
     fn poll_next(
@@ -177,8 +177,9 @@ async fn given_a_stream_when_the_client_signs_on_then_it_goes_on_and_the_last_pa
     assert_eq!(*script.charged.lock().unwrap(), [(100, 100), (200, 100), (300, 40)]);
     let kept = ForwardedVoucher { voucher: voucher(300), charged: Amount::new(240) };
     assert_eq!(paywall.newest_vouchers(), [kept]);
-    // The receipt can be fetched again, should it have been lost.
+    // The receipt can be fetched again, should it have been lost, also with a voucher that was asked for too late.
     assert_eq!(charged(&receipt(&sign_on(&url, &meter, None).await)), Some(240));
+    assert_eq!(charged(&receipt(&sign_on(&url, &meter, Some(400)).await)), Some(240));
 }
 
 #[tokio::test]

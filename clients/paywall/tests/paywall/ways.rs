@@ -29,7 +29,8 @@ async fn required(url: &str) -> PaymentRequired {
 #[tokio::test]
 async fn given_a_price_by_request_when_called_then_each_pays_its_own_and_what_is_free_is_not_asked_for() {
     let script = Script::default();
-    let paywall = Paywall::builder(script.clone().serve().await, book_key().to_string()).build().unwrap();
+    let paywall =
+        Paywall::builder(script.clone().serve().await, book_key().to_string()).keep_no_vouchers().build().unwrap();
     let url = route(paywall.charge_by(|request| match request.uri.path() {
         "/free" => Price::Free,
         path => Price::Exactly(Amount::new(100).times(path.len().try_into().unwrap()).unwrap()),
@@ -51,7 +52,8 @@ async fn given_a_price_by_request_when_called_then_each_pays_its_own_and_what_is
 #[tokio::test]
 async fn given_a_free_quota_when_it_is_used_up_then_payment_is_asked_for() {
     let script = Script::default();
-    let paywall = Paywall::builder(script.clone().serve().await, book_key().to_string()).build().unwrap();
+    let paywall =
+        Paywall::builder(script.clone().serve().await, book_key().to_string()).keep_no_vouchers().build().unwrap();
     let who = |request: &http::request::Parts| Some(request.headers.get("x-key")?.to_str().ok()?.to_owned());
     let charge = paywall.charge("$0.0005").unwrap().free(FreeQuota::new(2, Duration::from_secs(3_600), who));
     let url = route(charge).await + "/";
@@ -73,7 +75,7 @@ async fn given_a_free_quota_when_it_is_used_up_then_payment_is_asked_for() {
 #[tokio::test]
 async fn given_two_books_when_asked_then_both_are_offered_and_each_payment_goes_to_its_own() {
     let (first, second) = (Script::default(), Script::default());
-    let one = Paywall::builder(first.clone().serve().await, book_key().to_string()).build().unwrap();
+    let one = Paywall::builder(first.clone().serve().await, book_key().to_string()).keep_no_vouchers().build().unwrap();
     // The second facilitator serves the same payee under another mint.
     let mint = Key([22; 32]);
     let other = Key(book(&PROGRAM_ID, &PAYEE.0.into(), &mint.0.into(), 0).0.to_bytes());
@@ -82,7 +84,7 @@ async fn given_two_books_when_asked_then_both_are_offered_and_each_payment_goes_
     let routes = Router::new().route("/books/{book}/offer", get(async move || Json(answer))).fallback_service(
         Router::new().route("/verify", post(verify_ok)).route("/settle", post(settle_ok)).with_state(second.clone()),
     );
-    let two = Paywall::builder(listen(routes).await, other.to_string()).build().unwrap();
+    let two = Paywall::builder(listen(routes).await, other.to_string()).keep_no_vouchers().build().unwrap();
     let url = route(one.charge("$0.0005").unwrap().or(two.charge("$0.0006").unwrap())).await + "/";
     let offers: Vec<_> = required(&url).await.channel_offers().map(|offer| (offer.extra.book, offer.amount)).collect();
     assert_eq!(offers, [(book_key(), Amount::new(500)), (other, Amount::new(600))]);
@@ -144,7 +146,8 @@ fn exactly(transaction: &str, requirements: &Value) -> String {
 #[tokio::test]
 async fn given_another_scheme_beside_ours_when_paid_by_it_then_its_facilitator_decides_and_ours_is_not_asked() {
     let (script, exact) = (Script::default(), Exact::default());
-    let paywall = Paywall::builder(script.clone().serve().await, book_key().to_string()).build().unwrap();
+    let paywall =
+        Paywall::builder(script.clone().serve().await, book_key().to_string()).keep_no_vouchers().build().unwrap();
     let charge = paywall.charge("$0.0005").unwrap().or_scheme(&exact.clone().serve().await, requirements()).unwrap();
     let url = route(charge).await + "/";
     let accepts = required(&url).await.accepts;
@@ -174,7 +177,8 @@ async fn given_another_scheme_beside_ours_when_paid_by_it_then_its_facilitator_d
 async fn given_a_full_book_when_asked_then_the_answer_says_so_and_offers_the_other_scheme() {
     let (script, exact) = (Script::default(), Exact::default());
     *script.free_slots.lock().unwrap() = Some(0);
-    let paywall = Paywall::builder(script.clone().serve().await, book_key().to_string()).build().unwrap();
+    let paywall =
+        Paywall::builder(script.clone().serve().await, book_key().to_string()).keep_no_vouchers().build().unwrap();
     let charge = paywall.charge("$0.0005").unwrap().or_scheme(&exact.serve().await, requirements()).unwrap();
     let full = required(&(route(charge).await + "/")).await;
     assert_eq!(full.error.as_ref().and_then(Reason::rejection), Some(Rejection::BookFull));
