@@ -202,3 +202,21 @@ async fn a_channel_that_closes_on_chain_is_claimed_in_time_though_the_server_kee
     assert_eq!(customer.agent.channels().len(), 2);
     stage.shut_down().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_is_topped_up_though_the_facilitator_has_not_heard_of_its_last_calls() -> Result<()> {
+    // Given a channel whose deposit covers two calls
+    let stage = stage().await?;
+    let server = Server::open(&stage, &stage.ground.chain.rpc_url()).await?;
+    let customer = Customer::arrive(&stage, &server, PRICE.times(2)?).await?;
+    // When five are bought, faster than vouchers are handed over
+    for _ in 0..5 {
+        customer.buy(&server).await?;
+    }
+    // Then the same channel has paid for all of them
+    let channels = customer.agent.channels();
+    let [channel] = channels.as_slice() else { anyhow::bail!("{} channels", channels.len()) };
+    assert_eq!((channel.charged, channel.deposit), (PRICE.times(5)?, PRICE.times(6)?));
+    settled(&stage.ground, channel.parts.slot, PRICE.times(5)?).await?;
+    stage.shut_down().await
+}

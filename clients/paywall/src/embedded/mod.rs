@@ -208,9 +208,12 @@ impl Embedded {
     /// [`crate::keeper::Keeper::fund`]. The facilitator pays for it; whether it is there is read on chain, where our
     /// endpoint may see it a moment later.
     pub(crate) async fn fund(&self, payment: &FacilitatorRequest) -> Result<SettleResponse, Failure> {
+        let channel_id = payment.payment_payload.payload.voucher().channel_id;
+        // A top-up is sponsored only for a voucher that then pays for its call: the facilitator has to know what is charged.
+        self.hand_over(&channel_id).await?;
         let settled = self.facilitator.settle_on_chain(payment).await?;
         let SettleResponse::Settled { extra, .. } = &settled else { return Ok(settled) };
-        let id = payment.payment_payload.payload.voucher().channel_id.0;
+        let id = channel_id.0;
         let funded = extra.channel_state.map_or(Amount::ZERO, |state| state.balance);
         for _ in 0..FUNDED_LOOKS {
             self.look_now().await?;
