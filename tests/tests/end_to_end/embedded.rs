@@ -11,7 +11,7 @@ use std::time::Duration;
 use tallybook_agent::{Agent, Policy, receipt};
 use tallybook_cli::demo::{Ground, Stage};
 use tallybook_cli::dev_chain::LAMPORTS_PER_SOL;
-use tallybook_paywall::{Embedding, Paywall, PaywallBuilder};
+use tallybook_paywall::{Charge, Embedding, Paywall, PaywallBuilder};
 use tallybook_rules::{Amount, Rejection, Status};
 use tallybook_wire::{AnswerExtra, SettleResponse};
 use tokio::net::TcpListener;
@@ -53,8 +53,11 @@ impl Server {
 }
 
 async fn serve(paywall: PaywallBuilder) -> Result<String> {
-    let charge = paywall.build()?.charge("$0.0005")?;
-    let app = Router::new().route("/", post(async |text: String| text).route_layer(charge));
+    let paywall = paywall.build()?;
+    let metered = post(async |charge: Charge| charge.add(Amount::new(7)).map_or("too dear", |()| "seven"));
+    let app = Router::new()
+        .route("/", post(async |text: String| text).route_layer(paywall.charge("$0.0005")?))
+        .route("/metered", metered.route_layer(paywall.charge_up_to("$0.0005")?));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let host = listener.local_addr()?.to_string();
     tokio::spawn(async move { axum::serve(listener, app).await });
@@ -76,7 +79,11 @@ impl Customer {
     }
 
     async fn buy(&self, server: &Server) -> Result<AnswerExtra> {
-        let request = Client::new().post(format!("http://{}/", server.host)).body("hello").build()?;
+        self.buy_at(server, "/").await
+    }
+
+    async fn buy_at(&self, server: &Server, path: &str) -> Result<AnswerExtra> {
+        let request = Client::new().post(format!("http://{}{path}", server.host)).body("hello").build()?;
         let response = self.agent.execute(request).await?;
         match receipt(response.headers()) {
             Some(SettleResponse::Settled { extra, .. }) => Ok(extra),
@@ -218,5 +225,20 @@ async fn a_channel_is_topped_up_though_the_facilitator_has_not_heard_of_its_last
     let [channel] = channels.as_slice() else { anyhow::bail!("{} channels", channels.len()) };
     assert_eq!((channel.charged, channel.deposit), (PRICE.times(5)?, PRICE.times(6)?));
     settled(&stage.ground, channel.parts.slot, PRICE.times(5)?).await?;
+    stage.shut_down().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_cost_less_than_their_ceiling_are_handed_over_and_settled_for_what_they_cost() -> Result<()> {
+    let stage = stage().await?;
+    let server = Server::open(&stage, &stage.ground.chain.rpc_url()).await?;
+    let customer = Customer::arrive(&stage, &server, Amount::new(10_000)).await?;
+    for calls in 1..=3u64 {
+        let told = customer.buy_at(&server, "/metered").await?;
+        assert_eq!(told.charged_amount, Some(Amount::new(7)));
+        assert_eq!(told.channel_state.map(|state| state.charged_cumulative_amount), Some(Amount::new(7).times(calls)?));
+    }
+    let slot = customer.agent.channels().first().context("no channel")?.parts.slot;
+    settled(&stage.ground, slot, Amount::new(21)).await?;
     stage.shut_down().await
 }

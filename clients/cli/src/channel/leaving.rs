@@ -114,7 +114,7 @@ async fn close_all(wallet: &OpenWallet, output: Output) -> Result<()> {
     }
     output.report(&report)?;
     let failed = report.failed.len();
-    ensure!(failed == 0, "{failed} channels were not closed: try again, or close each with --force");
+    ensure!(failed == 0, "not all channels were closed, {failed} stay: try again, or close each with --force");
     Ok(())
 }
 
