@@ -3,10 +3,15 @@
 use crate::customer::{PRICE, stage, until};
 use anyhow::{Context, Result};
 use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
 use axum::routing::post;
 use reqwest::Client;
 use solana_keypair::Keypair;
 use solana_signer::Signer;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tallybook_agent::{Agent, Policy, receipt};
 use tallybook_cli::demo::{Ground, Stage};
@@ -40,7 +45,7 @@ impl Server {
         let embedding = Embedding::new(ground.folder().join("server.sqlite"), rpc.parse()?)
             .poll(Duration::from_millis(100))
             .max_age(Duration::from_secs(2))
-            .forward_every(Duration::from_millis(100));
+            .forward_every(Duration::from_secs(1));
         let paywall = Paywall::builder(stage.facilitator(), ground.book.address.to_string())
             .operator(ground.operator.insecure_clone())
             .embed(embedding);
@@ -188,6 +193,48 @@ async fn a_server_that_cannot_see_the_chain_takes_no_vouchers_on_faith() -> Resu
     let answer = Client::new().post(format!("http://{}/", server.host)).body("hello").send().await?;
     assert_eq!(answer.status().as_u16(), 503);
     assert!(answer.text().await?.contains(Rejection::ChainUnavailable.name()));
+    stage.shut_down().await
+}
+
+/// Passes questions on to the chain, unless it is cut off.
+async fn ask_chain(
+    State((rpc, is_cut)): State<(String, Arc<AtomicBool>)>,
+    question: Bytes,
+) -> Result<Bytes, StatusCode> {
+    if is_cut.load(Ordering::SeqCst) {
+        return Err(StatusCode::BAD_GATEWAY);
+    }
+    let request = Client::new().post(rpc).header("content-type", "application/json").body(question);
+    let answer = request.send().await.map_err(|_| StatusCode::BAD_GATEWAY)?;
+    answer.bytes().await.map_err(|_| StatusCode::BAD_GATEWAY)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_endpoint_fails_serves_on_until_its_picture_is_too_old_and_again_when_it_sees() -> Result<()> {
+    // Given a channel at a server whose picture of the chain may be two seconds old
+    let stage = stage().await?;
+    let is_cut = Arc::new(AtomicBool::new(false));
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let rpc = format!("http://{}", listener.local_addr()?);
+    let state = (stage.ground.chain.rpc_url(), Arc::clone(&is_cut));
+    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(ask_chain).with_state(state)).await });
+    let server = Server::open(&stage, &rpc).await?;
+    let customer = Customer::arrive(&stage, &server, Amount::new(10_000)).await?;
+    customer.buy(&server).await?;
+    // When its endpoint fails, then it serves on for a while
+    is_cut.store(true, Ordering::SeqCst);
+    customer.buy(&server).await?;
+    // And not on a picture that is too old
+    let url = format!("http://{}/", server.host);
+    until("it refuses to sell", async || {
+        let answer = Client::new().post(&url).body("hello").send().await?;
+        Ok(Some(()).filter(|()| answer.status() == StatusCode::SERVICE_UNAVAILABLE))
+    })
+    .await?;
+    // When it sees again, then it goes on where it was
+    is_cut.store(false, Ordering::SeqCst);
+    let told = customer.buy(&server).await?;
+    assert_eq!(told.channel_state.map(|state| state.charged_cumulative_amount), Some(PRICE.times(3)?));
     stage.shut_down().await
 }
 
