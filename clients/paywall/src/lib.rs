@@ -18,16 +18,23 @@
 //! # }
 //! ```
 //!
-//! A call is taken in three steps: its voucher is **reserved** by the facilitator, the handler runs, the voucher is
-//! **committed**, and only then the answer goes out. A handler that fails (any status of 400 and above, a panic, a client
-//! that hangs up before the handler is done) releases the reservation, and nothing is charged. Handlers find a
-//! [`Payment`] among the request's extensions.
+//! A call is taken in three steps: its voucher is **reserved**, the handler runs, the voucher is **committed**, and only then
+//! the answer goes out. A handler that fails (any status of 400 and above, a panic, a client that hangs up before the handler
+//! is done) releases the reservation, and nothing is charged. Handlers find a [`Payment`] among the request's extensions.
 //!
-//! The newest voucher of every channel is also kept in a file of your own, unless you decline, so that no facilitator can withhold your
-//! money; see [`PaywallBuilder::keep_vouchers_in`].
+//! What a call costs is a [`Price`]: fixed ([`Paywall::charge`]), made for each request ([`Paywall::charge_by`]), a ceiling
+//! under which the handler says by its [`Charge`] what it really was ([`Paywall::charge_up_to`]), or a stream's, paid in parts
+//! as it comes ([`Paywall::charge_stream`]). A [`ChargeLayer`] can also let some calls in free, and offer other books and
+//! other x402 schemes beside this one.
 //!
-//! Reading path: [`Paywall`] → [`Charge`] (the layer) → `call` (the three steps) → `answers` (what a repeated request
-//! gets) → `refund` (what the operator's key signs).
+//! Who decides on vouchers and keeps them is the facilitator, asked over HTTP; or, with the feature `embedded` and
+//! `PaywallBuilder::embed`, a ledger in this process, so that calls ask nobody. In the first case the newest voucher of every
+//! channel is also kept in a file of your own, unless you decline, so that no facilitator can withhold your money; see
+//! [`PaywallBuilder::keep_vouchers_in`].
+//!
+//! Reading path: [`Paywall`] → [`ChargeLayer`] → `sale` (what a 402 says, and which payment answers it) → `call` (the three
+//! steps) → `tab` and `stream` (metered calls) → `answers` (what a repeated request gets) → `keeper` (who has the vouchers) →
+//! `refund` and `grow` (what the operator's key signs).
 #![forbid(unsafe_code)]
 
 mod answers;
