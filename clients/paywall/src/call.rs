@@ -255,28 +255,29 @@ pub(crate) async fn commit(
     charge: Amount,
 ) -> Result<SettleResponse, Refused> {
     let shared = Arc::clone(shared);
-    let task = tokio::spawn(async move { commit_until_known(&shared, &payment, charge).await });
+    let task = tokio::spawn(async move { commit_until_known(&shared, payment, charge).await });
     task.await.unwrap_or_else(|_| Err(Rejection::SettlementPending.into()))
 }
 
 async fn commit_until_known(
     shared: &Arc<Shared>,
-    reserved: &FacilitatorRequest,
+    mut payment: FacilitatorRequest,
     charge: Amount,
 ) -> Result<SettleResponse, Refused> {
-    let mut charged = reserved.clone();
-    charged.payment_requirements.amount = charge;
+    let ceiling = core::mem::replace(&mut payment.payment_requirements.amount, charge);
     let mut pause = COMMIT_PAUSE;
     for _ in 0..COMMIT_TRIES {
-        match shared.keeper.commit(&charged).await {
+        match shared.keeper.commit(&payment).await {
             Ok(settled @ SettleResponse::Settled { .. }) => {
-                keep_voucher(shared, reserved, charge).await;
+                keep_voucher(shared, *payment.payment_payload.payload.voucher(), ceiling.less(charge)).await;
                 return Ok(settled);
             }
             // The ledger was started again during the call, or the handler took long: nothing is lost by reserving
             // once more.
             Ok(SettleResponse::Failed { reason, .. }) if reason == Rejection::NoReservation.into() => {
-                reserve(shared, reserved.clone()).await?.take();
+                let mut again = payment.clone();
+                again.payment_requirements.amount = ceiling;
+                reserve(shared, again).await?.take();
             }
             Ok(SettleResponse::Failed { reason, extra, .. }) => return Err(Refused::new(reason, extra)),
             Err(failure) => {
@@ -289,13 +290,11 @@ async fn commit_until_known(
     Err(Rejection::SettlementPending.into())
 }
 
-/// The server's own copy. Failing to write it is told to the operator; the facilitator has the durable one.
-async fn keep_voucher(shared: &Arc<Shared>, reserved: &FacilitatorRequest, charge: Amount) {
+/// The server's own copy of a voucher of which `unused` base units were not charged. Failing to write it is told to the operator; the facilitator has the durable one.
+async fn keep_voucher(shared: &Arc<Shared>, voucher: Voucher, unused: Amount) {
     if shared.vouchers.is_none() {
         return;
     }
-    let voucher = *reserved.payment_payload.payload.voucher();
-    let unused = reserved.payment_requirements.amount.less(charge);
     let kept = ForwardedVoucher { voucher, charged: voucher.max_claimable_amount.less(unused) };
     let shared = Arc::clone(shared);
     let kept = tokio::task::spawn_blocking(move || shared.vouchers.as_ref().map(|vouchers| vouchers.keep(kept)));

@@ -28,11 +28,13 @@
 
 mod calls;
 mod desk;
+mod offer;
 mod sequencer;
 mod signers;
 
 pub use calls::{check_book, correction, state_of};
 pub use desk::{Desk, OpenFailure};
+pub use offer::Sponsorship;
 pub use sequencer::Sequencer;
 pub use signers::Signers;
 

@@ -6,10 +6,11 @@ use std::num::NonZeroU32;
 use tallybook_chain::PROGRAM_ID;
 use tallybook_ledger::{BatchRecord, Channel, Landed, State};
 use tallybook_rules::{Amount, Rejection, Status};
+use tallybook_sequencer::Sponsorship;
 use tallybook_settler::Chain;
 use tallybook_wire::{
-    BatchList, BatchStatus, BatchView, ChannelStatus, ChannelView, Extra, Health, HealthStatus, Key, Kind, KindExtra,
-    Offer, Scheme, Signature, SupportedResponse, Version,
+    BatchList, BatchStatus, BatchView, ChannelStatus, ChannelView, Health, HealthStatus, Key, Kind, KindExtra, Offer,
+    Scheme, Signature, SupportedResponse, Version,
 };
 
 /// Batches of one answer, unless fewer are asked for.
@@ -32,40 +33,14 @@ pub(crate) fn supported<C: Chain>(app: &App<C>) -> SupportedResponse {
 
 /// `GET /books/{book}/offer`.
 pub(crate) async fn offer<C: Chain>(app: &App<C>, book: &Key) -> Result<Offer, Rejection> {
-    let (address, book) = (book.0, app.book(book.as_bytes())?);
-    let asked = app.sequencer.ask(move |desk| {
-        let place = desk.ledger.offer(&address, desk.now);
-        (place, desk.ledger.room(&address, desk.now))
-    });
-    let (place, room) = asked.await?;
-    // A book whose pages were all read but that has none is as full as one can be.
-    let place = place.map_err(|_| Rejection::BookFull)?;
-    let terms = &book.state;
-    Ok(Offer {
+    let terms = app.book(book.as_bytes())?;
+    let by = Sponsorship {
         network: app.network.clone(),
-        asset: Key(terms.mint),
-        pay_to: Key(terms.payee),
+        fee_payer: app.sponsor(),
         max_timeout_seconds: NonZeroU32::new(app.config.limits.reservation_seconds).unwrap_or(NonZeroU32::MIN),
-        extra: Extra {
-            book: Key(address),
-            book_id: terms.book_id,
-            page: Key(place.page),
-            slot: place.slot,
-            generation: place.generation,
-            fee_payer: app.sponsor(),
-            withdraw_delay: terms.grace_seconds,
-            min_deposit: terms.min_deposit,
-            token_program: Key(terms.token_program),
-            decimals: terms.decimals,
-            metered: false,
-            recent_blockhash: app.look().blockhash.map(Key),
-            channel_state: None,
-            voucher_state: None,
-            other: Default::default(),
-        },
-        free_slots: Some(room.free_slots),
-        pages: Some(room.pages),
-    })
+        recent_blockhash: app.look().blockhash.map(Key),
+    };
+    app.sequencer.offer(*book, &terms.state, by).await
 }
 
 /// `GET /health`.

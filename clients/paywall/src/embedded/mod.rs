@@ -23,9 +23,7 @@ use tallybook_rules::signing::SignedVoucher;
 use tallybook_rules::{Amount, Rejection};
 use tallybook_sequencer::{Desk, OpenFailure, Sequencer, correction, state_of};
 use tallybook_store::{SqliteStore, StoreFailure};
-use tallybook_wire::{
-    AnswerExtra, ChannelPayload, FacilitatorRequest, Key, Network, Offer, SettleResponse, VerifyResponse,
-};
+use tallybook_wire::{AnswerExtra, FacilitatorRequest, Key, Network, Offer, SettleResponse, VerifyResponse};
 use tokio::sync::Notify;
 use url::Url;
 
@@ -174,11 +172,7 @@ impl Embedded {
             Ok(channel) => {
                 Ok(VerifyResponse::Valid { payer: channel.on_chain().payer.into(), extra: state_of(&channel) })
             }
-            Err(refused) => Ok(VerifyResponse::Invalid {
-                reason: refused.rejection.into(),
-                payer: payer(&refused),
-                extra: correction(&refused),
-            }),
+            Err(refused) => Ok(invalid(&refused)),
         }
     }
 
@@ -193,7 +187,7 @@ impl Embedded {
                 let extra = AnswerExtra { charged_amount: Some(committed.charge), ..state_of(&committed.channel) };
                 Ok(SettleResponse::Settled { transaction: None, network, payer, amount: None, extra })
             }
-            Err(refused) => Ok(failed(refused, network)),
+            Err(refused) => Ok(failed(&refused, network)),
         }
     }
 
@@ -235,16 +229,10 @@ impl Embedded {
         let voucher = *payment.payment_payload.payload.voucher();
         let left = self.sequencer.leave(voucher.into(), self.book.0).await;
         if let Err(refused) = left {
-            return Ok(VerifyResponse::Invalid {
-                reason: refused.rejection.into(),
-                payer: payer(&refused),
-                extra: correction(&refused),
-            });
+            return Ok(invalid(&refused));
         }
         self.hand_over(&voucher.channel_id).await?;
-        let mut payment = payment.clone();
-        payment.payment_payload.payload = ChannelPayload::Refund { voucher, transaction: None };
-        self.facilitator.verify(&payment).await
+        self.facilitator.verify(payment).await
     }
 
     /// The terms as they are known, without asking anybody.
@@ -262,8 +250,12 @@ fn payer(refused: &Refused) -> Option<Key> {
     refused.channel.as_ref().map(|channel| channel.on_chain().payer.into())
 }
 
-fn failed(refused: Refused, network: Network) -> SettleResponse {
-    let (payer, extra) = (payer(&refused), correction(&refused));
+fn invalid(refused: &Refused) -> VerifyResponse {
+    VerifyResponse::Invalid { reason: refused.rejection.into(), payer: payer(refused), extra: correction(refused) }
+}
+
+fn failed(refused: &Refused, network: Network) -> SettleResponse {
+    let (payer, extra) = (payer(refused), correction(refused));
     SettleResponse::Failed { reason: refused.rejection.into(), transaction: None, network, payer, extra }
 }
 

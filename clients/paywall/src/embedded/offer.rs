@@ -4,7 +4,8 @@ use super::Embedded;
 use crate::keeper::Failure;
 use std::sync::Arc;
 use tallybook_rules::Rejection;
-use tallybook_wire::{Extra, Key, Offer};
+use tallybook_sequencer::Sponsorship;
+use tallybook_wire::Offer;
 
 impl Embedded {
     /// A fresh offer: a free slot of our own ledger. The facilitator is asked only as long as its sponsor is not known.
@@ -16,38 +17,13 @@ impl Embedded {
         let terms = self.terms()?;
         let (book, blockhash) = self.sight.book();
         let state = book.ok_or(Rejection::ChainUnavailable)?.state;
-        let address = self.book.0;
-        let offered = self.sequencer.ask(move |desk| {
-            let place = desk.ledger.offer(&address, desk.now)?;
-            Ok::<_, Rejection>((place, desk.ledger.room(&address, desk.now)))
-        });
-        // A book whose pages were all read but that has none is as full as one can be.
-        let (place, room) = offered.await?.map_err(|_| Rejection::BookFull)?;
-        Ok(Arc::new(Offer {
+        let by = Sponsorship {
             network: terms.network.clone(),
-            asset: Key(state.mint),
-            pay_to: Key(state.payee),
+            fee_payer: terms.extra.fee_payer,
             max_timeout_seconds: terms.max_timeout_seconds,
-            extra: Extra {
-                book: self.book,
-                book_id: state.book_id,
-                page: Key(place.page),
-                slot: place.slot,
-                generation: place.generation,
-                fee_payer: terms.extra.fee_payer,
-                withdraw_delay: state.grace_seconds,
-                min_deposit: state.min_deposit,
-                token_program: Key(state.token_program),
-                decimals: state.decimals,
-                metered: false,
-                recent_blockhash: blockhash,
-                channel_state: None,
-                voucher_state: None,
-                other: Default::default(),
-            },
-            free_slots: Some(room.free_slots),
-            pages: Some(room.pages),
-        }))
+            recent_blockhash: blockhash,
+        };
+        Ok(Arc::new(self.sequencer.offer(self.book, &state, by).await?))
     }
 
     /// Asks the facilitator what it is called and whom it sponsors by, and remembers it over a restart.
