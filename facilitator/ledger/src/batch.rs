@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use tallybook_rules::half_aggregation::MAX_ROWS;
 use tallybook_rules::signing::VerifiedVoucher;
 use tallybook_rules::{Amount, Rejection};
@@ -29,7 +30,7 @@ impl ClaimRow {
     }
 }
 
-/// The claims of one transaction: 1 to 96 rows of one page, each slot once.
+/// Claims that go together: 1 to 96 rows of one page, each slot once.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Batch {
     page: [u8; 32],
@@ -69,13 +70,42 @@ impl Batch {
     pub fn gain(&self) -> Result<Amount, Rejection> {
         self.rows.iter().try_fold(Amount::ZERO, |sum, row| sum.plus(row.gain()))
     }
+}
 
-    /// The two halves of a batch that failed as a whole, to find the row at fault; `None` for a single row.
-    pub fn bisect(&self) -> Option<(Self, Self)> {
-        let middle = self.rows.len() / 2;
-        let (left, right) = self.rows.split_at_checked(middle).filter(|(left, _)| !left.is_empty())?;
-        let half = |rows: &[ClaimRow]| Self { page: self.page, rows: rows.to_vec() };
-        Some((half(left), half(right)))
+/// The batches of one transaction: one, or several of different pages, of which each is claimed and paid out by itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Bundle(Vec<Batch>);
+
+impl Bundle {
+    /// A batch alone.
+    pub fn of(batch: Batch) -> Self {
+        Self(vec![batch])
+    }
+
+    /// Batches of different pages; none without any, or with two of one page.
+    pub fn new(batches: Vec<Batch>) -> Option<Self> {
+        let pages: BTreeSet<_> = batches.iter().map(Batch::page).collect();
+        (!batches.is_empty() && pages.len() == batches.len()).then_some(Self(batches))
+    }
+
+    /// The batches, in their order in the transaction.
+    pub fn batches(&self) -> &[Batch] {
+        &self.0
+    }
+
+    /// The batches by themselves.
+    pub fn into_batches(self) -> Vec<Batch> {
+        self.0
+    }
+
+    /// How many rows there are in all.
+    pub fn rows(&self) -> usize {
+        self.0.iter().map(|batch| batch.rows.len()).sum()
+    }
+
+    /// The channels that are claimed.
+    pub fn channel_ids(&self) -> impl Iterator<Item = [u8; 32]> + '_ {
+        self.0.iter().flat_map(Batch::channel_ids)
     }
 }
 

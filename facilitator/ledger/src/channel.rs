@@ -49,7 +49,8 @@ pub struct Channel {
     pub(crate) reservation: Option<Reservation>,
     /// True while a batch with this channel is on its way.
     pub(crate) in_flight: bool,
-    /// Not to be claimed before this time, in Unix seconds, since the chain refused its row.
+    /// Not to be claimed before this time, in Unix seconds, since the chain refused its row; 0 when it did not, or once the
+    /// time has come.
     pub(crate) claim_after: i64,
 }
 

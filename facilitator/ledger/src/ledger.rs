@@ -1,5 +1,6 @@
 use crate::board::Board;
 use crate::channel::Stored;
+use crate::queue::Queue;
 use crate::{Channel, ChannelRecord, Held, Place, Reservation, Room};
 use std::collections::{BTreeMap, HashMap};
 use tallybook_rules::signing::{SignedVoucher, VerifiedVoucher};
@@ -55,12 +56,20 @@ pub struct Ledger {
     pub(crate) channels: HashMap<[u8; 32], Channel>,
     /// Records of channels that do not stand on chain: read back and not met yet, or ended and not final yet.
     pub(crate) stored: HashMap<[u8; 32], Stored>,
+    /// What waits to be claimed: told of each channel that changes.
+    pub(crate) queue: Queue,
 }
 
 impl Ledger {
     /// A ledger that knows nothing yet.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, boards: BTreeMap::new(), channels: HashMap::new(), stored: HashMap::new() }
+        Self {
+            settings,
+            boards: BTreeMap::new(),
+            channels: HashMap::new(),
+            stored: HashMap::new(),
+            queue: Queue::default(),
+        }
     }
 
     /// Takes back what was stored of a channel, before its page is observed for the first time.
@@ -129,8 +138,11 @@ impl Ledger {
             let last = last.ok_or_else(|| channel.refuse(Rejection::NoReservation))?;
             return Ok(Committed { channel: *channel, charge: last.charge.unwrap_or(charge), change: None });
         };
+        let before = channel.standing();
         *channel = channel.charge(&reserved, charge, now).map_err(|rejection| channel.refuse(rejection))?;
-        Ok(Committed { channel: *channel, charge, change: channel.record() })
+        let committed = Committed { channel: *channel, charge, change: channel.record() };
+        self.queue.moved(before, &committed.channel);
+        Ok(committed)
     }
 
     /// Takes over what another ledger of the same payee has accepted on a channel, open or closing: its newest voucher, and
@@ -142,7 +154,9 @@ impl Ledger {
         let before = *channel;
         *channel = before.adopted(voucher, charged, now).map_err(|rejection| channel.refuse(rejection))?;
         let change = if *channel == before { None } else { channel.record() };
-        Ok(Committed { channel: *channel, charge: Amount::ZERO, change })
+        let adopted = Committed { channel: *channel, charge: Amount::ZERO, change };
+        self.queue.moved(before.standing(), &adopted.channel);
+        Ok(adopted)
     }
 
     /// Gives a reservation back: the call failed, nothing is charged. Asking twice does no harm.
@@ -180,20 +194,9 @@ impl Ledger {
         }
         next.check()?;
         *channel = next;
+        self.queue.moved(before.standing(), &next);
         let change = if next == before { None } else { next.record() };
         Ok(Committed { channel: next, charge: Amount::ZERO, change })
-    }
-
-    /// Ends reservations whose time is over; says how many. They count as gone at their time even before this call.
-    pub fn expire(&mut self, now: i64) -> usize {
-        let mut ended = 0usize;
-        for channel in self.channels.values_mut() {
-            if channel.reservation.is_some() && channel.live_reservation(now).is_none() {
-                channel.reservation = None;
-                ended = ended.saturating_add(1);
-            }
-        }
-        ended
     }
 
     /// A free slot of the book for somebody who may want to open a channel: the one that was offered longest ago, so that
@@ -252,7 +255,9 @@ impl Ledger {
     pub fn sent(&mut self, channel_ids: impl IntoIterator<Item = [u8; 32]>) {
         for channel_id in channel_ids {
             if let Some(channel) = self.channels.get_mut(&channel_id) {
+                let before = channel.standing();
                 channel.in_flight = true;
+                self.queue.moved(before, channel);
             }
         }
     }
@@ -263,10 +268,12 @@ impl Ledger {
         let claim_after = now.saturating_add(self.settings.retry_seconds);
         for channel_id in channel_ids {
             if let Some(channel) = self.channels.get_mut(&channel_id) {
+                let before = channel.standing();
                 channel.in_flight = false;
                 if refused.iter().any(|(slot, _)| *slot == channel.place.slot) {
                     channel.claim_after = claim_after;
                 }
+                self.queue.moved(before, channel);
             }
         }
     }

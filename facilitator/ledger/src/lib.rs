@@ -20,12 +20,15 @@ mod change;
 mod channel;
 mod ledger;
 mod observe;
+mod pack;
 mod plan;
+mod queue;
 
-pub use batch::{Attempt, Batch, ClaimRow, Landed, Outcome};
+pub use batch::{Attempt, Batch, Bundle, ClaimRow, Landed, Outcome};
 pub use board::{Held, PageSeen, Room};
 pub use change::{BatchRecord, Change, ChannelRecord, Expense, LastCall, Purpose, RowRecord, State};
 pub use channel::{Channel, Place, Reservation};
 pub use ledger::{Committed, Ledger, Refused, Settings};
 pub use observe::{Event, Finality, Observed};
+pub use pack::{Capacity, Load};
 pub use plan::Policy;

@@ -1,5 +1,6 @@
 use crate::board::Board;
 use crate::channel::Stored;
+use crate::queue::Standing;
 use crate::{Change, Channel, Ledger, PageSeen, Place};
 use tallybook_rules::signing::channel_id;
 use tallybook_rules::{Amount, Rejection, Slot, Status};
@@ -95,7 +96,9 @@ impl Ledger {
             self.end(&gone, observed);
         }
         let Some(channel_id) = id else { return Ok(()) };
-        let (channel, was_open) = match self.channels.get(&channel_id) {
+        let known = self.channels.get(&channel_id);
+        let stood = known.map_or(Standing::Idle, Channel::standing);
+        let (channel, was_open) = match known {
             Some(channel) => (channel.observed(*slot, now)?, channel.on_chain.status() == Ok(Status::Open)),
             None => {
                 let place = Place { page: seen.address, slot: at, generation: slot.generation };
@@ -107,6 +110,7 @@ impl Ledger {
         if was_open && slot.status()? == Status::Closing {
             observed.events.push(Event::Closing { channel_id, closing_at: slot.closing_at, unsettled: channel.gain() });
         }
+        self.queue.moved(stood, &channel);
         self.channels.insert(channel_id, channel);
         Ok(())
     }
@@ -133,6 +137,7 @@ impl Ledger {
         let Some(channel) = self.channels.remove(channel_id) else {
             return;
         };
+        self.queue.left(&channel);
         observed.events.push(Event::Over {
             channel_id: *channel_id,
             unsettled: channel.gain(),

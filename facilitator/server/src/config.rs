@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tallybook_ledger::Policy;
+use tallybook_ledger::{Capacity, Policy};
 use tallybook_rules::Amount;
 use tallybook_settler::{Pace, ROWS_BELOW_PER_TRANSACTION, ROWS_PER_TRANSACTION, Settings};
 use tallybook_wire::{Key, Network};
@@ -348,6 +348,7 @@ impl Config {
         Policy {
             rows_per_batch: size(self.settlement.rows_per_transaction),
             rows_per_batch_below: size(self.settlement.rows_per_transaction).min(ROWS_BELOW_PER_TRANSACTION),
+            capacity: Capacity::ONE_PAGE,
             due_amount: Amount::new(self.settlement.min_amount),
             due_age_seconds: i64::from(self.settlement.max_age_seconds),
             due_rows: size(self.settlement.min_rows),

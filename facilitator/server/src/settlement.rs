@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tallybook_chain::{Address, BookView, PageView};
-use tallybook_ledger::{Attempt, Batch, BatchRecord, Change, Expense, Landed, Outcome};
+use tallybook_ledger::{Attempt, Batch, BatchRecord, Bundle, Change, Expense, Landed, Outcome};
 use tallybook_rules::{Amount, Rejection};
 use tallybook_settler::{Chain, Fate, Journal};
 use tokio::time::MissedTickBehavior;
@@ -45,9 +45,8 @@ pub(crate) async fn settle<C: Chain>(app: Arc<App<C>>, tasks: TaskTracker) {
 async fn plan<C: Chain>(app: &App<C>) -> Result<Vec<(u64, Batch)>, Rejection> {
     let policy = app.config.policy();
     let planned = app.sequencer.insist(move |desk| {
-        desk.ledger.expire(desk.now);
         let mut planned = Vec::new();
-        for batch in desk.ledger.plan(desk.now, &policy) {
+        for batch in desk.ledger.plan(desk.now, &policy).into_iter().flat_map(Bundle::into_batches) {
             let id = desk.newest_batch.checked_add(1).ok_or(Rejection::Overflow)?;
             let record = BatchRecord::planned(id, &batch, desk.now)?;
             desk.newest_batch = id;

@@ -13,7 +13,7 @@ use solana_signer::Signer;
 use std::collections::BTreeMap;
 use tallybook_chain::PageView;
 use tallybook_chain::instruction::{Addition, RefundRow};
-use tallybook_ledger::{Finality, Ledger, PageSeen, Policy, Settings};
+use tallybook_ledger::{Capacity, Finality, Ledger, PageSeen, Policy, Settings};
 use tallybook_rules::half_aggregation::BelowRow;
 use tallybook_rules::signing::{SignedVoucher, SigningKey, VerifiedVoucher};
 use tallybook_rules::{Amount, Rejection, Status};
@@ -22,6 +22,7 @@ const CAPACITY: u8 = 6;
 const POLICY: Policy = Policy {
     rows_per_batch: 4,
     rows_per_batch_below: 3,
+    capacity: Capacity::ONE_PAGE,
     due_amount: Amount::ZERO,
     due_age_seconds: 0,
     due_rows: 1,
@@ -218,7 +219,8 @@ impl Both {
     /// All that waits is claimed: what the ledger plans, the chain takes as it is.
     fn settle(&mut self) {
         self.see();
-        for batch in self.ledger.plan(self.world.now(), &POLICY) {
+        for bundle in self.ledger.plan(self.world.now(), &POLICY) {
+            let [batch] = bundle.batches() else { panic!("one page: {bundle:?}") };
             assert_eq!(batch.page(), self.world.page.as_array());
             self.ledger.sent(batch.channel_ids());
             let signed = Batch::from_signed(batch.rows().iter().map(|row| (row.slot, row.voucher)));
