@@ -18,11 +18,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["ledger", "rules"]),
     ("sequencer", &["ledger", "store", "wire", "rules"]),
     ("settler", &["ledger", "chain", "rules"]),
-    ("facilitator", &["ledger", "store", "sequencer", "settler", "wire", "chain", "rules"]),
+    ("keys", &[]),
+    ("facilitator", &["ledger", "store", "sequencer", "settler", "keys", "wire", "chain", "rules"]),
     ("rpc", &["wire", "chain", "rules"]),
     ("agent", &["rpc", "wire", "chain", "rules"]),
     ("paywall", &["wire", "chain", "rpc", "ledger", "store", "sequencer", "rules"]),
-    ("cli", &["agent", "paywall", "facilitator", "ledger", "store", "settler", "rpc", "wire", "chain", "rules"]),
+    (
+        "cli",
+        &["agent", "paywall", "facilitator", "ledger", "store", "settler", "keys", "rpc", "wire", "chain", "rules"],
+    ),
 ];
 /// Crates that hold no product and may use any other.
 const FREE: &[&str] = &["tests", "benches"];

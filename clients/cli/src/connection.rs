@@ -11,9 +11,9 @@ use solana_instruction::Instruction;
 use solana_keypair::Keypair;
 use solana_signature::Signature;
 use std::fmt;
-use std::path::PathBuf;
 use tallybook_chain::address::{TOKEN_2022_PROGRAM, TOKEN_PROGRAM};
 use tallybook_chain::{BookView, PROGRAM_ID, PageView};
+use tallybook_keys::Source;
 use url::{Host, Url};
 
 /// Where a mint account keeps its decimals, with SPL Token and Token-2022 alike.
@@ -42,18 +42,19 @@ pub struct Rpc {
     pub rpc: String,
 }
 
-/// The option that names a key file.
+/// The option that names a key.
 #[derive(Args, Clone, Debug)]
 pub struct KeyFile {
-    /// Key file that signs and pays fees, a JSON array of 64 bytes [default: ~/.config/solana/id.json].
-    #[arg(long, env = "TALLYBOOK_KEYPAIR", hide_env_values = true, value_name = "FILE")]
-    pub keypair: Option<PathBuf>,
+    /// Key that signs and pays fees: a key file (chmod 600), env:NAME, or command:PROGRAM
+    /// [default: ~/.config/solana/id.json].
+    #[arg(long, env = "TALLYBOOK_KEYPAIR", hide_env_values = true, value_name = "KEY")]
+    pub keypair: Option<Source>,
 }
 
 impl KeyFile {
-    /// The key in the file.
+    /// The key.
     pub fn read(&self) -> Result<Keypair> {
-        keys::read(&self.keypair.clone().unwrap_or_else(keys::usual_path))
+        Ok(self.keypair.clone().unwrap_or_else(|| keys::usual_path().into()).keypair()?)
     }
 }
 

@@ -14,6 +14,7 @@ use solana_signer::Signer;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use tallybook_keys::Source;
 use tallybook_rules::Amount;
 use tallybook_wire::Network;
 
@@ -85,7 +86,7 @@ impl Dev {
     fn key(&self, role: &str) -> Result<Keypair> {
         let path = self.file(role);
         if path.exists() {
-            return keys::read(&path);
+            return Ok(Source::from(path).keypair()?);
         }
         let key = Keypair::new();
         keys::write(&path, &key)?;

@@ -1,31 +1,25 @@
-//! Key files, as every Solana tool writes them: a JSON array of 64 bytes, secret then public half.
+//! Key files that the command line writes, and those that are published. Keys of value are read by [`tallybook_keys`].
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use solana_keypair::Keypair;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use tallybook_keys::keypair_in;
 
-/// Reads a key file. Errors name the file, never its content.
-pub fn read(path: &Path) -> Result<Keypair> {
-    let text = std::fs::read_to_string(path).with_context(|| {
-        format!(
-            "cannot read the key file {}: make one with `solana-keygen new`, or name another with --keypair",
-            path.display()
-        )
-    })?;
-    parse(&text).with_context(|| format!("{} is no key file", path.display()))
+/// Reads a key file that anybody may read: that of a program's address.
+pub fn read_published(path: &Path) -> Result<Keypair> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    parse_published(&text).with_context(|| format!("{} is no key file", path.display()))
 }
 
-/// Reads the text of a key file.
-pub fn parse(text: &str) -> Result<Keypair> {
-    // Neither error may quote the text: it is a secret.
-    let bytes: Vec<u8> = serde_json::from_str(text).map_err(|_| anyhow::anyhow!("it is not a JSON array of bytes"))?;
-    ensure!(bytes.len() == 64, "a key file holds 64 bytes");
-    Keypair::try_from(bytes.as_slice()).map_err(|_| anyhow::anyhow!("its two halves do not belong together"))
+/// Reads the text of a published key file.
+pub fn parse_published(text: &str) -> Result<Keypair> {
+    keypair_in(text).map_err(anyhow::Error::msg)
 }
 
-/// Writes a key file that only its owner may read. Replaces one that exists.
+/// Writes a key file that only its owner may read, as Solana's tools do: a JSON array of 64 bytes, secret then public half.
+/// Replaces one that exists.
 pub fn write(path: &Path, key: &Keypair) -> Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
@@ -47,19 +41,16 @@ pub fn usual_path() -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tallybook_keys::Source;
 
     #[test]
-    fn what_is_written_reads_back_and_errors_keep_the_secret() {
+    fn given_a_key_when_it_is_written_then_it_reads_back_and_nobody_else_may_read_it() {
         let folder = std::env::temp_dir().join(format!("tallybook-keys-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let key = Keypair::new();
-        write(&folder.join("key.json"), &key).unwrap();
-        assert_eq!(read(&folder.join("key.json")).unwrap().to_bytes(), key.to_bytes());
+        let (key, path) = (Keypair::new(), folder.join("key.json"));
+        write(&path, &key).unwrap();
+        // Refused unless it is guarded.
+        assert_eq!(Source::from(path).keypair().unwrap().to_bytes(), key.to_bytes());
         std::fs::remove_dir_all(&folder).unwrap();
-
-        for text in ["[1,2,3]", "\"hunter2\"", "[300]", ""] {
-            let error = format!("{:#}", parse(text).unwrap_err());
-            assert!(!error.contains("hunter2") && !error.contains("300"), "{error}");
-        }
     }
 }

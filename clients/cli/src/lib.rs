@@ -1,6 +1,7 @@
 //! The command line `tallybook`, as a library, so that tests drive the same code.
 #![forbid(unsafe_code)]
 
+pub mod audit;
 pub mod book;
 pub mod channel;
 pub mod completions;
@@ -76,6 +77,8 @@ pub enum Command {
     /// A payee's vouchers: take them out of a paywall's file or a facilitator's database.
     #[command(subcommand)]
     Vouchers(vouchers::VouchersCommand),
+    /// Check a facilitator's record of payments, and say what it says.
+    Audit(audit::Audit),
     /// Make and show books: a payee's offers.
     #[command(subcommand)]
     Book(book::BookCommand),
@@ -122,6 +125,8 @@ fn end(failure: &Failure, output: Output) -> ExitCode {
 
 /// Does what the command line asks for.
 pub fn run(cli: Cli) -> Result<()> {
+    // Before any key is read.
+    tallybook_keys::keep_out_of_cores()?;
     let output = Output::new(cli.json);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -135,6 +140,7 @@ pub fn run(cli: Cli) -> Result<()> {
             Command::Channel(channel) => channel.run(output).await,
             Command::Settle(settle) => settle.run(output).await,
             Command::Vouchers(vouchers) => vouchers.run(output),
+            Command::Audit(audit) => audit.run(output),
             Command::Book(book) => book.run(output).await,
             Command::Page(page) => page.run(output).await,
             Command::Deploy(deploy) => deploy.run(output).await,

@@ -55,7 +55,7 @@ pub enum PaywallError {
     },
     /// The access token is not made of visible characters.
     #[error("the facilitator's access token may hold visible ASCII characters only")]
-    AccessToken,
+    Token,
     /// The embedded ledger does not start.
     #[cfg(feature = "embedded")]
     #[error("the embedded ledger does not start: {0}")]
@@ -291,7 +291,7 @@ impl PaywallBuilder {
             None => None,
         };
         let authorization = match self.access_token {
-            Some(token) => Some(bearer(&token).ok_or(PaywallError::AccessToken)?),
+            Some(token) => Some(bearer(&token).ok_or(PaywallError::Token)?),
             None => None,
         };
         let (count, max_bytes) = self.answers;

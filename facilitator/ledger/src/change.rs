@@ -210,6 +210,8 @@ pub enum Change {
         expense: Expense,
         /// What the sponsor had less afterwards.
         lamports: u64,
+        /// When that was asked, in Unix seconds.
+        at: i64,
     },
     /// A lookup table was made for a page: a hint, which is checked on chain before use.
     Table {

@@ -1,5 +1,7 @@
 //! What requests and background tasks share.
 
+use crate::allowance::{Allowance, Share, highest_fee};
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::expenses::{Bill, Bills};
 use crate::quota::Quotas;
@@ -15,6 +17,9 @@ use tallybook_wire::{Key, Network, PaymentRequirements};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+/// The most compute units of a transaction.
+const MAX_COMPUTE_UNITS: u32 = 1_400_000;
+
 /// A facilitator at work.
 pub(crate) struct App<C> {
     pub(crate) config: Config,
@@ -23,7 +28,10 @@ pub(crate) struct App<C> {
     pub(crate) settler: Settler<C>,
     pub(crate) sequencer: Sequencer,
     pub(crate) sight: RwLock<Sight>,
-    pub(crate) quotas: Mutex<Quotas>,
+    quotas: Mutex<Quotas>,
+    allowance: Mutex<Allowance>,
+    /// Where payments are recorded, if anywhere.
+    pub(crate) audit: Option<Audit>,
     /// Refunds that wait for their operator's signature, by channel.
     refunds: Mutex<HashMap<[u8; 32], Prepared>>,
     /// Pages that wait for their operator's signature, by book.
@@ -36,8 +44,12 @@ pub(crate) struct App<C> {
     pub(crate) at_work: Semaphore,
     /// Something may have become due.
     pub(crate) wake: Notify,
-    /// Nothing new is taken on.
+    /// Nothing new is taken on, for good.
     pub(crate) draining: CancellationToken,
+    /// Nothing new is taken on until an administrator says otherwise.
+    pub(crate) paused: AtomicBool,
+    /// The next plan takes all that there is to claim.
+    pub(crate) settle_now: AtomicBool,
     /// The newest slot of the chain that was seen, and whether the last look succeeded.
     chain_slot: AtomicU64,
     chain_answers: AtomicBool,
@@ -61,11 +73,13 @@ impl<C: Chain> App<C> {
         genesis_hash: [u8; 32],
         settler: Settler<C>,
         sequencer: Sequencer,
-        bills: Bills,
+        (bills, allowance, audit): (Bills, Allowance, Option<Audit>),
     ) -> Self {
         let permits = usize::try_from(config.limits.requests_in_flight).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
             quotas: Mutex::new(Quotas::new(config.limits.deposits_per_payer_per_hour)),
+            allowance: Mutex::new(allowance),
+            audit,
             at_work: Semaphore::new(permits.min(Semaphore::MAX_PERMITS)),
             config,
             network,
@@ -79,10 +93,38 @@ impl<C: Chain> App<C> {
             page_locks: Mutex::default(),
             wake: Notify::new(),
             draining: CancellationToken::new(),
+            paused: AtomicBool::new(false),
+            settle_now: AtomicBool::new(false),
             chain_slot: AtomicU64::new(0),
             chain_answers: AtomicBool::new(true),
             looked_for_news_at: AtomicI64::new(0),
         }
+    }
+
+    /// Refuses new business while draining or paused: [`Rejection::Draining`]. What was begun goes on.
+    pub(crate) fn takes_on(&self) -> Result<(), Rejection> {
+        let stopped = self.draining.is_cancelled() || self.paused.load(Ordering::Relaxed);
+        if stopped { Err(Rejection::Draining) } else { Ok(()) }
+    }
+
+    /// How many deposits each payer had sponsored.
+    pub(crate) fn quotas(&self) -> MutexGuard<'_, Quotas> {
+        lock(&self.quotas)
+    }
+
+    /// The most that a deposit can cost the sponsor, in lamports.
+    pub(crate) const fn highest_deposit_fee(&self) -> u64 {
+        highest_fee(self.config.chain.max_compute_units, self.config.chain.max_compute_price)
+    }
+
+    /// The most that a transaction of the sponsor's own making can cost it in fees, in lamports.
+    pub(crate) const fn prepared_fee(&self) -> u64 {
+        highest_fee(MAX_COMPUTE_UNITS, self.config.chain.compute_price)
+    }
+
+    /// What others may still make the sponsor pay.
+    pub(crate) fn allowance(&self) -> MutexGuard<'_, Allowance> {
+        lock(&self.allowance)
     }
 
     /// Whether the chain may be looked at once more for what somebody says is new: once a second, whoever asks.
@@ -179,7 +221,7 @@ impl<C: Chain> App<C> {
 
     /// Notes for a purpose of a book, at whose expense it is.
     pub(crate) const fn notebook(&self, purpose: Purpose, book: [u8; 32], expense: Expense) -> Notebook<'_, C> {
-        Notebook { app: self, purpose, book, expense }
+        Notebook { app: self, purpose, book, expense, share: None }
     }
 
     /// Reads one page as of a slot or later, and lets the ledger see it.
@@ -200,6 +242,14 @@ pub(crate) struct Notebook<'a, C> {
     purpose: Purpose,
     book: [u8; 32],
     expense: Expense,
+    share: Option<Share>,
+}
+
+impl<C> Notebook<'_, C> {
+    /// With what was put aside for it.
+    pub(crate) const fn paid_from(self, share: Option<Share>) -> Self {
+        Self { share, ..self }
+    }
 }
 
 impl<C: Chain> Journal for Notebook<'_, C> {
@@ -219,11 +269,11 @@ impl<C: Chain> Journal for Notebook<'_, C> {
     }
 
     fn billed(&self, signature: [u8; 64]) {
-        self.app.bills.put(Bill { signature, book: self.book, expense: self.expense });
+        self.app.bills.put(Bill { signature, book: self.book, expense: self.expense, share: self.share });
     }
 
     fn billed_for_accounts(&self, signature: [u8; 64]) {
-        self.app.bills.put(Bill { signature, book: self.book, expense: Expense::Pages });
+        self.app.bills.put(Bill { signature, book: self.book, expense: Expense::Pages, share: None });
     }
 }
 

@@ -2,21 +2,23 @@
 //! key.
 
 mod read;
+mod token;
+
+pub use token::Token;
 
 use serde::Deserialize;
-use solana_keypair::{Keypair, read_keypair_file};
+use solana_keypair::Keypair;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tallybook_keys::Source;
 use tallybook_ledger::{Capacity, Policy};
 use tallybook_rules::Amount;
 use tallybook_settler::{Pace, ROWS_BELOW_PER_TRANSACTION, ROWS_PER_TRANSACTION, Settings};
 use tallybook_wire::{Key, Network};
 use thiserror::Error;
-use toml::Value;
 use url::Url;
 
 /// What is wrong with a configuration: which key, and what to do.
@@ -48,13 +50,20 @@ pub struct Config {
     /// The cluster's CAIP-2 id; by default that of the node's genesis hash.
     #[serde(default)]
     pub network: Option<Network>,
-    /// The keypair file of the sponsor, who pays fees. Only its owner may read it.
-    pub sponsor: PathBuf,
+    /// The key of the sponsor, who pays fees: a key file that only its owner may read, `env:NAME`, or `command:PROGRAM`.
+    pub sponsor: Source,
     /// The books that are served.
     pub books: Vec<Key>,
     /// What resource servers show as a bearer token. Needed unless only this machine can connect.
     #[serde(default)]
-    pub access_token: Option<AccessToken>,
+    pub access_token: Option<Token>,
+    /// What administrators show as a bearer token: without one, nothing can be administered over HTTP. It opens what
+    /// `access_token` opens, too.
+    #[serde(default)]
+    pub admin_token: Option<Token>,
+    /// Where every payment and every act of administration is recorded, a line each; nowhere by default.
+    #[serde(default)]
+    pub audit_log: Option<PathBuf>,
     /// The address of the facilitator's own leg in the books, if it has one: `/income` says what it has earned.
     #[serde(default)]
     pub income: Option<Key>,
@@ -70,42 +79,6 @@ pub struct Config {
     /// What is logged.
     #[serde(default)]
     pub log: Log,
-}
-
-/// A secret that resource servers show. Never printed.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "Value")]
-pub struct AccessToken(String);
-
-impl TryFrom<Value> for AccessToken {
-    type Error = &'static str;
-
-    fn try_from(value: Value) -> Result<Self, Self::Error> {
-        // The usual message would show the value.
-        let token = value.as_str().ok_or("must be text in quotes")?;
-        Ok(Self(token.to_owned()))
-    }
-}
-
-impl AccessToken {
-    /// Fewest characters.
-    const MIN_CHARS: usize = 16;
-
-    /// A token; [`Config::check`] refuses one shorter than 16 characters.
-    pub fn new(token: &str) -> Self {
-        Self(token.to_owned())
-    }
-
-    /// The token itself.
-    pub(crate) fn secret(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for AccessToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AccessToken(…)")
-    }
 }
 
 /// When claims are sent.
@@ -160,6 +133,9 @@ pub struct Limits {
     pub pages_per_book: u32,
     /// Deposits, openings and top-ups, that are sponsored for one payer within an hour.
     pub deposits_per_payer_per_hour: u32,
+    /// What others may make the sponsor pay within a day, in lamports: fees of deposits and refunds, fees and rent of
+    /// pages. Claims are never held back by it.
+    pub sponsored_lamports_per_day: u64,
     /// Up to how much of a deposit may be spent before it is final, in base units.
     pub unfinalized_credit: u64,
     /// How long a shutdown waits for calls and batches under way, in seconds.
@@ -177,6 +153,7 @@ impl Default for Limits {
             channels: 100_000,
             pages_per_book: 8,
             deposits_per_payer_per_hour: 20,
+            sponsored_lamports_per_day: 1_000_000_000,
             unfinalized_credit: 10_000_000,
             drain_seconds: 10,
         }
@@ -249,7 +226,12 @@ impl Config {
             }
             None => String::new(),
         };
-        let config = read::parse(&text, environment)?;
+        let mut config = read::parse(&text, environment)?;
+        for (key, token) in [("access_token", &mut config.access_token), ("admin_token", &mut config.admin_token)] {
+            if let Some(token) = token {
+                token.read().map_err(|problem| ConfigProblem::new(key, problem))?;
+            }
+        }
         config.check()?;
         Ok(config)
     }
@@ -282,19 +264,28 @@ impl Config {
     }
 
     fn check_access(&self) -> Result<(), ConfigProblem> {
-        let key = "access_token";
-        match &self.access_token {
-            Some(token) if token.0.len() < AccessToken::MIN_CHARS => Err(ConfigProblem::new(
-                key,
-                "write at least 16 random characters, such as those of `openssl rand -hex 32`",
-            )),
-            // Whoever may release a reservation could have one voucher pay for two calls.
-            None if !self.listen.ip().is_loopback() => Err(ConfigProblem::new(
-                key,
-                "set one, and give it to your resource servers: `listen` is not on this machine alone",
-            )),
-            _ => Ok(()),
+        for (key, token) in [("access_token", &self.access_token), ("admin_token", &self.admin_token)] {
+            if token.as_ref().is_some_and(Token::is_short) {
+                return Err(ConfigProblem::new(
+                    key,
+                    "write at least 16 random characters, such as those of `openssl rand -hex 32`",
+                ));
+            }
         }
+        if self.admin_token.is_some() && self.admin_token == self.access_token {
+            return Err(ConfigProblem::new(
+                "admin_token",
+                "must not be the access_token: resource servers know that one",
+            ));
+        }
+        // Whoever may release a reservation could have one voucher pay for two calls.
+        if self.access_token.is_none() && !self.listen.ip().is_loopback() {
+            return Err(ConfigProblem::new(
+                "access_token",
+                "set one, and give it to your resource servers: `listen` is not on this machine alone",
+            ));
+        }
+        Ok(())
     }
 
     fn check_ranges(&self) -> Result<(), ConfigProblem> {
@@ -314,6 +305,7 @@ impl Config {
             ("limits.channels", u64::from(limits.channels), 1, 10_000_000),
             ("limits.pages_per_book", u64::from(limits.pages_per_book), 0, 1_000),
             ("limits.deposits_per_payer_per_hour", u64::from(limits.deposits_per_payer_per_hour), 0, 1_000_000),
+            ("limits.sponsored_lamports_per_day", limits.sponsored_lamports_per_day, 0, 1_000_000_000_000),
             ("limits.unfinalized_credit", limits.unfinalized_credit, 0, Amount::MAX_DEPOSIT.get()),
             ("limits.drain_seconds", u64::from(limits.drain_seconds), 0, 600),
             ("chain.poll_milliseconds", chain.poll_milliseconds, 50, 60_000),
@@ -330,17 +322,9 @@ impl Config {
         Ok(())
     }
 
-    /// Reads the sponsor's key. Refused when anybody else may read the file.
+    /// Reads the sponsor's key.
     pub(crate) fn sponsor(&self) -> Result<Keypair, ConfigProblem> {
-        let problem = |problem: String| ConfigProblem::new("sponsor", problem);
-        let path = self.sponsor.display();
-        let metadata = std::fs::metadata(&self.sponsor).map_err(|error| problem(format!("{path}: {error}")))?;
-        if metadata.mode() & 0o077 != 0 {
-            return Err(problem(format!("others may read {path}: run chmod 600 on it")));
-        }
-        // What the file holds must not appear in a message.
-        read_keypair_file(&self.sponsor)
-            .map_err(|_| problem(format!("{path} is no keypair file: make one with solana-keygen new")))
+        self.sponsor.keypair().map_err(|problem| ConfigProblem::new("sponsor", problem))
     }
 
     pub(crate) fn policy(&self) -> Policy {

@@ -1,11 +1,13 @@
 //! What the sponsor pays, for which book and what for: asked of the chain once a transaction has landed, beside the work
 //! that it was sent for, and durable. What a crash leaves unasked is not counted; money is never read from here.
 
+use crate::allowance::Share;
 use crate::app::App;
 use std::sync::Arc;
 use tallybook_chain::{BookView, PageView};
 use tallybook_ledger::{Change, Expense};
 use tallybook_rules::{Amount, Leg, Rejection};
+use tallybook_sequencer::clock;
 use tallybook_settler::Chain;
 use tallybook_store::Spending;
 use tallybook_wire::{IncomeList, IncomeView, Key, Spent};
@@ -20,6 +22,8 @@ pub(crate) struct Bill {
     pub(crate) signature: [u8; 64],
     pub(crate) book: [u8; 32],
     pub(crate) expense: Expense,
+    /// What was put aside for it, if others had it sent.
+    pub(crate) share: Option<Share>,
 }
 
 /// Where bills are put down.
@@ -43,9 +47,13 @@ impl Bills {
 
 /// Asks what each transaction cost, and writes it down, until it is told to stop.
 pub(crate) async fn keep<C: Chain>(app: Arc<App<C>>, mut waiting: mpsc::Receiver<Bill>) {
-    while let Some(Bill { signature, book, expense }) = waiting.recv().await {
+    while let Some(Bill { signature, book, expense, share }) = waiting.recv().await {
         let Some(spent) = app.settler.spent(&signature).await else { continue };
-        let change = Change::Spent { signature, book, expense, lamports: spent.lamports };
+        let (lamports, at) = (spent.lamports, clock());
+        if expense != Expense::Claims {
+            app.allowance().spent(share, lamports, at);
+        }
+        let change = Change::Spent { signature, book, expense, lamports, at };
         if let Err(Rejection::StoreUnavailable) = app.sequencer.insist(move |desk| desk.write(change)).await {
             return;
         }

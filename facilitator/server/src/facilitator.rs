@@ -1,15 +1,18 @@
 //! Starting, serving and ending.
 
+use crate::allowance::Allowance;
 use crate::app::App;
+use crate::audit::Audit;
 use crate::config::{Config, ConfigProblem};
 use crate::expenses::{Bill, Bills};
 use crate::{expenses, metrics, routes, serve, settlement, watcher};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tallybook_ledger::{BatchRecord, Settings};
 use tallybook_rules::{Amount, Rejection};
-use tallybook_sequencer::{Desk, OpenFailure, Sequencer};
+use tallybook_sequencer::{Desk, OpenFailure, Sequencer, clock};
 use tallybook_settler::{Chain, RpcChain, Settler};
 use tallybook_store::{SqliteStore, StoreFailure, VoucherStore};
 use tallybook_wire::Network;
@@ -20,6 +23,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// What others may make the sponsor pay is counted over so long.
+const DAY_SECONDS: i64 = 86_400;
 /// How often it is looked whether calls under way have ended, while draining.
 const DRAIN_TICK: Duration = Duration::from_millis(50);
 
@@ -45,6 +50,14 @@ pub enum Failure {
     /// The port.
     #[error("{0}: {1}")]
     Listen(SocketAddr, std::io::Error),
+    /// The record of payments.
+    #[error("config key `audit_log`: {path}: {error}")]
+    Audit {
+        /// Its file.
+        path: PathBuf,
+        /// Why it cannot be written.
+        error: std::io::Error,
+    },
     /// A thread or task of its own.
     #[error("the facilitator has stopped: {0}")]
     Stopped(String),
@@ -74,11 +87,19 @@ impl Facilitator {
         let genesis_hash = settler.genesis_hash().await.map_err(Failure::Chain)?;
         let network = config.network.clone().unwrap_or_else(|| Network::of_genesis(&genesis_hash));
         let credit = Amount::new(config.limits.unfinalized_credit);
-        let (desk, sending) = Desk::open(store, Settings { credit, ..Settings::default() })?;
+        let (mut desk, sending) = Desk::open(store, Settings { credit, ..Settings::default() })?;
+        let audit = config.audit_log.as_deref().map(|path| {
+            let opened = Audit::open(path);
+            opened.map_err(|error| Failure::Audit { path: path.to_owned(), error })
+        });
+        let audit = audit.transpose()?;
+        let now = clock();
+        let spent = desk.ask_store(|store| store.spent_for_others_since(now.saturating_sub(DAY_SECONDS)));
+        let allowance = Allowance::new(config.limits.sponsored_lamports_per_day, spent.map_err(Failure::Chain)?, now);
         let queue = usize::try_from(config.limits.queue).unwrap_or(usize::MAX);
         let (sequencer, writer) = Sequencer::start(desk, queue).map_err(|error| Failure::Stopped(error.to_string()))?;
         let (bills, unpaid) = Bills::new();
-        let app = Arc::new(App::new(config, network, genesis_hash, settler, sequencer, bills));
+        let app = Arc::new(App::new(config, network, genesis_hash, settler, sequencer, (bills, allowance, audit)));
         look_first(&app).await?;
 
         let listen = app.config.listen;
@@ -167,10 +188,13 @@ async fn supervise<C: Chain>(
     let server = tokio::spawn(serve::serve(listener, routes::router(Arc::clone(&app)), head, closed.clone()));
 
     let ended = app.sequencer.ended().clone();
+    let unrecorded = app.audit.as_ref().map_or_else(CancellationToken::new, |audit| audit.ended().clone());
     tokio::select! {
         () = ended.cancelled() => {}
+        () = unrecorded.cancelled() => {}
         () = drain.cancelled() => drain_calls(&app).await,
     }
+    let failed = unrecorded.is_cancelled();
     closed.cancel();
     settlement.abort();
     tasks.close();
@@ -184,7 +208,9 @@ async fn supervise<C: Chain>(
         tracing::warn!("ending with connections open");
     }
     drop(app);
-    end_of(writer).await
+    end_of(writer).await?;
+    // It is kept until everything else has ended.
+    if failed { Err(Failure::Stopped("the record of payments cannot be written".to_owned())) } else { Ok(()) }
 }
 
 /// Takes nothing new, and waits for the calls that have a reservation.

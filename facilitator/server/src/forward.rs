@@ -1,6 +1,7 @@
 //! What resource servers that keep a ledger of their own forward: their newest vouchers, so that they are settled here.
 
 use crate::app::App;
+use crate::audit::Act;
 use crate::watcher;
 use std::collections::BTreeSet;
 use tallybook_ledger::{Change, Committed};
@@ -33,6 +34,9 @@ pub(crate) async fn take<C: Chain>(app: &App<C>, request: &ForwardRequest) -> Re
     }
     if app.config.settlement.per_call {
         app.wake.notify_one();
+    }
+    for (forwarded, held) in &taken {
+        app.record(|| Act::forwarded(&request.book, forwarded, held.as_ref().err().copied())).await?;
     }
     let place = |id: &Key| request.vouchers.iter().position(|forwarded| forwarded.voucher.channel_id == *id);
     taken.sort_by_key(|(forwarded, _)| place(&forwarded.voucher.channel_id));

@@ -1,11 +1,14 @@
 //! A book's next page: built and paid for here, looked at and signed by the book's operator, who is the resource server.
 
+use crate::allowance::highest_rent;
 use crate::app::App;
+use crate::audit::Act;
 use crate::watcher;
 use std::sync::Arc;
 use tallybook_chain::{Address, BookView, PageView};
 use tallybook_ledger::{Expense, Purpose};
 use tallybook_rules::Rejection;
+use tallybook_sequencer::clock;
 use tallybook_settler::Chain;
 use tallybook_wire::{GrowRequest, GrowResponse, Key, Signature, TransactionBytes};
 
@@ -14,14 +17,15 @@ const FIRST_CAPACITY: u8 = 96;
 
 /// `POST /books/{book}/pages`.
 pub(crate) async fn grow<C: Chain>(app: &App<C>, book: &Key, request: &GrowRequest) -> Result<GrowResponse, Rejection> {
-    if app.draining.is_cancelled() {
-        return Err(Rejection::Draining);
-    }
+    app.takes_on()?;
     let address = app.book(book.as_bytes())?.address;
-    match &request.transaction {
+    let outcome = match &request.transaction {
         None => prepare(app, book, &address).await,
         Some(signed) => send(app, book, &address, signed.as_bytes()).await,
-    }
+    };
+    app.record(|| Act::page(book, outcome.as_ref().map(|grown| grown.signature).map_err(|rejection| *rejection)))
+        .await?;
+    outcome
 }
 
 /// The transaction of the next page; the newest page, and nothing to sign, while the book has place enough.
@@ -63,7 +67,13 @@ async fn send<C: Chain>(app: &App<C>, book: &Key, address: &Address, signed: &[u
     let prepared = app.prepared_page(book.as_bytes()).ok_or(Rejection::NoReservation)?;
     let purpose = Purpose::Page(prepared.page.to_bytes());
     let previous = app.last_attempt(purpose).await?;
-    let notebook = app.notebook(purpose, *book.as_bytes(), Expense::Pages);
+    let share = match previous {
+        Some(_) => None,
+        None => {
+            Some(app.allowance().take(app.prepared_fee().saturating_add(highest_rent(prepared.capacity)), clock())?)
+        }
+    };
+    let notebook = app.notebook(purpose, *book.as_bytes(), Expense::Pages).paid_from(share);
     let landed = app.settler.send_prepared(&prepared.transaction, signed, previous, &notebook).await?;
     watcher::look_at(app, address).await?;
     tracing::info!(%book, index = prepared.index, "a page was added");

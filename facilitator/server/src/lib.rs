@@ -6,7 +6,10 @@
 //! (decided, made durable, answered) → `settlement` (planned, sent, ended). Beside it `watcher` is the eye on the chain.
 #![forbid(unsafe_code)]
 
+mod administration;
+mod allowance;
 mod app;
+mod audit;
 mod config;
 mod expenses;
 mod facilitator;
@@ -22,5 +25,5 @@ mod settlement;
 mod show;
 mod watcher;
 
-pub use config::{AccessToken, ChainSettings, Config, ConfigProblem, Limits, Log, Settlement};
+pub use config::{ChainSettings, Config, ConfigProblem, Limits, Log, Settlement, Token};
 pub use facilitator::{Facilitator, Failure, run};

@@ -24,6 +24,9 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Err(error) = tallybook_keys::keep_out_of_cores() {
+        return refuse(&error);
+    }
     let config = match Config::load(arguments.config.as_deref(), std::env::vars()) {
         Ok(config) => config,
         Err(problem) => return refuse(&problem),

@@ -5,6 +5,7 @@ mod refund;
 mod voucher;
 
 use crate::app::App;
+use crate::audit::{Act, Done};
 use crate::metrics;
 use crate::problem::{Problem, is_of_service};
 use tallybook_ledger::{Channel, Refused};
@@ -30,11 +31,18 @@ impl Accepted {
     fn of(channel: &Channel) -> Self {
         Self { payer: channel.on_chain().payer, extra: state_of(channel), transaction: None, amount: None }
     }
+
+    /// As it is recorded.
+    fn done(&self) -> Done {
+        Done { payer: self.payer.into(), transaction: self.transaction.map(Signature), amount: self.amount }
+    }
 }
 
 /// `POST /verify`.
 pub(crate) async fn verify<C: Chain>(app: &App<C>, request: &FacilitatorRequest) -> Result<VerifyResponse, Problem> {
-    match verify_any(app, request).await {
+    let outcome = verify_any(app, request).await;
+    app.record(|| Act::verified(request, outcome.as_ref().map(Accepted::done))).await?;
+    match outcome {
         Ok(accepted) => Ok(VerifyResponse::Valid { payer: accepted.payer.into(), extra: accepted.extra }),
         Err(refused) => {
             let (reason, payer, extra) = explain(refused)?;
@@ -46,7 +54,9 @@ pub(crate) async fn verify<C: Chain>(app: &App<C>, request: &FacilitatorRequest)
 /// `POST /settle`.
 pub(crate) async fn settle<C: Chain>(app: &App<C>, request: &FacilitatorRequest) -> Result<SettleResponse, Problem> {
     let network = app.network.clone();
-    match settle_any(app, request).await {
+    let outcome = settle_any(app, request).await;
+    app.record(|| Act::settled(request, outcome.as_ref().map(Accepted::done))).await?;
+    match outcome {
         Ok(accepted) => Ok(SettleResponse::Settled {
             transaction: accepted.transaction.map(Signature),
             network,
@@ -65,6 +75,7 @@ pub(crate) async fn settle<C: Chain>(app: &App<C>, request: &FacilitatorRequest)
 pub(crate) async fn release<C: Chain>(app: &App<C>, request: &FacilitatorRequest) -> Result<ReleaseResponse, Problem> {
     app.book_required(&request.payment_requirements)?;
     let released = voucher::release(app, request).await;
+    app.record(|| Act::released(request, released)).await?;
     match released {
         Ok(released) => Ok(ReleaseResponse { released }),
         Err(rejection) if is_of_service(rejection) => Err(rejection.into()),

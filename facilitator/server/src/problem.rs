@@ -17,6 +17,10 @@ pub(crate) enum Problem {
     NoRoute,
     /// The route takes another method.
     WrongMethod,
+    /// Nobody is an administrator here.
+    NoAdministration,
+    /// Somebody who is none asks for what only administrators may.
+    NotAdministrator,
 }
 
 impl From<Rejection> for Problem {
@@ -32,7 +36,8 @@ impl Problem {
         match self {
             Self::NoRoute => (StatusCode::NOT_FOUND, None),
             Self::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, None),
-            Self::Refused(Rejection::Unauthorized) => (StatusCode::UNAUTHORIZED, None),
+            Self::Refused(Rejection::Unauthorized) | Self::NotAdministrator => (StatusCode::UNAUTHORIZED, None),
+            Self::NoAdministration => (StatusCode::FORBIDDEN, None),
             Self::Refused(Rejection::RequestTooLarge) => (StatusCode::PAYLOAD_TOO_LARGE, None),
             Self::Refused(Rejection::UnknownBook | Rejection::UnknownChannel | Rejection::UnknownPage) => {
                 (StatusCode::NOT_FOUND, None)
@@ -57,12 +62,18 @@ impl Problem {
             Self::Refused(rejection) => rejection.into(),
             Self::NoRoute => foreign(
                 "no_route",
-                "Ask /supported, /books/{book}/offer, /books/{book}/pages, /verify, /settle, /release, /vouchers, /channels/{id}, /batches, /income, /health or /metrics.",
+                "Ask /supported, /books/{book}/offer, /books/{book}/pages, /verify, /settle, /release, /vouchers, /channels/{id}, /batches, /income, /admin, /health or /metrics.",
             ),
             Self::WrongMethod => foreign(
                 "wrong_method",
-                "POST to /verify, /settle, /release, /vouchers and /books/{book}/pages; GET everything else.",
+                "POST to /verify, /settle, /release, /vouchers, /books/{book}/pages and /admin/{pause, resume, settle}; GET everything else.",
             ),
+            Self::NoAdministration => {
+                foreign("no_administration", "Set `admin_token` in the configuration to administer over HTTP.")
+            }
+            Self::NotAdministrator => {
+                foreign("unauthorized", "Send the facilitator's admin token as Authorization: Bearer.")
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::problem::{Problem, json};
-use crate::{expenses, forward, grow, metrics, payment, show};
+use crate::{administration, expenses, forward, grow, metrics, payment, show};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -15,9 +15,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tallybook_rules::Hasher;
 use tallybook_rules::Rejection;
-use tallybook_rules::signing::Sha2;
 use tallybook_settler::Chain;
 use tallybook_wire::{Key, MAX_BODY_BYTES, body, read_body};
 use tower_http::trace::TraceLayer;
@@ -34,6 +32,12 @@ pub(crate) fn router<C: Chain>(app: Arc<App<C>>) -> Router {
         .route("/books/{book}/pages", post(pages::<C>))
         .route("/income", get(income::<C>))
         .route_layer(from_fn_with_state(Arc::clone(&app), only_resource_servers::<C>));
+    let administration = Router::new()
+        .route("/admin", get(administered::<C>))
+        .route("/admin/pause", post(pause::<C>))
+        .route("/admin/resume", post(resume::<C>))
+        .route("/admin/settle", post(settle_now::<C>))
+        .route_layer(from_fn_with_state(Arc::clone(&app), only_administrators::<C>));
     Router::new()
         .route("/supported", get(supported::<C>))
         .route("/books/{book}/offer", get(offer::<C>))
@@ -42,6 +46,7 @@ pub(crate) fn router<C: Chain>(app: Arc<App<C>>) -> Router {
         .route("/batches", get(batches::<C>))
         .route("/metrics", get(|| async { metrics::text() }))
         .merge(payments)
+        .merge(administration)
         .method_not_allowed_fallback(|| async { Problem::WrongMethod })
         .fallback(|| async { Problem::NoRoute })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -69,7 +74,7 @@ async fn guard<C: Chain>(State(app): State<Arc<App<C>>>, request: Request, next:
 struct Route(&'static str);
 
 impl Route {
-    const ALL: [&'static str; 12] = [
+    const ALL: [&'static str; 16] = [
         "/verify",
         "/settle",
         "/release",
@@ -82,6 +87,10 @@ impl Route {
         "/channels/{id}",
         "/batches",
         "/metrics",
+        "/admin",
+        "/admin/pause",
+        "/admin/resume",
+        "/admin/settle",
     ];
 
     fn of(request: &Request) -> Self {
@@ -95,17 +104,29 @@ async fn only_resource_servers<C: Chain>(
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    let Some(token) = &app.config.access_token else {
+    let (Some(token), shown) = (&app.config.access_token, shown(&request)) else {
         return Ok(next.run(request).await);
     };
-    let shown = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
-    let shown = shown.and_then(|value| value.strip_prefix(b"Bearer ")).unwrap_or_default();
-    // Hashes are compared, so that the time it takes tells nothing of the token.
-    if Sha2::sha256(&[shown]) == Sha2::sha256(&[token.secret().as_bytes()]) {
-        Ok(next.run(request).await)
-    } else {
-        Err(Rejection::Unauthorized.into())
+    let administrator = app.config.admin_token.as_ref().is_some_and(|token| token.is(shown));
+    if administrator || token.is(shown) { Ok(next.run(request).await) } else { Err(Rejection::Unauthorized.into()) }
+}
+
+async fn only_administrators<C: Chain>(
+    State(app): State<Arc<App<C>>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    match &app.config.admin_token {
+        None => Err(Problem::NoAdministration),
+        Some(token) if token.is(shown(&request)) => Ok(next.run(request).await),
+        Some(_) => Err(Problem::NotAdministrator),
     }
+}
+
+/// The bearer token that comes with a request; empty without one.
+fn shown(request: &Request) -> &[u8] {
+    let shown = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
+    shown.and_then(|value| value.strip_prefix(b"Bearer ")).unwrap_or_default()
 }
 
 /// The body of a request.
@@ -156,6 +177,22 @@ async fn pages<C: Chain>(
 
 async fn income<C: Chain>(State(app): State<Arc<App<C>>>) -> Result<impl IntoResponse, Problem> {
     Ok(json(body(&expenses::income(&app).await?)?))
+}
+
+async fn administered<C: Chain>(State(app): State<Arc<App<C>>>) -> Result<impl IntoResponse, Problem> {
+    Ok(json(body(&administration::view(&app))?))
+}
+
+async fn pause<C: Chain>(State(app): State<Arc<App<C>>>) -> Result<impl IntoResponse, Problem> {
+    Ok(json(body(&administration::pause(&app, true).await?)?))
+}
+
+async fn resume<C: Chain>(State(app): State<Arc<App<C>>>) -> Result<impl IntoResponse, Problem> {
+    Ok(json(body(&administration::pause(&app, false).await?)?))
+}
+
+async fn settle_now<C: Chain>(State(app): State<Arc<App<C>>>) -> Result<impl IntoResponse, Problem> {
+    Ok(json(body(&administration::settle_now(&app).await?)?))
 }
 
 async fn supported<C: Chain>(State(app): State<Arc<App<C>>>) -> Result<impl IntoResponse, Problem> {

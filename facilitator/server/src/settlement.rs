@@ -5,6 +5,7 @@ use crate::expenses::Bill;
 use crate::metrics;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tallybook_chain::{Address, BookView, PageView};
 use tallybook_ledger::{Attempt, Batch, BatchRecord, Bundle, Change, Expense, Landed, Outcome};
@@ -43,7 +44,8 @@ pub(crate) async fn settle<C: Chain>(app: Arc<App<C>>, tasks: TaskTracker) {
 
 /// What is due now, numbered and durable.
 async fn plan<C: Chain>(app: &App<C>) -> Result<Vec<(u64, Batch)>, Rejection> {
-    let policy = app.config.policy();
+    let mut policy = app.config.policy();
+    policy.per_call |= app.settle_now.swap(false, Ordering::Relaxed);
     let planned = app.sequencer.insist(move |desk| {
         let mut planned = Vec::new();
         for batch in desk.ledger.plan(desk.now, &policy).into_iter().flat_map(Bundle::into_batches) {
@@ -122,11 +124,13 @@ pub(crate) async fn finish<C: Chain>(
 async fn write_costs<C: Chain>(app: &App<C>, book: [u8; 32], landed: &[Landed]) -> Result<(), Rejection> {
     let expense = Expense::Claims;
     let (known, unknown): (Vec<&Landed>, Vec<&Landed>) = landed.iter().partition(|landed| landed.fee_lamports > 0);
-    unknown.iter().for_each(|landed| app.bills.put(Bill { signature: landed.signature, book, expense }));
-    let costs: Vec<Change> = known
-        .iter()
-        .map(|landed| Change::Spent { signature: landed.signature, book, expense, lamports: landed.fee_lamports })
-        .collect();
+    unknown.iter().for_each(|landed| app.bills.put(Bill { signature: landed.signature, book, expense, share: None }));
+    let at = tallybook_sequencer::clock();
+    let spent = |landed: &Landed| {
+        let (signature, lamports) = (landed.signature, landed.fee_lamports);
+        Change::Spent { signature, book, expense, lamports, at }
+    };
+    let costs: Vec<Change> = known.into_iter().map(spent).collect();
     app.sequencer.insist(move |desk| costs.into_iter().for_each(|cost| desk.write(cost))).await
 }
 
@@ -266,10 +270,10 @@ impl<C: Chain> Journal for PayoutNotes<'_, C> {
     }
 
     fn billed(&self, signature: [u8; 64]) {
-        self.app.bills.put(Bill { signature, book: self.book, expense: Expense::Claims });
+        self.app.bills.put(Bill { signature, book: self.book, expense: Expense::Claims, share: None });
     }
 
     fn billed_for_accounts(&self, signature: [u8; 64]) {
-        self.app.bills.put(Bill { signature, book: self.book, expense: Expense::Pages });
+        self.app.bills.put(Bill { signature, book: self.book, expense: Expense::Pages, share: None });
     }
 }

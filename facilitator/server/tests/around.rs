@@ -19,7 +19,7 @@ use solana_signer::Signer;
 use solana_transaction::versioned::VersionedTransaction;
 use tallybook_chain::instruction::NewChannel;
 use tallybook_chain::{Address, BookView, deposit, transaction};
-use tallybook_facilitator::{AccessToken, Config};
+use tallybook_facilitator::{Config, Token};
 use tallybook_rules::Amount;
 use tallybook_rules::signing::SignedVoucher;
 use tallybook_wire::{Channel, ChannelPayload, Deposit, FacilitatorRequest, Key, PaymentPayload, TransactionBytes};
@@ -94,7 +94,7 @@ async fn given_a_facilitator_at_work_when_monitors_ask_then_they_see_health_and_
 #[tokio::test]
 async fn given_an_access_token_when_it_is_not_shown_then_payments_are_refused_and_nothing_else() {
     let token = "a-token-of-twenty-chars";
-    let house = House::with(|config| config.access_token = Some(AccessToken::new(token))).await;
+    let house = House::with(|config| config.access_token = Some(Token::new(token))).await;
     let call = serde_json::to_vec(&house.call(0, 500, 500)).unwrap();
     for shown in ["", "Bearer ", "Bearer a-token-of-twenty-char", "a-token-of-twenty-chars"] {
         let request = house.http.post(house.url("/verify")).header("authorization", shown);
@@ -247,7 +247,9 @@ async fn given_a_good_deposit_whose_fate_is_not_known_when_another_wants_the_slo
 async fn given_a_sponsor_that_pays_for_no_more_when_a_deposit_comes_then_the_quota_is_named_and_the_slot_is_free() {
     let no_deposits: fn(&mut Config) = |config| config.limits.deposits_per_payer_per_hour = 0;
     let no_channels: fn(&mut Config) = |config| config.limits.channels = 2;
-    for change in [no_deposits, no_channels] {
+    // A deposit may cost 15,000 for signatures and 10,000 for its place in a block.
+    let no_lamports: fn(&mut Config) = |config| config.limits.sponsored_lamports_per_day = 24_999;
+    for change in [no_deposits, no_channels, no_lamports] {
         let house = House::with(change).await;
         for payer in [2, 3] {
             let request = Opening::new(&house, payer).request(&house);

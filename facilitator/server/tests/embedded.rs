@@ -17,7 +17,7 @@ use solana_transaction::TransactionError;
 use tallybook_chain::instruction::Instructions;
 use tallybook_chain::transaction::from_bytes;
 use tallybook_chain::{BookView, PROGRAM_ID, address};
-use tallybook_facilitator::AccessToken;
+use tallybook_facilitator::Token;
 use tallybook_rules::Amount;
 use tallybook_rules::signing::SignedVoucher;
 use tallybook_settler::{Failure, Simulation};
@@ -123,7 +123,7 @@ async fn given_a_broken_disk_when_vouchers_are_forwarded_then_nothing_is_said_to
 #[tokio::test]
 async fn given_an_access_token_when_it_is_not_shown_then_nothing_is_taken_built_or_told() {
     let token = "a-token-of-twenty-chars";
-    let house = House::with(|config| config.access_token = Some(AccessToken::new(token))).await;
+    let house = House::with(|config| config.access_token = Some(Token::new(token))).await;
     let pages = format!("/books/{}/pages", house.chain.book_address);
     for request in [
         house.http.post(house.url("/vouchers")).body("{}"),

@@ -78,6 +78,11 @@ pub(crate) fn spent(connection: &Connection, book: &[u8; 32]) -> Result<Spending
     Ok(spending)
 }
 
+pub(crate) fn spent_for_others_since(connection: &Connection, at: i64) -> Result<u64, StoreFailure> {
+    let sql = "SELECT coalesce(sum(lamports), 0) FROM spent WHERE purpose <> 'claims' AND at >= ?1";
+    unsigned(connection.prepare_cached(sql)?.query_row([at], |row| row.get(0))?)
+}
+
 /// Every row of a query.
 fn all<T>(
     connection: &Connection,

@@ -16,8 +16,8 @@ pub(crate) fn write(transaction: &Transaction<'_>, change: &Change) -> Result<()
         Change::Planned(batch) => planned(transaction, batch),
         Change::Sending { purpose, attempt } => sending(transaction, *purpose, attempt),
         Change::Ended { id, outcome, at } => ended(transaction, *id, outcome, *at),
-        Change::Spent { signature, book, expense, lamports } => {
-            spent(transaction, signature, book, *expense, *lamports)
+        Change::Spent { signature, book, expense, lamports, at } => {
+            spent(transaction, signature, book, *expense, (*lamports, *at))
         }
         Change::Table { page, table } => {
             let sql = "INSERT INTO lookup_table (page, address) VALUES (?1, ?2)
@@ -102,12 +102,12 @@ fn spent(
     signature: &[u8; 64],
     book: &[u8; 32],
     expense: Expense,
-    lamports: u64,
+    (lamports, at): (u64, i64),
 ) -> Result<(), StoreFailure> {
     let (name, lamports) = (expense_name(expense), integer(lamports, "lamports")?);
-    let sql = "INSERT INTO spent (signature, book, purpose, lamports) VALUES (?1, ?2, ?3, ?4)
+    let sql = "INSERT INTO spent (signature, book, purpose, lamports, at) VALUES (?1, ?2, ?3, ?4, ?5)
                ON CONFLICT (signature) DO NOTHING";
-    let new = transaction.prepare_cached(sql)?.execute(params![signature, book, name, lamports])?;
+    let new = transaction.prepare_cached(sql)?.execute(params![signature, book, name, lamports, at])?;
     if new > 0 {
         let sql = "INSERT INTO spent_sum (book, purpose, lamports) VALUES (?1, ?2, ?3)
                    ON CONFLICT (book, purpose) DO UPDATE SET lamports = lamports + excluded.lamports";

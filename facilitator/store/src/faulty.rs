@@ -61,4 +61,8 @@ impl<S: VoucherStore> VoucherStore for FaultyStore<S> {
     fn spent(&mut self, book: &[u8; 32]) -> Result<Spending, StoreFailure> {
         self.sound()?.spent(book)
     }
+
+    fn spent_for_others_since(&mut self, at: i64) -> Result<u64, StoreFailure> {
+        self.sound()?.spent_for_others_since(at)
+    }
 }

@@ -88,4 +88,7 @@ pub trait VoucherStore: Send {
 
     /// What was spent for a book.
     fn spent(&mut self, book: &[u8; 32]) -> Result<Spending, StoreFailure>;
+
+    /// What was spent on others' behalf, for anything but [`Expense::Claims`], at or after a time: Unix seconds, lamports.
+    fn spent_for_others_since(&mut self, at: i64) -> Result<u64, StoreFailure>;
 }

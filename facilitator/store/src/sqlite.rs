@@ -7,8 +7,11 @@ use std::path::Path;
 use tallybook_ledger::{Attempt, BatchRecord, Change, Purpose};
 
 /// Each brings a file of its number to the next one; `user_version` is how many were applied. Only ever appended to.
-const MIGRATIONS: [&str; 2] =
-    [include_str!("migrations/0001_vouchers.sql"), include_str!("migrations/0002_metering.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("migrations/0001_vouchers.sql"),
+    include_str!("migrations/0002_metering.sql"),
+    include_str!("migrations/0003_spent_at.sql"),
+];
 /// `"TBvs"`: tells our files from other SQLite databases.
 const APPLICATION_ID: i32 = 0x5442_7673;
 /// Statements that are kept prepared: all of them.
@@ -81,6 +84,10 @@ impl VoucherStore for SqliteStore {
 
     fn spent(&mut self, book: &[u8; 32]) -> Result<Spending, StoreFailure> {
         self.run(|connection| decode::spent(connection, book))
+    }
+
+    fn spent_for_others_since(&mut self, at: i64) -> Result<u64, StoreFailure> {
+        self.run(|connection| decode::spent_for_others_since(connection, at))
     }
 }
 

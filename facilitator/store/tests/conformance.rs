@@ -256,6 +256,7 @@ fn what_was_spent_is_counted_once_for_each_transaction(mut disk: impl Disk) {
         book: [book; 32],
         expense,
         lamports,
+        at: i64::from(signature) * 100,
     };
     let changes = [
         spent(1, 1, Expense::Claims, 5_000),
@@ -272,6 +273,9 @@ fn what_was_spent_is_counted_once_for_each_transaction(mut disk: impl Disk) {
     assert_eq!(disk.store().spent(&[1; 32]).unwrap(), first);
     assert_eq!(disk.store().spent(&[2; 32]).unwrap(), Spending { pages: 7_000_000, ..Spending::default() });
     assert_eq!(disk.store().spent(&[3; 32]).unwrap(), Spending::default());
+    for (since, lamports) in [(0, 7_020_001), (300, 7_020_001), (301, 7_010_001), (500, 10_001), (501, 0)] {
+        assert_eq!(disk.store().spent_for_others_since(since).unwrap(), lamports, "since {since}");
+    }
 }
 
 #[test]
@@ -344,9 +348,9 @@ fn given_a_file_of_a_newer_version_when_opened_then_it_is_refused() {
     let path = file.folder.path().join("vouchers.db");
     drop(file.store);
     let newer = rusqlite::Connection::open(&path).unwrap();
-    newer.pragma_update(None, "user_version", 3).unwrap();
+    newer.pragma_update(None, "user_version", 4).unwrap();
     drop(newer);
-    assert!(matches!(SqliteStore::open(&path), Err(StoreFailure::TooNew { found: 3, known: 2, .. })));
+    assert!(matches!(SqliteStore::open(&path), Err(StoreFailure::TooNew { found: 4, known: 3, .. })));
 }
 
 /// What version 1 of this program wrote: its schema, and rows as it wrote them.

@@ -9,6 +9,8 @@
 //! [`VerifyResponse`], [`SettleResponse`] (resource server ⇄ facilitator) → [`Offer`] and the other views.
 #![forbid(unsafe_code)]
 
+mod administration;
+mod audit;
 mod bytes;
 pub mod decimal;
 mod envelope;
@@ -22,6 +24,8 @@ mod reason;
 mod requirements;
 mod views;
 
+pub use administration::AdministrationView;
+pub use audit::{Asked, AuditChain, AuditLine, BrokenRecord, MAX_AUDIT_LINE_BYTES, voucher_hash};
 pub use bytes::{Key, MAX_TRANSACTION_BYTES, Signature, TransactionBytes};
 pub use envelope::{
     MAX_BODY_BYTES, MAX_HEADER_BYTES, PAYMENT_METER, PAYMENT_REQUIRED, PAYMENT_RESPONSE, PAYMENT_SIGNATURE, body,

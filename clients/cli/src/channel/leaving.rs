@@ -1,7 +1,6 @@
 //! The ways out: with the server's help, without it through the chain, and at somebody else's expense.
 
 use super::{channel_id, find};
-use crate::keys;
 use crate::output::{Moment, Money, Output, in_full, line};
 use crate::sending;
 use crate::wallet::{OpenWallet, Wallet};
@@ -11,8 +10,8 @@ use serde::Serialize;
 use solana_address::Address;
 use solana_keypair::Keypair;
 use std::fmt;
-use std::path::PathBuf;
 use tallybook_agent::{AgentError, Closed, ExitStep, Phase};
+use tallybook_keys::Source;
 use tallybook_wire::Key;
 
 /// Arguments of `tallybook channel close`.
@@ -35,9 +34,9 @@ pub struct Close {
     /// be withdrawn after the book's grace period.
     #[arg(long)]
     force: bool,
-    /// Key file of whoever pays the network's fee [default: the wallet].
-    #[arg(long, value_name = "FILE", requires = "force")]
-    fee_payer: Option<PathBuf>,
+    /// Key of whoever pays the network's fee, as for --keypair [default: the wallet].
+    #[arg(long, value_name = "KEY", requires = "force")]
+    fee_payer: Option<Source>,
     #[command(flatten)]
     wallet: Wallet,
 }
@@ -50,9 +49,9 @@ pub struct Withdraw {
     /// The channel's id.
     #[arg(value_parser = channel_id)]
     id: Key,
-    /// Key file of whoever pays the network's fee [default: the wallet].
-    #[arg(long, value_name = "FILE")]
-    fee_payer: Option<PathBuf>,
+    /// Key of whoever pays the network's fee, as for --keypair [default: the wallet].
+    #[arg(long, value_name = "KEY")]
+    fee_payer: Option<Source>,
     #[command(flatten)]
     wallet: Wallet,
 }
@@ -76,7 +75,7 @@ pub struct Exit {
 
 impl Close {
     pub(super) async fn run(self, output: Output) -> Result<()> {
-        let fee_payer = self.fee_payer.as_deref().map(keys::read).transpose()?;
+        let fee_payer = self.fee_payer.as_ref().map(Source::keypair).transpose()?;
         let wallet = self.wallet.open(None, None).await?;
         let Some(id) = self.id else {
             return close_all(&wallet, output).await;
@@ -120,7 +119,7 @@ async fn close_all(wallet: &OpenWallet, output: Output) -> Result<()> {
 
 impl Withdraw {
     pub(super) async fn run(self, output: Output) -> Result<()> {
-        let fee_payer = self.fee_payer.as_deref().map(keys::read).transpose()?;
+        let fee_payer = self.fee_payer.as_ref().map(Source::keypair).transpose()?;
         let wallet = self.wallet.open(None, None).await?;
         if let Phase::Closing { closing_at } = find(&wallet, &self.id)?.phase {
             let wait = closing_at.saturating_sub(sending::chain_clock(&self.wallet.rpc().client()).await?);

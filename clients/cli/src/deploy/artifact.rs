@@ -21,7 +21,7 @@ pub struct Artifact {
 impl Artifact {
     /// The released program, at its local address.
     pub fn released() -> Result<Self> {
-        Ok(Self { elf: Cow::Borrowed(RELEASED), program: keys::parse(LOCALNET_KEY)? })
+        Ok(Self { elf: Cow::Borrowed(RELEASED), program: keys::parse_published(LOCALNET_KEY)? })
     }
 
     /// Another build of the program, for the same address.
@@ -29,11 +29,11 @@ impl Artifact {
         let elf = std::fs::read(elf).with_context(|| {
             format!("cannot read the program {}: build it with `anchor build`, or name another file", elf.display())
         })?;
-        Ok(Self { elf: Cow::Owned(elf), program: keys::parse(LOCALNET_KEY)? })
+        Ok(Self { elf: Cow::Owned(elf), program: keys::parse_published(LOCALNET_KEY)? })
     }
 
     /// Whether its address is the local one, whose key everybody knows.
     pub fn is_for_local_chains(&self) -> Result<bool> {
-        Ok(self.program.pubkey() == keys::parse(LOCALNET_KEY)?.pubkey())
+        Ok(self.program.pubkey() == keys::parse_published(LOCALNET_KEY)?.pubkey())
     }
 }

@@ -26,6 +26,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tallybook_chain::PROGRAM_ID;
+use tallybook_keys::Source;
 
 /// Arguments of `tallybook deploy`.
 #[derive(Args, Debug)]
@@ -42,7 +43,8 @@ pub struct Deploy {
     /// The built program [default: the released one, for local chains].
     #[arg(long, requires = "program_keypair")]
     artifact: Option<PathBuf>,
-    /// Key file of the program's address [default: the public one, for local chains].
+    /// Key file of the program's address, which is worth nothing once the program is deployed [default: the public one,
+    /// for local chains].
     #[arg(long)]
     program_keypair: Option<PathBuf>,
     /// What to bid for compute, in micro-lamports a unit.
@@ -51,9 +53,9 @@ pub struct Deploy {
     /// Also make the payee's book for this token, and its first page.
     #[arg(long)]
     mint: Option<Address>,
-    /// Key file of the payee [default: the same as --keypair].
-    #[arg(long, requires = "mint")]
-    payee: Option<PathBuf>,
+    /// Key of the payee, as for --keypair [default: the same one].
+    #[arg(long, value_name = "KEY", requires = "mint")]
+    payee: Option<Source>,
     #[command(flatten)]
     offer: Offer,
     #[command(flatten)]
@@ -95,7 +97,7 @@ impl Deploy {
         let rpc = Arc::new(self.rpc.client());
         let authority = self.authority.read()?;
         let artifact = self.artifact()?;
-        let payee = self.payee.as_deref().map(keys::read).transpose()?;
+        let payee = self.payee.as_ref().map(Source::keypair).transpose()?;
 
         let mut report = self.bring_program(&rpc, &authority, &artifact, output).await?;
         if let Some(mint) = &self.mint {
@@ -112,7 +114,7 @@ impl Deploy {
             artifact = Artifact::built(elf)?;
         }
         if let Some(key) = &self.program_keypair {
-            artifact.program = keys::read(key)?;
+            artifact.program = keys::read_published(key)?;
         }
         let program = artifact.program.pubkey();
         ensure!(

@@ -8,7 +8,7 @@ const ENVIRONMENT: &str = "TALLYBOOK_";
 /// The keys without a default.
 const NEEDED: [&str; 5] = ["listen", "database", "rpc_url", "sponsor", "books"];
 /// The keys that an environment variable can set; others with the prefix belong to somebody else.
-const TOP_KEYS: [&str; 12] = [
+const TOP_KEYS: [&str; 14] = [
     "listen",
     "database",
     "rpc_url",
@@ -16,6 +16,8 @@ const TOP_KEYS: [&str; 12] = [
     "sponsor",
     "books",
     "access_token",
+    "admin_token",
+    "audit_log",
     "income",
     "settlement",
     "limits",

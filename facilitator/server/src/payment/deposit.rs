@@ -2,9 +2,9 @@
 //! then pays as any other.
 
 use super::Accepted;
+use crate::allowance::Share;
 use crate::app::{App, Notebook};
-use crate::quota::Quotas;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use tallybook_chain::instruction::NewChannel;
 use tallybook_chain::{Address, BookView};
 use tallybook_ledger::{Attempt, Channel, Expense, Held, Place, Purpose, Refused};
@@ -38,9 +38,7 @@ impl Asked {
         voucher: &Voucher,
         deposit: &Deposit,
     ) -> Result<Self, Rejection> {
-        if app.draining.is_cancelled() {
-            return Err(Rejection::Draining);
-        }
+        app.takes_on()?;
         if channel.book.0 != book.address.to_bytes() {
             return Err(Rejection::RequirementsMismatch);
         }
@@ -92,7 +90,7 @@ impl Asked {
         }
         let payer = self.payer();
         self.check_room(app).await?;
-        self.check_quota(app, |quotas| quotas.check(&payer, clock()))?;
+        self.check_sponsoring(app)?;
         app.settler.simulate_deposit(&self.checked).await?;
         Ok(Accepted { payer, extra: Default::default(), transaction: None, amount: Some(self.amount()) })
     }
@@ -113,17 +111,17 @@ impl Asked {
             Ok(Held::Free) => app.last_attempt(purpose).await?,
             Err(rejection) => return Err(rejection.into()),
         };
+        let mut notebook = self.notebook(app, purpose);
         if previous.is_none() {
-            let room = match self.check_room(app).await {
-                Ok(()) => self.check_quota(app, |quotas| quotas.take(self.payer(), clock())),
-                full => full,
-            };
-            if let Err(rejection) = room {
-                self.give_up(app).await;
-                return Err(rejection.into());
+            match self.check_room(app).await.and_then(|()| self.sponsor(app)) {
+                Ok(share) => notebook = notebook.paid_from(Some(share)),
+                Err(rejection) => {
+                    self.give_up(app).await;
+                    return Err(rejection.into());
+                }
             }
         }
-        match app.settler.send_deposit(&self.checked, previous, &self.notebook(app, purpose)).await {
+        match app.settler.send_deposit(&self.checked, previous, &notebook).await {
             Ok(opened) => {
                 app.read_and_observe(&self.checked.new_channel().page, opened.chain_slot).await?;
                 self.accepted(app, Some(opened.attempt)).await
@@ -142,7 +140,7 @@ impl Asked {
         let previous = app.last_attempt(Purpose::TopUp(self.channel_id)).await?;
         if !self.was_sent(app, previous) {
             self.foresee(app).await?;
-            self.check_quota(app, |quotas| quotas.check(&self.payer(), clock()))?;
+            self.check_sponsoring(app)?;
             app.settler.simulate_deposit(&self.checked).await?;
         }
         self.accepted(app, None).await
@@ -152,11 +150,11 @@ impl Asked {
     async fn settle_top_up<C: Chain>(&self, app: &App<C>) -> Result<Accepted, Refused> {
         let purpose = Purpose::TopUp(self.channel_id);
         let previous = app.last_attempt(purpose).await?;
+        let mut notebook = self.notebook(app, purpose);
         if !self.was_sent(app, previous) {
             self.foresee(app).await?;
-            self.check_quota(app, |quotas| quotas.take(self.payer(), clock()))?;
+            notebook = notebook.paid_from(Some(self.sponsor(app)?));
         }
-        let notebook = self.notebook(app, purpose);
         let topped_up = app.settler.send_deposit(&self.checked, previous, &notebook).await?;
         app.read_and_observe(&self.checked.new_channel().page, topped_up.chain_slot).await?;
         self.accepted(app, Some(topped_up.attempt)).await
@@ -201,13 +199,19 @@ impl Asked {
         Ok(())
     }
 
-    /// Refuses what the sponsor does not pay for.
-    fn check_quota<C: Chain>(
-        &self,
-        app: &App<C>,
-        quota: impl FnOnce(&mut Quotas) -> Result<(), Rejection>,
-    ) -> Result<(), Rejection> {
-        quota(&mut app.quotas.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Refuses what the sponsor does not pay for; puts nothing aside.
+    fn check_sponsoring<C: Chain>(&self, app: &App<C>) -> Result<(), Rejection> {
+        let now = clock();
+        app.allowance().check(app.highest_deposit_fee(), now)?;
+        app.quotas().check(&self.payer(), now)
+    }
+
+    /// Counts a deposit that is about to be sent, and puts its fee aside.
+    fn sponsor<C: Chain>(&self, app: &App<C>) -> Result<Share, Rejection> {
+        let now = clock();
+        app.allowance().check(app.highest_deposit_fee(), now)?;
+        app.quotas().take(self.payer(), now)?;
+        app.allowance().take(app.highest_deposit_fee(), now)
     }
 
     fn payer(&self) -> [u8; 32] {

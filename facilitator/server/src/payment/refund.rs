@@ -6,6 +6,7 @@ use crate::app::App;
 use tallybook_chain::{Address, BookView};
 use tallybook_ledger::{Expense, Purpose, Refused};
 use tallybook_rules::Rejection;
+use tallybook_sequencer::clock;
 use tallybook_settler::{Chain, Commitment, Refund};
 use tallybook_wire::{AnswerExtra, TransactionBytes, Voucher};
 
@@ -34,7 +35,11 @@ pub(super) async fn send<C: Chain>(
     let prepared = app.prepared_refund(channel.id()).ok_or(Rejection::NoReservation)?;
     let purpose = Purpose::Refund(*channel.id());
     let previous = app.last_attempt(purpose).await?;
-    let notebook = app.notebook(purpose, book.address.to_bytes(), Expense::Refunds);
+    let share = match previous {
+        Some(_) => None,
+        None => Some(app.allowance().take(app.prepared_fee(), clock())?),
+    };
+    let notebook = app.notebook(purpose, book.address.to_bytes(), Expense::Refunds).paid_from(share);
     let closed = app.settler.send_prepared(&prepared, signed, previous, &notebook).await?;
     app.forget_refund(channel.id());
     app.read_and_observe(&Address::from(channel.place().page), closed.slot).await?;

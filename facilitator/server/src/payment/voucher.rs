@@ -14,9 +14,7 @@ pub(super) async fn reserve<C: Chain>(
     requirements: &PaymentRequirements,
     voucher: &Voucher,
 ) -> Result<Accepted, Refused> {
-    if app.draining.is_cancelled() {
-        return Err(Rejection::Draining.into());
-    }
+    app.takes_on()?;
     let seconds = requirements.max_timeout_seconds.get().min(app.config.limits.reservation_seconds);
     let (book, amount) = (requirements.extra.book.0, requirements.amount);
     Ok(Accepted::of(&app.sequencer.reserve((*voucher).into(), book, amount, seconds).await?))

@@ -1,0 +1,15 @@
+//! What administrators of a facilitator see.
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /admin`, and the answer to `POST /admin/pause`, `/admin/resume` and `/admin/settle`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AdministrationView {
+    /// Nothing new is taken on: no calls, deposits or pages. What was begun goes on: commits, refunds, claims.
+    pub paused: bool,
+    /// What others made the sponsor pay, or may yet by what was sent for them, within the last day, in lamports.
+    pub sponsored_lamports: u64,
+    /// The most of it that is paid within a day, in lamports.
+    pub sponsored_lamports_per_day: u64,
+}
