@@ -26,14 +26,35 @@ impl Sequencer {
     /// Starts the writer's thread, before which at most `queue` jobs wait. It ends when the last handle is gone, or with
     /// the failure of the store. `Err` when the system gives no thread.
     pub fn start(desk: Desk, queue: usize) -> io::Result<(Self, JoinHandle<Result<(), StoreFailure>>)> {
-        let (jobs, waiting) = mpsc::channel(queue);
-        let ended = CancellationToken::new();
-        let sequencer = Self { jobs, signers: desk.signers().clone(), ended: ended.clone() };
+        let (sequencer, waiting) = Self::before(&desk, queue);
+        let ended = sequencer.ended.clone();
         let thread = std::thread::Builder::new().name("sequencer".to_owned()).spawn(move || {
             let _ended = ended.drop_guard();
             work(desk, waiting)
         })?;
         Ok((sequencer, thread))
+    }
+
+    /// As [`Self::start`], but without a thread: the writer is a future, for a program that runs on one thread and decides
+    /// itself who goes on when. It blocks that thread while the store writes.
+    pub fn on_one_thread(desk: Desk, queue: usize) -> (Self, impl Future<Output = Result<(), StoreFailure>> + Send) {
+        let (sequencer, mut waiting) = Self::before(&desk, queue);
+        let ended = sequencer.ended.clone();
+        let writer = async move {
+            let _ended = ended.drop_guard();
+            let (mut desk, mut answers) = (desk, Vec::new());
+            while let Some(first) = waiting.recv().await {
+                group(&mut desk, first, &mut waiting, &mut answers)?;
+            }
+            Ok(())
+        };
+        (sequencer, writer)
+    }
+
+    /// The way to a writer that is to work on `desk`, and the jobs that wait for it.
+    fn before(desk: &Desk, queue: usize) -> (Self, mpsc::Receiver<Job>) {
+        let (jobs, waiting) = mpsc::channel(queue);
+        (Self { jobs, signers: desk.signers().clone(), ended: CancellationToken::new() }, waiting)
     }
 
     /// Runs a job, and returns its answer once everything it wrote is durable.
@@ -88,19 +109,30 @@ fn with_answer<T: Send + 'static>(job: impl FnOnce(&mut Desk) -> T + Send + 'sta
 fn work(mut desk: Desk, mut waiting: mpsc::Receiver<Job>) -> Result<(), StoreFailure> {
     let mut answers = Vec::with_capacity(GROUP);
     while let Some(first) = waiting.blocking_recv() {
-        desk.now = desk.now.max(clock());
-        answers.push(first(&mut desk));
-        while answers.len() < GROUP
-            && let Ok(job) = waiting.try_recv()
-        {
-            answers.push(job(&mut desk));
-        }
-        if let Err(failure) = desk.commit() {
-            tracing::error!(%failure, "the store failed: nothing more is answered, the writer ends");
-            return Err(failure);
-        }
-        answers.drain(..).for_each(|tell| tell());
+        group(&mut desk, first, &mut waiting, &mut answers)?;
     }
+    Ok(())
+}
+
+/// One group: all that waits is decided, made durable at once, and answered.
+fn group(
+    desk: &mut Desk,
+    first: Job,
+    waiting: &mut mpsc::Receiver<Job>,
+    answers: &mut Vec<Answer>,
+) -> Result<(), StoreFailure> {
+    desk.now = desk.now.max(clock());
+    answers.push(first(desk));
+    while answers.len() < GROUP
+        && let Ok(job) = waiting.try_recv()
+    {
+        answers.push(job(desk));
+    }
+    if let Err(failure) = desk.commit() {
+        tracing::error!(%failure, "the store failed: nothing more is answered, the writer ends");
+        return Err(failure);
+    }
+    answers.drain(..).for_each(|tell| tell());
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use crate::audit::Audit;
 use crate::config::{Config, ConfigProblem};
 use crate::expenses::{Bill, Bills};
 use crate::{expenses, metrics, routes, serve, settlement, watcher};
+use axum::Router;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -83,24 +84,11 @@ impl Facilitator {
     /// As [`Facilitator::start`], over any chain and store.
     pub async fn start_with<C: Chain>(config: Config, chain: C, store: Box<dyn VoucherStore>) -> Result<Self, Failure> {
         metrics::install();
-        let settler = Settler::new(chain, config.sponsor()?, config.settler_settings());
-        let genesis_hash = settler.genesis_hash().await.map_err(Failure::Chain)?;
-        let network = config.network.clone().unwrap_or_else(|| Network::of_genesis(&genesis_hash));
-        let credit = Amount::new(config.limits.unfinalized_credit);
-        let (mut desk, sending) = Desk::open(store, Settings { credit, ..Settings::default() })?;
-        let audit = config.audit_log.as_deref().map(|path| {
-            let opened = Audit::open(path);
-            opened.map_err(|error| Failure::Audit { path: path.to_owned(), error })
-        });
-        let audit = audit.transpose()?;
-        let now = clock();
-        let spent = desk.ask_store(|store| store.spent_for_others_since(now.saturating_sub(DAY_SECONDS)));
-        let allowance = Allowance::new(config.limits.sponsored_lamports_per_day, spent.map_err(Failure::Chain)?, now);
-        let queue = usize::try_from(config.limits.queue).unwrap_or(usize::MAX);
+        let (desk, opened) = open(&config, store)?;
+        let queue = queue_of(&config);
         let (sequencer, writer) = Sequencer::start(desk, queue).map_err(|error| Failure::Stopped(error.to_string()))?;
-        let (bills, unpaid) = Bills::new();
-        let app = Arc::new(App::new(config, network, genesis_hash, settler, sequencer, (bills, allowance, audit)));
-        look_first(&app).await?;
+        let sending = opened.sending;
+        let (app, unpaid) = assemble(config, chain, sequencer, (opened.allowance, opened.audit)).await?;
 
         let listen = app.config.listen;
         let listener = TcpListener::bind(listen).await.map_err(|error| Failure::Listen(listen, error))?;
@@ -109,6 +97,24 @@ impl Facilitator {
         let drain = CancellationToken::new();
         let supervisor = tokio::spawn(supervise(app, listener, (sending, unpaid), drain.clone(), writer));
         Ok(Self { local_addr, drain, supervisor })
+    }
+
+    /// A facilitator without a listener and without a thread: its routes, to be called as a service. What it does beside
+    /// them runs as tasks of the Tokio runtime that this is called in, and ends with that, at whatever point it is: nobody
+    /// drains it. For a program that decides itself what happens when, such as a simulation.
+    pub async fn on_one_thread<C: Chain>(
+        config: Config,
+        chain: C,
+        store: Box<dyn VoucherStore>,
+    ) -> Result<Router, Failure> {
+        let (desk, opened) = open(&config, store)?;
+        let (sequencer, writer) = Sequencer::on_one_thread(desk, queue_of(&config));
+        // What it says in the end is seen by everybody who asks it: they are refused.
+        tokio::spawn(async move { drop(writer.await) });
+        let (app, unpaid) = assemble(config, chain, sequencer, (opened.allowance, opened.audit)).await?;
+        // The tasks outlive their handles.
+        drop(begin(&app, opened.sending, unpaid, &TaskTracker::new()).await?);
+        Ok(routes::router(app))
     }
 
     /// Where it listens.
@@ -147,6 +153,78 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     stopped.await
 }
 
+/// What was found at the start, beside the desk.
+struct Opened {
+    /// The batches that were on their way.
+    sending: Vec<BatchRecord>,
+    allowance: Allowance,
+    audit: Option<Audit>,
+}
+
+/// Takes up what was stored.
+fn open(config: &Config, store: Box<dyn VoucherStore>) -> Result<(Desk, Opened), Failure> {
+    let credit = Amount::new(config.limits.unfinalized_credit);
+    let (mut desk, sending) = Desk::open(store, Settings { credit, ..Settings::default() })?;
+    let audit = config.audit_log.as_deref().map(|path| {
+        let opened = Audit::open(path);
+        opened.map_err(|error| Failure::Audit { path: path.to_owned(), error })
+    });
+    let audit = audit.transpose()?;
+    let now = clock();
+    let spent = desk.ask_store(|store| store.spent_for_others_since(now.saturating_sub(DAY_SECONDS)));
+    let allowance = Allowance::new(config.limits.sponsored_lamports_per_day, spent.map_err(Failure::Chain)?, now);
+    Ok((desk, Opened { sending, allowance, audit }))
+}
+
+/// How many decisions may wait for the writer.
+fn queue_of(config: &Config) -> usize {
+    usize::try_from(config.limits.queue).unwrap_or(usize::MAX)
+}
+
+/// What requests and background tasks share, once the chain was read, and the bills that wait to be asked for.
+async fn assemble<C: Chain>(
+    config: Config,
+    chain: C,
+    sequencer: Sequencer,
+    (allowance, audit): (Allowance, Option<Audit>),
+) -> Result<(Arc<App<C>>, mpsc::Receiver<Bill>), Failure> {
+    let settler = Settler::new(chain, config.sponsor()?, config.settler_settings());
+    let genesis_hash = settler.genesis_hash().await.map_err(Failure::Chain)?;
+    let network = config.network.clone().unwrap_or_else(|| Network::of_genesis(&genesis_hash));
+    let (bills, unpaid) = Bills::new();
+    let app = Arc::new(App::new(config, network, genesis_hash, settler, sequencer, (bills, allowance, audit)));
+    look_first(&app).await?;
+    Ok((app, unpaid))
+}
+
+/// What works beside the requests, until it is stopped.
+struct Beside {
+    watcher: JoinHandle<()>,
+    expenses: JoinHandle<()>,
+    settlement: JoinHandle<()>,
+}
+
+/// Begins all that works beside the requests. Batches that were on their way are asked for first, and run in `tasks` as
+/// all later ones do.
+async fn begin<C: Chain>(
+    app: &Arc<App<C>>,
+    sending: Vec<BatchRecord>,
+    unpaid: mpsc::Receiver<Bill>,
+    tasks: &TaskTracker,
+) -> Result<Beside, Failure> {
+    for record in sending {
+        let ids: Vec<_> = record.channel_ids().collect();
+        let marked = app.sequencer.insist(move |desk| desk.ledger.sent(ids)).await;
+        marked.map_err(Failure::Chain)?;
+        tasks.spawn(settlement::resume(Arc::clone(app), record));
+    }
+    Ok(Beside {
+        watcher: tokio::spawn(watcher::watch(Arc::clone(app))),
+        expenses: tokio::spawn(expenses::keep(Arc::clone(app), unpaid)),
+        settlement: tokio::spawn(settlement::settle(Arc::clone(app), tasks.clone())),
+    })
+}
+
 /// Reads books and pages before anybody is answered, so that closings and deposits of the meantime are known.
 async fn look_first<C: Chain>(app: &App<C>) -> Result<(), Failure> {
     watcher::look(app, true).await.map_err(Failure::Chain)?;
@@ -174,15 +252,7 @@ async fn supervise<C: Chain>(
     writer: std::thread::JoinHandle<Result<(), StoreFailure>>,
 ) -> Result<(), Failure> {
     let tasks = TaskTracker::new();
-    for record in sending {
-        let ids: Vec<_> = record.channel_ids().collect();
-        let marked = app.sequencer.insist(move |desk| desk.ledger.sent(ids)).await;
-        marked.map_err(Failure::Chain)?;
-        tasks.spawn(settlement::resume(Arc::clone(&app), record));
-    }
-    let watcher = tokio::spawn(watcher::watch(Arc::clone(&app)));
-    let expenses = tokio::spawn(expenses::keep(Arc::clone(&app), unpaid));
-    let settlement = tokio::spawn(settlement::settle(Arc::clone(&app), tasks.clone()));
+    let Beside { watcher, expenses, settlement } = begin(&app, sending, unpaid, &tasks).await?;
     let closed = CancellationToken::new();
     let head = Duration::from_secs(app.config.limits.head_seconds.into());
     let server = tokio::spawn(serve::serve(listener, routes::router(Arc::clone(&app)), head, closed.clone()));

@@ -24,6 +24,7 @@ pub(crate) async fn settle<C: Chain>(app: Arc<App<C>>, tasks: TaskTracker) {
     let mut owed = Owed::default();
     loop {
         tokio::select! {
+            biased;
             _ = ticks.tick() => {}
             () = app.wake.notified() => {}
         }
