@@ -25,9 +25,10 @@ use std::sync::{Arc, LazyLock, Mutex};
 use tallybook_facilitator::{Config, Facilitator};
 use tempfile::TempDir;
 
-/// A step of the driver while there is trouble, and while there is none, in milliseconds.
+/// A step of the driver while there is trouble, while there is none, and while grace periods pass, in milliseconds.
 const BUSY_STEP: u64 = 50;
 const CALM_STEP: u64 = 250;
+const LONG_STEP: u64 = 500;
 /// How long it may take until nothing is under way and all is settled, once the trouble is over: a blockhash expires in a
 /// minute and a half, a row that was refused rests for half a minute, and the wall clock may have been two minutes ahead.
 const CALM_MILLISECONDS: u64 = 600_000;
@@ -172,19 +173,19 @@ impl World {
             virtual_time::set_skew(0);
             self.times.set(Phase::Calm);
             let agents = self.times.agents.load(Ordering::Relaxed);
-            self.wait(CALM_MILLISECONDS, "agents are still waiting", |world| {
+            self.wait(CALM_MILLISECONDS, CALM_STEP, "agents are still waiting", |world| {
                 Ok(world.times.idle.load(Ordering::Relaxed) == agents)
             })?;
-            self.wait(CALM_MILLISECONDS, "not all is settled", Self::is_settled)?;
+            self.wait(CALM_MILLISECONDS, CALM_STEP, "not all is settled", Self::is_settled)?;
             self.times.set(Phase::Leaving);
-            self.wait(LEAVING_MILLISECONDS, "not all have left", |world| {
+            self.wait(LEAVING_MILLISECONDS, LONG_STEP, "not all have left", |world| {
                 Ok(world.times.gone.load(Ordering::Relaxed) == agents && world.laws.is_empty(&world.endpoint))
             })?;
-            self.wait(CALM_MILLISECONDS, "not all is paid out", Self::is_settled)?;
+            self.wait(CALM_MILLISECONDS, CALM_STEP, "not all is paid out", Self::is_settled)?;
             // Until the last of it is final.
             let until = now() + 60_000;
             while now() < until {
-                self.step(CALM_STEP)?;
+                self.step(LONG_STEP)?;
             }
         }
         self.kill();
@@ -198,11 +199,17 @@ impl World {
         self.line.set_loses(trouble.line);
     }
 
-    fn wait(&mut self, most: u64, or: &str, done: impl Fn(&mut Self) -> Result<bool, String>) -> Result<(), String> {
+    fn wait(
+        &mut self,
+        most: u64,
+        step: u64,
+        or: &str,
+        done: impl Fn(&mut Self) -> Result<bool, String>,
+    ) -> Result<(), String> {
         let until = now() + most;
         while now() < until {
             for _ in 0..4 {
-                self.step(CALM_STEP)?;
+                self.step(step)?;
             }
             if done(self)? {
                 return Ok(());
@@ -338,7 +345,7 @@ fn config(ground: &Ground, kind: Kind, random: &mut StdRng) -> Config {
     settlement.tick_milliseconds = 1_000;
     config.limits.unfinalized_credit = [0, 3_000, 10_000_000, 10_000_000][random.random_range(0..4)];
     config.limits.deposits_per_payer_per_hour = 100_000;
-    config.chain.poll_milliseconds = 1_000;
+    config.chain.poll_milliseconds = 2_000;
     config.chain.make_tables = false;
     config.chain.create_payee_accounts = kind == Kind::NoAccount;
     config
