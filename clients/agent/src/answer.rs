@@ -27,8 +27,9 @@ pub(crate) enum Outcome {
     NotCharged,
     /// An answer, but nothing that says whether it was charged.
     Unclear,
-    /// The paywall refuses for now, before anything was charged.
-    Refused(Reason, Option<Duration>),
+    /// The paywall refuses for now, before anything was charged. Names the transaction of a deposit or refund that was sent and
+    /// whose outcome is not known.
+    Refused(Reason, Option<Duration>, Option<Signature>),
     /// Somebody between did not get an answer.
     Lost(Option<Duration>),
     /// Another payment is asked for.
@@ -66,7 +67,7 @@ pub(crate) fn outcome(status: StatusCode, headers: &HeaderMap) -> Outcome {
         Some(SettleResponse::Settled { extra, transaction, .. }) => {
             Outcome::Charged(Box::new(Receipt { extra, transaction }))
         }
-        Some(SettleResponse::Failed { reason, .. }) => Outcome::Refused(reason, retry_after),
+        Some(SettleResponse::Failed { reason, transaction, .. }) => Outcome::Refused(reason, retry_after, transaction),
         None if status.is_success() && meter(headers).is_some() => {
             meter(headers).map_or(Outcome::Unclear, Outcome::Streams)
         }

@@ -19,7 +19,8 @@ use std::time::Duration;
 use tallybook_rpc::Chain;
 use tallybook_rules::Amount;
 use tallybook_wire::{
-    ChannelPayload, Deposit, Key, PaymentPayload, PaymentRequired, PaymentRequirements, Reason, Voucher, header,
+    ChannelPayload, Deposit, Key, PaymentPayload, PaymentRequired, PaymentRequirements, Reason, Signature, Voucher,
+    header,
 };
 
 /// A call that is paid for.
@@ -65,6 +66,8 @@ pub(crate) struct Sent {
 /// Why an attempt failed.
 pub(crate) enum Last {
     Refused(StatusCode, Reason),
+    /// A transaction was sent for it, and what became of it is not known.
+    Pending(Signature),
     Error(AgentError),
 }
 
@@ -338,6 +341,7 @@ impl<'a, C: Chain> Call<'a, C> {
     fn exhausted(&mut self) -> AgentError {
         let attempts = self.attempts;
         match self.last.take() {
+            Some(Last::Pending(transaction)) => AgentError::Pending { attempts, transaction },
             _ if self.unseen.is_some() => AgentError::AnswerLost { attempts, at_risk: self.offer.amount },
             Some(Last::Error(error)) => error,
             Some(Last::Refused(status, reason)) => AgentError::Unavailable { attempts, status, reason: Some(reason) },

@@ -114,14 +114,15 @@ impl<C: Chain> AgentState<C> {
     /// Asks the server until it says that the rest was refunded.
     async fn ask_refund(&self, channel: &Shared) -> Result<(), AgentError> {
         let mut wait = FIRST_WAIT;
-        let mut last = (StatusCode::GATEWAY_TIMEOUT, None);
+        let (mut last, mut pending) = ((StatusCode::GATEWAY_TIMEOUT, None), None);
         for _ in 0..self.policy.attempts {
             if let Ok(response) = self.send_refund(channel).await? {
                 let status = response.status();
                 last = (status, None);
                 match answer::outcome(status, response.headers()) {
                     Outcome::Charged(_) => return Ok(()),
-                    Outcome::Refused(reason, _) => {
+                    Outcome::Refused(reason, _, sent) => {
+                        pending = sent;
                         if answer::remedy(&reason) != Remedy::Wait {
                             return Err(AgentError::Refused(reason));
                         }
@@ -134,8 +135,11 @@ impl<C: Chain> AgentState<C> {
             tokio::time::sleep(wait).await;
             wait = wait.saturating_mul(2).min(self.policy.max_wait);
         }
-        let (status, reason) = last;
-        Err(AgentError::Unavailable { attempts: self.policy.attempts, status, reason })
+        let ((status, reason), attempts) = (last, self.policy.attempts);
+        Err(match pending {
+            Some(transaction) => AgentError::Pending { attempts, transaction },
+            None => AgentError::Unavailable { attempts, status, reason },
+        })
     }
 
     /// Sends the refund; or, while it is not known what was charged, a voucher over nothing, which is never accepted and
@@ -208,8 +212,10 @@ impl<C: Chain> AgentState<C> {
             (channel.id, channel.parts, channel.deposit, channel.charged)
         };
         let (_, slot) = self.slot_of(channel).await?;
-        let gone = slot.generation != parts.generation || slot.status() == Ok(Status::Free);
-        if !gone && slot.deposit > charged {
+        // A node that is behind shows the slot before the channel was opened: that is not its end.
+        let is_before = slot.generation < parts.generation;
+        let gone = slot.generation > parts.generation || slot.status() == Ok(Status::Free);
+        if is_before || (!gone && slot.deposit > charged) {
             return Ok(None);
         }
         self.end(channel, charged).await?;

@@ -51,7 +51,7 @@ impl<C: Chain> Call<'_, C> {
                 self.mark_unseen();
                 Ok(Next::Again(self.wait(wait)))
             }
-            Outcome::Refused(reason, wait) => {
+            Outcome::Refused(reason, wait, sent) => {
                 if self.open_without_sponsor(&reason).await? || self.refuses_top_up(&reason) {
                     return Ok(Next::Again(Duration::ZERO));
                 }
@@ -64,7 +64,7 @@ impl<C: Chain> Call<'_, C> {
                 } else {
                     self.mark_unseen();
                 }
-                self.last = Some(Last::Refused(status, reason));
+                self.last = Some(sent.map_or_else(|| Last::Refused(status, reason), Last::Pending));
                 Ok(Next::Again(self.wait(wait)))
             }
             Outcome::PayAgain => {

@@ -2,7 +2,7 @@ use crate::breach::Breach;
 use std::path::PathBuf;
 use tallybook_rpc::ChainError;
 use tallybook_rules::Amount;
-use tallybook_wire::{Key, Reason};
+use tallybook_wire::{Key, Reason, Signature};
 
 /// Why a call was not paid, or not answered. Every message says what happened, why, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +27,17 @@ pub enum AgentError {
         attempts: u32,
         /// The price of the call.
         at_risk: Amount,
+    },
+    /// A deposit or refund was sent, and whether it has landed is not known.
+    #[error(
+        "the transaction {transaction} was sent for this, and after {attempts} attempts its outcome is not known: try again, \
+         which asks for it and pays nothing twice"
+    )]
+    Pending {
+        /// How often the server was asked.
+        attempts: u32,
+        /// The transaction.
+        transaction: Signature,
     },
     /// The call was charged, and its answer cannot be had any more.
     #[error(

@@ -105,7 +105,7 @@ impl<C: Chain> AgentState<C> {
             (channel.id, channel.parts)
         };
         let (book, slot) = self.slot_of(channel).await?;
-        if slot.generation != parts.generation || slot.status() == Ok(Status::Free) {
+        if slot.generation > parts.generation || slot.status() == Ok(Status::Free) {
             // Somebody else sent the withdrawal: it can only go to the payer.
             return self.refunded(channel).await?.ok_or(AgentError::NotNow { channel: id, why: "it is over" });
         }

@@ -156,29 +156,63 @@ impl Prepared {
         const POLL: Duration = Duration::from_millis(400);
         const POLLS: u32 = 300;
         const POLLS_PER_RESEND: u32 = 5;
+        /// Questions in a row without an answer after which no more are asked.
+        const SILENCES: u32 = 5;
         let Self { signature, last_valid_height, transaction } = self;
-        chain.send(transaction.as_bytes()).await?;
+        match chain.send(transaction.as_bytes()).await {
+            // Looked at and refused: it was not passed on. (But for one that a node has had twice.)
+            Err(ChainError::Refused { method, message }) if !message.contains("already been processed") => {
+                return Err(ChainError::Refused { method, message }.into());
+            }
+            // The answer was lost, and with it whether the transaction is on its way: it is asked for.
+            Err(error) => tracing::debug!(%error, "sent, with no good answer"),
+            Ok(()) => {}
+        }
+        let mut silent = 0u32;
         for poll in 1..=POLLS {
             let refused = |message| ChainError::Refused { method: "the transaction", message };
-            // Asked in this order: what has not landed once it is too late never will.
-            let too_late = chain.latest_blockhash().await?.is_past(last_valid_height);
-            match chain.status(&signature).await? {
-                Some(outcome) => return outcome.map(|()| signature).map_err(|error| refused(error).into()),
-                None if too_late => {
-                    return Err(refused("it expired before it landed: try again".to_owned()).into());
+            match outcome(chain, &signature, last_valid_height).await {
+                Ok(Outcome::Landed(outcome)) => {
+                    return outcome.map(|()| signature).map_err(|error| refused(error).into());
                 }
-                None if poll % POLLS_PER_RESEND == 0 => {
-                    // A node that has it already, or lost it, makes no difference to the outcome that is asked for above.
-                    if let Err(error) = chain.send(transaction.as_bytes()).await {
-                        tracing::debug!(%error, "sending again");
-                    }
+                Ok(Outcome::Expired) => return Err(refused("it expired before it landed: try again".to_owned()).into()),
+                Ok(Outcome::Unknown) => silent = 0,
+                Err(error) => {
+                    tracing::debug!(%error, "outcome unknown");
+                    silent = silent.saturating_add(1);
                 }
-                None => {}
+            }
+            if silent >= SILENCES {
+                break;
+            }
+            if poll % POLLS_PER_RESEND == 0 {
+                // A node that has it already, or lost it, makes no difference to the outcome that is asked for above.
+                if let Err(error) = chain.send(transaction.as_bytes()).await {
+                    tracing::debug!(%error, "sending again");
+                }
             }
             tokio::time::sleep(POLL).await;
         }
         Err(ChainError::Pending(signature).into())
     }
+}
+
+/// What the chain says of a transaction.
+enum Outcome {
+    Landed(Result<(), String>),
+    /// It never will.
+    Expired,
+    Unknown,
+}
+
+/// Asks the chain, in this order: what has not landed once it is too late never will.
+async fn outcome<C: Chain>(chain: &C, signature: &Signature, last_valid_height: u64) -> Result<Outcome, ChainError> {
+    let too_late = chain.latest_blockhash().await?.is_past(last_valid_height);
+    Ok(match chain.status(signature).await? {
+        Some(outcome) => Outcome::Landed(outcome),
+        None if too_late => Outcome::Expired,
+        None => Outcome::Unknown,
+    })
 }
 
 /// Refuses to try what the wallet has no lamports for.

@@ -11,9 +11,11 @@ use solana_instruction::Instruction;
 use solana_keypair::Keypair;
 use solana_signature::Signature;
 use std::fmt;
+use std::time::Duration;
 use tallybook_chain::address::{TOKEN_2022_PROGRAM, TOKEN_PROGRAM};
 use tallybook_chain::{BookView, PROGRAM_ID, PageView};
 use tallybook_keys::Source;
+use tallybook_settler::rpc_client;
 use url::{Host, Url};
 
 /// Where a mint account keeps its decimals, with SPL Token and Token-2022 alike.
@@ -30,6 +32,9 @@ impl fmt::Display for NoAnswer {
         )
     }
 }
+
+/// How long an answer may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where a local chain answers.
 pub const LOCAL_RPC: &str = "http://127.0.0.1:8899";
@@ -61,7 +66,7 @@ impl KeyFile {
 impl Rpc {
     /// A client at commitment `confirmed`.
     pub fn client(&self) -> RpcClient {
-        RpcClient::new_with_commitment(self.rpc.clone(), CommitmentConfig::confirmed())
+        rpc_client(&self.rpc, TIMEOUT, CommitmentConfig::confirmed())
     }
 
     /// Whether it is on this machine.

@@ -6,7 +6,6 @@ use solana_client::nonblocking::rpc_client::RpcClient;
 use solana_client::rpc_config::RpcSendTransactionConfig;
 use solana_client::rpc_request::{RpcError, RpcResponseErrorData};
 use solana_commitment_config::CommitmentConfig;
-use solana_hash::Hash;
 use solana_instruction::Instruction;
 use solana_keypair::Keypair;
 use solana_message::Message;
@@ -17,8 +16,12 @@ use std::time::Duration;
 use tallybook_rules::Rejection;
 
 const POLL: Duration = Duration::from_millis(20);
-/// When no blockhash bounds the wait: longer than any blockhash lives.
+/// Longer than any blockhash lives.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(120);
+/// Questions in a row without an answer after which no more are asked.
+const SILENCES: u32 = 5;
+/// The pause after a question without an answer.
+const SILENCE_PAUSE: Duration = Duration::from_millis(500);
 /// Where the clock sysvar keeps `unix_timestamp`: after slot, epoch start, epoch and leader schedule epoch.
 const UNIX_TIMESTAMP_OFFSET: usize = 32;
 
@@ -30,7 +33,8 @@ pub async fn send(
     fee_payer: &Keypair,
     signers: &[&Keypair],
 ) -> Result<Signature> {
-    let blockhash = rpc.get_latest_blockhash().await.context("the chain does not answer")?;
+    let (blockhash, last_valid_height) =
+        rpc.get_latest_blockhash_with_commitment(rpc.commitment()).await.context("the chain does not answer")?;
     let message = Message::new_with_blockhash(instructions, Some(&fee_payer.pubkey()), &blockhash);
     let mut transaction = Transaction::new_unsigned(message);
     let mut keys = vec![fee_payer];
@@ -40,40 +44,74 @@ pub async fn send(
         preflight_commitment: Some(rpc.commitment().commitment),
         ..RpcSendTransactionConfig::default()
     };
-    let signature = rpc.send_transaction_with_config(&transaction, config).await.map_err(refusal)?;
-    confirm(rpc, &signature, Some(blockhash)).await?;
+    let signature = transaction.signatures.first().copied().context("a transaction without a signer")?;
+    match rpc.send_transaction_with_config(&transaction, config).await {
+        Ok(_) => {}
+        // Looked at and refused: it was not passed on. (But for one that a node has had twice.)
+        Err(error) if is_refusal(&error) => return Err(refusal(error)),
+        // The answer was lost, and with it whether the transaction is on its way: it is asked for.
+        Err(error) => tracing::debug!(%error, "sent, with no good answer"),
+    }
+    confirm(rpc, &signature, Some(last_valid_height)).await?;
     Ok(signature)
 }
 
-/// Waits until the chain says that a transaction is confirmed, or that it can land no more.
-pub async fn confirm(rpc: &RpcClient, signature: &Signature, blockhash: Option<Hash>) -> Result<()> {
+fn is_refusal(error: &ClientError) -> bool {
+    matches!(
+        error.kind(),
+        ClientErrorKind::RpcError(RpcError::RpcResponseError { message, .. }) if !message.contains("already been processed")
+    )
+}
+
+/// Waits until the chain says that a transaction is confirmed, or that it can land no more: after `last_valid_height`, if
+/// that is known. A node that does not answer is asked again until the patience is over.
+pub async fn confirm(rpc: &RpcClient, signature: &Signature, last_valid_height: Option<u64>) -> Result<()> {
     let deadline = tokio::time::Instant::now().checked_add(CONFIRM_TIMEOUT).context("a time out of range")?;
+    let mut silent = 0u32;
     loop {
-        let expired = match &blockhash {
-            Some(blockhash) => !rpc.is_blockhash_valid(blockhash, CommitmentConfig::processed()).await?,
-            None => false,
-        };
-        let statuses = rpc.get_signature_statuses(&[*signature]).await?.value;
-        match statuses.into_iter().next().flatten() {
-            Some(status) if status.satisfies_commitment(rpc.commitment()) => {
-                return status.err.map_or(Ok(()), |error| {
-                    Err(anyhow!("the transaction {signature} failed: {}", in_words(&format!("{error:?}"))))
-                });
+        match outcome(rpc, signature, last_valid_height).await {
+            Ok(Some(outcome)) => return outcome,
+            Ok(None) => silent = 0,
+            Err(error) => {
+                tracing::debug!(%error, "outcome unknown");
+                silent = silent.saturating_add(1);
+                tokio::time::sleep(SILENCE_PAUSE).await;
             }
-            Some(_) => {}
-            None if expired => {
-                bail!("the transaction {signature} did not land before its blockhash expired: try again")
-            }
-            None => {}
         }
-        if tokio::time::Instant::now() >= deadline {
+        if silent >= SILENCES || tokio::time::Instant::now() >= deadline {
             bail!(
-                "the chain has not confirmed {signature} in {} seconds: look it up before you try again",
-                CONFIRM_TIMEOUT.as_secs()
+                "the transaction {signature} was sent, and the chain has not said what became of it: look it up before you \
+                 try again"
             );
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// What the chain says of a transaction, if it does. Asked in this order: what has not landed once it is too late never
+/// will, and a node that is behind the one that said so is not believed.
+async fn outcome(
+    rpc: &RpcClient,
+    signature: &Signature,
+    last_valid_height: Option<u64>,
+) -> Result<Option<Result<()>>, ClientError> {
+    let too_late_since = match last_valid_height {
+        Some(last) => {
+            let info = rpc.get_epoch_info_with_commitment(CommitmentConfig::finalized()).await?;
+            (info.block_height > last).then_some(info.absolute_slot)
+        }
+        None => None,
+    };
+    let statuses = rpc.get_signature_statuses(&[*signature]).await?;
+    Ok(match statuses.value.into_iter().next().flatten() {
+        Some(status) if status.satisfies_commitment(rpc.commitment()) => Some(status.err.map_or(Ok(()), |error| {
+            Err(anyhow!("the transaction {signature} failed: {}", in_words(&format!("{error:?}"))))
+        })),
+        None if too_late_since.is_some_and(|slot| statuses.context.slot >= slot) => {
+            Some(Err(anyhow!("the transaction {signature} did not land before its blockhash expired: try again")))
+        }
+        Some(_) | None => None,
+    })
 }
 
 /// The chain's clock in Unix seconds.

@@ -15,6 +15,16 @@ pub enum ChainError {
         /// Why.
         source: reqwest::Error,
     },
+    /// The endpoint is asked too often, or cannot serve now.
+    #[error(
+        "the RPC endpoint answered {method} with HTTP {status}: it is busy, or limits you; try later, or use another endpoint"
+    )]
+    Busy {
+        /// What was asked.
+        method: &'static str,
+        /// Its status.
+        status: u16,
+    },
     /// The endpoint answered something else.
     #[error("the RPC endpoint answered {method} with something else than the documented JSON: use another endpoint")]
     Unreadable {

@@ -1,10 +1,12 @@
-use crate::chain::{Account, Accounts, Blockhash, Chain, ChainError, View};
+use crate::chain::{Account, Accounts, Blockhash, Chain, ChainError, Commitment, View};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use solana_hash::Hash;
 use std::str::FromStr;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tallybook_chain::Address;
 use tallybook_wire::{Key, Signature};
 
@@ -15,19 +17,81 @@ const MAX_ACCOUNTS: usize = 100;
 /// An endpoint's word for "not there yet": the slot that was asked for has not been seen.
 const MIN_CONTEXT_SLOT_NOT_REACHED: i64 = -32_016;
 
-/// A JSON-RPC endpoint.
+/// How often something that may be asked again is asked; a transaction is sent once.
+const TRIES: u32 = 5;
+/// The pause before the second try; doubles with each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// For how long the newest slot that was seen counts. An endpoint that named a slot far ahead by mistake is forgiven then.
+const NEWEST_COUNTS: Duration = Duration::from_secs(60);
+
+/// A JSON-RPC endpoint. Behind its URL there may be many nodes, some of them behind the others: what one of them says is
+/// taken only if it is no older than what was seen before. Clones share what they have seen.
 #[derive(Clone, Debug)]
 pub struct RpcEndpoint {
     http: reqwest::Client,
     url: url::Url,
+    asked: Arc<AtomicU64>,
+    newest: Arc<Mutex<Newest>>,
+}
+
+/// The newest slots that were answered with, by commitment, and when.
+#[derive(Clone, Copy, Default, Debug)]
+struct Newest {
+    confirmed: Option<(u64, Instant)>,
+    finalized: Option<(u64, Instant)>,
 }
 
 impl RpcEndpoint {
     const TIMEOUT: Duration = Duration::from_secs(20);
 
     /// The endpoint at `url`, asked through `http`.
-    pub const fn new(http: reqwest::Client, url: url::Url) -> Self {
-        Self { http, url }
+    pub fn new(http: reqwest::Client, url: url::Url) -> Self {
+        Self { http, url, asked: Arc::default(), newest: Arc::default() }
+    }
+
+    /// Asks until there is an answer that can be read and is no older than what was seen before, a few times.
+    async fn read<T>(
+        &self,
+        method: &'static str,
+        params: Value,
+        read: impl Fn(&Value) -> Result<T, ChainError>,
+    ) -> Result<T, ChainError> {
+        let mut pause = FIRST_PAUSE;
+        for _ in 1..TRIES {
+            match self.ask(method, params.clone()).await.and_then(|answer| read(&answer)) {
+                // It was understood, and said no.
+                Err(error @ ChainError::Refused { .. }) => return Err(error),
+                // Whoever asked has waited long enough.
+                Err(ChainError::Unreachable { method, source }) if source.is_timeout() => {
+                    return Err(ChainError::Unreachable { method, source });
+                }
+                Err(error) => tracing::debug!(%error, "asking again"),
+                answer => return answer,
+            }
+            tokio::time::sleep(pause).await;
+            pause = pause.saturating_mul(2);
+        }
+        read(&self.ask(method, params).await?)
+    }
+
+    /// The slot of an answer, unless one of its commitment was seen already that is newer.
+    fn slot_of(&self, method: &'static str, answer: &Value, commitment: Commitment) -> Result<u64, ChainError> {
+        let slot = answer.pointer("/context/slot").and_then(Value::as_u64).ok_or(ChainError::Unreadable { method })?;
+        let now = Instant::now();
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = match commitment {
+            Commitment::Confirmed => &mut newest.confirmed,
+            Commitment::Finalized => &mut newest.finalized,
+        };
+        match *seen {
+            Some((wanted, at)) if slot < wanted && now.saturating_duration_since(at) < NEWEST_COUNTS => {
+                Err(ChainError::Behind { wanted })
+            }
+            _ => {
+                *seen = Some((slot, now));
+                Ok(slot)
+            }
+        }
     }
 
     async fn ask(&self, method: &'static str, params: Value) -> Result<Value, ChainError> {
@@ -36,9 +100,14 @@ impl RpcEndpoint {
             source: source.without_url(), // it may hold the operator's access key
         };
         let wanted = params.pointer("/1/minContextSlot").and_then(Value::as_u64);
-        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+        let id = self.asked.fetch_add(1, Ordering::Relaxed);
+        let body = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
         let request = self.http.post(self.url.clone()).json(&body).timeout(Self::TIMEOUT);
         let mut response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        if status == reqwest::StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
+            return Err(ChainError::Busy { method, status: status.as_u16() });
+        }
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
             bytes.extend_from_slice(&chunk);
@@ -48,6 +117,8 @@ impl RpcEndpoint {
         }
         let answer: RpcAnswer = serde_json::from_slice(&bytes).map_err(|_| ChainError::Unreadable { method })?;
         match answer {
+            // The answer to another question. (One that could not be read has no id to name.)
+            RpcAnswer { id: Some(answered), .. } if answered != id => Err(ChainError::Unreadable { method }),
             RpcAnswer { error: Some(error), .. } => {
                 if error.get("code").and_then(Value::as_i64) == Some(MIN_CONTEXT_SLOT_NOT_REACHED) {
                     return Err(ChainError::Behind { wanted: wanted.unwrap_or_default() });
@@ -69,25 +140,26 @@ impl RpcEndpoint {
         if let (Some(slot), Some(options)) = (view.min_context_slot, options.as_object_mut()) {
             options.insert("minContextSlot".to_owned(), slot.into());
         }
-        let result = self.ask(method, json!([names, options])).await?;
-        let slot = result.pointer("/context/slot").and_then(Value::as_u64);
-        let values = result.get("value").and_then(Value::as_array);
-        let list = values
-            .filter(|values| values.len() == addresses.len())
-            .and_then(|values| values.iter().map(account).collect());
-        let (Some(context_slot), Some(list)) = (slot, list) else {
-            return Err(ChainError::Unreadable { method });
+        let read = |result: &Value| {
+            let context_slot = self.slot_of(method, result, view.commitment)?;
+            let values = result.get("value").and_then(Value::as_array);
+            let list = values
+                .filter(|values| values.len() == addresses.len())
+                .and_then(|values| values.iter().map(account).collect())
+                .ok_or(ChainError::Unreadable { method })?;
+            // An endpoint that ignores minContextSlot is behind all the same.
+            match view.min_context_slot {
+                Some(wanted) if context_slot < wanted => Err(ChainError::Behind { wanted }),
+                _ => Ok(Accounts { context_slot, list }),
+            }
         };
-        // An endpoint that ignores minContextSlot is behind all the same.
-        match view.min_context_slot {
-            Some(wanted) if context_slot < wanted => Err(ChainError::Behind { wanted }),
-            _ => Ok(Accounts { context_slot, list }),
-        }
+        self.read(method, json!([names, options]), read).await
     }
 }
 
 #[derive(Deserialize)]
 struct RpcAnswer {
+    id: Option<Value>,
     result: Option<Value>,
     error: Option<Value>,
 }
@@ -95,9 +167,11 @@ struct RpcAnswer {
 impl Chain for RpcEndpoint {
     async fn genesis_hash(&self) -> Result<[u8; 32], ChainError> {
         let method = "getGenesisHash";
-        let result = self.ask(method, json!([])).await?;
-        let hash = result.as_str().and_then(|text| Key::from_str(text).ok());
-        hash.map(|hash| hash.0).ok_or(ChainError::Unreadable { method })
+        let read = |result: &Value| {
+            let hash = result.as_str().and_then(|text| Key::from_str(text).ok());
+            hash.map(|hash| hash.0).ok_or(ChainError::Unreadable { method })
+        };
+        self.read(method, json!([]), read).await
     }
 
     async fn accounts(&self, addresses: &[Address], view: View) -> Result<Accounts, ChainError> {
@@ -113,16 +187,19 @@ impl Chain for RpcEndpoint {
 
     async fn latest_blockhash(&self) -> Result<Blockhash, ChainError> {
         let method = "getLatestBlockhash";
-        let result = self.ask(method, json!([{ "commitment": "confirmed" }])).await?;
-        let text = result.pointer("/value/blockhash").and_then(Value::as_str);
-        let height = result.pointer("/value/lastValidBlockHeight").and_then(Value::as_u64);
-        let hash = text.and_then(|text| Key::from_str(text).ok());
-        match (hash, height) {
-            (Some(hash), Some(last_valid_height)) => {
-                Ok(Blockhash { hash: Hash::new_from_array(hash.0), last_valid_height })
+        let read = |result: &Value| {
+            self.slot_of(method, result, Commitment::Confirmed)?;
+            let text = result.pointer("/value/blockhash").and_then(Value::as_str);
+            let height = result.pointer("/value/lastValidBlockHeight").and_then(Value::as_u64);
+            let hash = text.and_then(|text| Key::from_str(text).ok());
+            match (hash, height) {
+                (Some(hash), Some(last_valid_height)) => {
+                    Ok(Blockhash { hash: Hash::new_from_array(hash.0), last_valid_height })
+                }
+                _ => Err(ChainError::Unreadable { method }),
             }
-            _ => Err(ChainError::Unreadable { method }),
-        }
+        };
+        self.read(method, json!([{ "commitment": "confirmed" }]), read).await
     }
 
     async fn send(&self, transaction: &[u8]) -> Result<(), ChainError> {
@@ -133,16 +210,20 @@ impl Chain for RpcEndpoint {
 
     async fn status(&self, signature: &Signature) -> Result<Option<Result<(), String>>, ChainError> {
         let method = "getSignatureStatuses";
-        let result = self.ask(method, json!([[signature.to_string()]])).await?;
-        let status = result.pointer("/value/0").ok_or(ChainError::Unreadable { method })?;
-        let level = status.get("confirmationStatus").and_then(Value::as_str);
-        if !matches!(level, Some("confirmed" | "finalized")) {
-            return Ok(None);
-        }
-        match status.get("err") {
-            None | Some(Value::Null) => Ok(Some(Ok(()))),
-            Some(error) => Ok(Some(Err(error.to_string().chars().take(500).collect()))),
-        }
+        let read = |result: &Value| {
+            let status = result.pointer("/value/0").ok_or(ChainError::Unreadable { method })?;
+            let level = status.get("confirmationStatus").and_then(Value::as_str);
+            if !matches!(level, Some("confirmed" | "finalized")) {
+                // That it has not landed is worth as much as the node is up to date: no less than what was seen before.
+                self.slot_of(method, result, Commitment::Confirmed)?;
+                return Ok(None);
+            }
+            match status.get("err") {
+                None | Some(Value::Null) => Ok(Some(Ok(()))),
+                Some(error) => Ok(Some(Err(error.to_string().chars().take(500).collect()))),
+            }
+        };
+        self.read(method, json!([[signature.to_string()]]), read).await
     }
 }
 

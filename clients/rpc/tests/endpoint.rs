@@ -8,12 +8,16 @@ use tallybook_chain::Address;
 use tallybook_rpc::{Chain, ChainError, RpcEndpoint, View};
 use tallybook_wire::{Key, Signature};
 
-/// An endpoint that answers each question as `answer` says.
+/// An endpoint that answers each question as `answer` says; 1 stands for the question's own id.
 async fn scripted(answer: impl Fn(&Value) -> Value + Send + Sync + 'static) -> RpcEndpoint {
     type Script = Arc<dyn Fn(&Value) -> Value + Send + Sync>;
     async fn say(State(answer): State<Script>, Json(question): Json<Value>) -> Json<Value> {
         assert_eq!(question["jsonrpc"], "2.0");
-        Json(answer(&question))
+        let mut said = answer(&question);
+        if said.get("id") == Some(&json!(1)) {
+            said["id"] = question["id"].clone();
+        }
+        Json(said)
     }
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/?api-key=hush", listener.local_addr().unwrap()).parse().unwrap();
@@ -45,7 +49,10 @@ async fn given_documented_answers_when_read_then_they_are_understood() {
     assert_eq!((account.data.as_slice(), account.lamports), ([1, 2, 3].as_slice(), 1));
     assert!(matches!(chain.accounts(&[[1; 32].into()], View::CONFIRMED).await, Err(ChainError::Unreadable { .. })));
 
-    let chain = endpoint(result(&json!({ "value": { "blockhash": hash, "lastValidBlockHeight": 7 } }))).await;
+    let chain = endpoint(result(
+        &json!({ "context": { "slot": 9 }, "value": { "blockhash": hash, "lastValidBlockHeight": 7 } }),
+    ))
+    .await;
     let blockhash = chain.latest_blockhash().await.unwrap();
     assert_eq!((blockhash.hash.to_bytes(), blockhash.last_valid_height), (hash.0, 7));
 }
@@ -60,7 +67,7 @@ async fn given_many_accounts_when_asked_for_then_a_hundred_at_a_time_and_the_old
         asked.push((names.len(), question["params"][1]["commitment"].clone()));
         let accounts: Vec<Value> =
             names.iter().map(|name| json!({ "owner": name, "data": ["", "base64"], "lamports": 1 })).collect();
-        result(&json!({ "context": { "slot": 50 - asked.len() }, "value": accounts }))
+        result(&json!({ "context": { "slot": 46 + asked.len() }, "value": accounts }))
     })
     .await;
     let addresses: Vec<Address> = (0..=250).map(|at| Address::from([at; 32])).collect();
@@ -99,10 +106,57 @@ async fn given_a_status_when_read_then_the_transaction_is_confirmed_failed_or_no
             Some(false),
         ),
     ] {
-        let chain = endpoint(result(&json!({ "value": [status] }))).await;
+        let chain = endpoint(result(&json!({ "context": { "slot": 9 }, "value": [status] }))).await;
         let status = chain.status(&Signature([1; 64])).await.unwrap();
         assert_eq!(status.map(|outcome| outcome.is_ok()), expected);
     }
+}
+
+#[tokio::test]
+async fn given_nodes_behind_one_url_when_one_of_them_is_behind_the_others_then_what_it_says_is_not_taken() {
+    // Given nodes that answer in turn, the third of them far behind
+    let slots = Mutex::new([100u64, 101, 7, 8, 102].into_iter());
+    let chain = scripted(move |_| {
+        let slot = slots.lock().unwrap().next().unwrap_or(103);
+        result(&json!({ "context": { "slot": slot }, "value": [null] }))
+    })
+    .await;
+    // When the chain is asked again and again, then it never goes back
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        seen.push(chain.accounts(&[[1; 32].into()], View::CONFIRMED).await.unwrap().context_slot);
+    }
+    assert_eq!(seen, [100, 101, 102, 103]);
+    // And what has not landed as far as such a node knows may have landed all the same
+    let chain = scripted(|question| match question["method"].as_str() {
+        Some("getSignatureStatuses") => result(&json!({ "context": { "slot": 7 }, "value": [null] })),
+        _ => result(&json!({ "context": { "slot": 100 }, "value": [null] })),
+    })
+    .await;
+    chain.accounts(&[[1; 32].into()], View::CONFIRMED).await.unwrap();
+    let status = chain.status(&Signature([1; 64])).await;
+    assert!(matches!(status, Err(ChainError::Behind { wanted: 100 })), "{status:?}");
+}
+
+#[tokio::test]
+async fn given_answers_that_are_lost_or_of_others_when_asked_again_then_the_good_one_counts_and_nothing_is_sent_twice()
+{
+    let asked = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&asked);
+    let chain = scripted(move |_| {
+        *count.lock().unwrap() += 1;
+        match *count.lock().unwrap() {
+            1 => json!({ "jsonrpc": "2.0", "id": 7_000, "result": "somebody else's" }),
+            2 => json!("<html>"),
+            3 => json!({ "jsonrpc": "2.0", "id": 1, "result": null }),
+            _ => result(&json!(Key([5; 32]))),
+        }
+    })
+    .await;
+    assert_eq!(chain.genesis_hash().await.unwrap(), [5; 32]);
+    *asked.lock().unwrap() = 0;
+    assert!(matches!(chain.send(&[1]).await, Err(ChainError::Unreadable { .. })));
+    assert_eq!(*asked.lock().unwrap(), 1);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@
 mod chain;
 mod claim;
 mod deposit;
+mod line;
 #[cfg(test)]
 mod memory;
 mod pace;
@@ -28,6 +29,7 @@ pub use chain::{
 };
 pub use claim::{ROWS_BELOW_PER_TRANSACTION, ROWS_PER_TRANSACTION};
 pub use deposit::{Caps, CheckedDeposit, DepositKind, ExpectedDeposit, Opened, check};
+pub use line::rpc_client;
 pub use pace::Pace;
 pub use page::PreparedPage;
 pub use prepared::{Closed, Prepared};

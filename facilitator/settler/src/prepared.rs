@@ -57,6 +57,11 @@ impl<C: Chain> Settler<C> {
         })
     }
 
+    /// The signature of the transaction once the sponsor has signed it, which is also its name.
+    pub fn prepared_signature(&self, prepared: &Prepared) -> [u8; 64] {
+        self.sign(&prepared.message).into()
+    }
+
     /// Takes the prepared transaction back with the operator's signature, co-signs and sends it, and waits for it to be
     /// confirmed. `previous` is what the journal recorded for it before, if anything.
     ///

@@ -1,6 +1,7 @@
 use crate::chain::{
     Account, Blockhash, Chain, ChainError, Commitment, Failure, Height, Landing, Simulation, Snapshot, Spent, Statuses,
 };
+use crate::line::rpc_client;
 use crate::pace::jittered;
 use solana_address::Address;
 use solana_client::nonblocking::rpc_client::RpcClient;
@@ -10,6 +11,7 @@ use solana_rpc_client_api::config::{
     RpcTransactionConfig, UiAccountEncoding, UiTransactionEncoding,
 };
 use solana_rpc_client_api::request::RpcError;
+use solana_rpc_client_api::response::{UiAccount, UiAccountData};
 use solana_signature::Signature;
 use solana_transaction::versioned::VersionedTransaction;
 use std::future::Future;
@@ -31,11 +33,11 @@ pub struct RpcChain {
 impl RpcChain {
     /// Asks the node at `url`; an answer that takes longer than `timeout` is none.
     pub fn new(url: &str, timeout: Duration) -> Self {
-        let client = RpcClient::new_with_timeout(url.to_owned(), timeout);
+        let client = rpc_client(url, timeout, CommitmentConfig::finalized());
         Self { client: Arc::new(client), timeout }
     }
 
-    /// One try. The limit is around the whole of it: the client below waits out a 429 for minutes.
+    /// One try. The limit is around the whole of it, pauses for a node that is asked too often included.
     async fn once<T>(&self, answer: impl Future<Output = Result<T, Error>>) -> Result<T, ChainError> {
         match tokio::time::timeout(self.timeout, answer).await {
             Ok(Ok(answer)) => Ok(answer),
@@ -72,10 +74,14 @@ impl Chain for RpcChain {
         }
         let accounts = answer.value.into_iter().map(|account| match account {
             None => Ok(None),
-            Some(account) => match (account.data.decode(), account.owner.parse()) {
-                (Some(data), Ok(owner)) => Ok(Some(Account { owner, data })),
-                _ => Err(ChainError("an account that does not decode".into())),
-            },
+            // In the encoding that was asked for: a packed one could unpack to any size.
+            Some(UiAccount { data: data @ UiAccountData::Binary(_, UiAccountEncoding::Base64), owner, .. }) => {
+                match (data.decode(), owner.parse()) {
+                    (Some(data), Ok(owner)) => Ok(Some(Account { owner, data })),
+                    _ => Err(ChainError("an account that does not decode".into())),
+                }
+            }
+            Some(_) => Err(ChainError("an account in another encoding than was asked for".into())),
         });
         Ok(Snapshot { slot: answer.context.slot, accounts: accounts.collect::<Result<_, _>>()? })
     }

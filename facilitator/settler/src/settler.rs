@@ -9,11 +9,14 @@ use solana_signature::Signature;
 use solana_signer::Signer;
 use solana_transaction::versioned::VersionedTransaction;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tallybook_ledger::Attempt;
 use tallybook_rules::Rejection;
 
 /// How often it is looked for what a transaction cost.
 const SPENT_LOOKS: u32 = 6;
+/// How long it is looked for: claims wait for it, and it is only for the accounts.
+const SPENT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the sponsor is willing to pay, and how patiently it waits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,16 +84,23 @@ impl<C: Chain> Settler<C> {
     /// What a landed transaction cost, from the balances that the chain recorded; none when the node does not show it in time.
     pub async fn spent(&self, signature: &[u8; 64]) -> Option<Spent> {
         let signature = Signature::from(*signature);
+        let looked = tokio::time::timeout(SPENT_PATIENCE, self.look_for_spent(&signature)).await.ok().flatten();
+        if looked.is_none() {
+            tracing::warn!(%signature, "landed, but what it cost is not known");
+        }
+        looked
+    }
+
+    async fn look_for_spent(&self, signature: &Signature) -> Option<Spent> {
         let mut pause = self.settings.pace.first;
         // A node may know that a transaction landed some moments before it can show it.
         for _ in 0..SPENT_LOOKS {
-            if let Ok(Some(spent)) = self.chain.spent(&signature).await {
+            if let Ok(Some(spent)) = self.chain.spent(signature).await {
                 return Some(spent);
             }
             tokio::time::sleep(pause).await;
             pause = self.settings.pace.after(pause);
         }
-        tracing::warn!(%signature, "landed, but what it cost is not known");
         None
     }
 

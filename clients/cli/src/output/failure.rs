@@ -104,7 +104,10 @@ impl Exit {
                 Self::Unknown,
                 matches!(
                     error,
-                    E::AnswerLost { .. } | E::ChargedWithoutAnswer { .. } | E::Chain(ChainError::Pending(_))
+                    E::AnswerLost { .. }
+                        | E::Pending { .. }
+                        | E::ChargedWithoutAnswer { .. }
+                        | E::Chain(ChainError::Pending(_))
                 ),
             ),
             (Self::Forbidden, matches!(error, E::Policy(_))),
@@ -123,7 +126,14 @@ impl Exit {
             ),
             (
                 Self::Unreachable,
-                matches!(error, E::Http(_) | E::Unavailable { .. } | E::Chain(ChainError::Unreachable { .. })),
+                matches!(
+                    error,
+                    E::Http(_)
+                        | E::Unavailable { .. }
+                        | E::Chain(
+                            ChainError::Unreachable { .. } | ChainError::Busy { .. } | ChainError::Behind { .. }
+                        )
+                ),
             ),
         ];
         kinds.iter().find(|(_, applies)| *applies).map_or(Self::Failed, |(kind, _)| *kind)
