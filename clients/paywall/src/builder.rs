@@ -85,6 +85,8 @@ pub(crate) struct Shared {
     pub(crate) operator: Option<Keypair>,
     pub(crate) timeout_seconds: NonZeroU32,
     pub(crate) in_flight: Arc<Semaphore>,
+    /// How long a client may take to send a small body.
+    pub(crate) body_patience: Duration,
     decimals: u8,
 }
 
@@ -107,6 +109,7 @@ pub struct PaywallBuilder {
     timeout_seconds: NonZeroU32,
     patience: Duration,
     max_in_flight: usize,
+    body_patience: Duration,
     answers: (usize, usize),
     stream_patience: Duration,
     max_pages: u32,
@@ -136,6 +139,7 @@ impl Paywall {
             timeout_seconds: const { NonZeroU32::new(60).unwrap() },
             patience: Duration::from_secs(5),
             max_in_flight: 1_024,
+            body_patience: Duration::from_secs(10),
             answers: (1_024, 64 * 1_024),
             stream_patience: Duration::from_secs(20),
             max_pages: 0,
@@ -259,6 +263,13 @@ impl PaywallBuilder {
         self
     }
 
+    /// How long a client may take to send a body that is kept for the call (see [`PaywallBuilder::keep_answers`]), 10 seconds
+    /// unless told otherwise; then it is refused with 408, so that slow clients do not keep others out.
+    pub const fn body_patience(mut self, patience: Duration) -> Self {
+        self.body_patience = patience;
+        self
+    }
+
     /// How long a stream waits for the voucher of its next part, 20 seconds unless told otherwise; then it ends.
     pub const fn stream_patience(mut self, patience: Duration) -> Self {
         self.stream_patience = patience;
@@ -316,6 +327,7 @@ impl PaywallBuilder {
             operator: self.operator,
             timeout_seconds: self.timeout_seconds,
             in_flight: Arc::new(Semaphore::new(self.max_in_flight)),
+            body_patience: self.body_patience,
             decimals: self.decimals,
         };
         Ok(Paywall { shared: Arc::new(shared) })

@@ -5,7 +5,7 @@ use crate::builder::Shared;
 use crate::charge::Charge;
 use crate::keeper::Failure;
 use crate::layer::ChargeLayer;
-use crate::respond::{Body, Refused, broken_off, with_receipt};
+use crate::respond::{Body, Refused, broken_off, too_slow, with_receipt};
 use crate::sale::{Paying, Sale, Way};
 use crate::tab::Tab;
 use crate::{foreign, refund, stream};
@@ -73,7 +73,8 @@ where
     };
     let (request, fingerprint) = match buffered(&way, request).await {
         Ok(buffered) => buffered,
-        Err(rejection) => return Ok(sale.refuse(rejection.into()).await),
+        Err(Some(rejection)) => return Ok(sale.refuse(rejection.into()).await),
+        Err(None) => return Ok(too_slow()),
     };
     let reserved = match begin(&way.shared, *payment, fingerprint).await {
         Ok(Begun::Answered(response)) => return Ok(response),
@@ -96,8 +97,9 @@ fn with_payment(mut request: Request<Body>, way: &Way, reserved: &Reserved) -> R
     request
 }
 
-/// The request with its body in memory and its fingerprint, if the body is small and of a known size; else as it came.
-async fn buffered<B>(way: &Way, request: Request<B>) -> Result<(Request<Body>, Option<Fingerprint>), Rejection>
+/// The request with its body in memory and its fingerprint, if the body is small and of a known size; else as it came. An
+/// error without a rejection is a body that does not arrive in time: whoever sends it slowly would keep others out.
+async fn buffered<B>(way: &Way, request: Request<B>) -> Result<(Request<Body>, Option<Fingerprint>), Option<Rejection>>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -106,7 +108,8 @@ where
         return Ok((request.map(Body::stream), None));
     }
     let (head, body) = request.into_parts();
-    let bytes = body.collect().await.map_err(|_| Rejection::MalformedPayload)?.to_bytes();
+    let collected = tokio::time::timeout(way.shared.body_patience, body.collect()).await.map_err(|_| None)?;
+    let bytes = collected.map_err(|_| Some(Rejection::MalformedPayload))?.to_bytes();
     let request = Request::from_parts(head, bytes);
     let fingerprint = Fingerprint::of(&request, way.price.ceiling());
     Ok((request.map(Body::whole), Some(fingerprint)))
@@ -143,7 +146,9 @@ async fn begin(
 async fn fund(shared: &Shared, payment: &FacilitatorRequest) -> Result<(), Refused> {
     match shared.keeper.fund(payment).await {
         Ok(SettleResponse::Settled { .. }) => Ok(()),
-        Ok(SettleResponse::Failed { reason, extra, .. }) => Err(Refused::new(reason, extra)),
+        Ok(SettleResponse::Failed { reason, transaction, extra, .. }) => {
+            Err(Refused::new(reason, extra).sent(transaction))
+        }
         // It may have been sent: the same deposit again asks what became of it.
         Err(Failure::Unknown) => Err(Rejection::SettlementPending.into()),
         Err(failure) => Err(failure.into()),

@@ -39,7 +39,9 @@ pub(crate) async fn close(shared: &Shared, mut payment: FacilitatorRequest) -> R
     payment.payment_payload.payload = ChannelPayload::Refund { voucher, transaction: Some(signed) };
     match shared.keeper.refund(&payment).await {
         Ok(receipt @ SettleResponse::Settled { .. }) => Ok(with_receipt(json(StatusCode::OK, &receipt), &receipt)),
-        Ok(SettleResponse::Failed { reason, extra, .. }) => Err(Refused::new(reason, extra)),
+        Ok(SettleResponse::Failed { reason, transaction, extra, .. }) => {
+            Err(Refused::new(reason, extra).sent(transaction))
+        }
         Err(Failure::Unknown) => Err(Rejection::SettlementPending.into()),
         Err(failure) => Err(failure.into()),
     }

@@ -12,7 +12,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use serde::Serialize;
 use tallybook_rules::Rejection;
-use tallybook_wire::{AnswerExtra, Key, Network, PAYMENT_RESPONSE, Reason, Refusal, SettleResponse, header};
+use tallybook_wire::{AnswerExtra, Key, Network, PAYMENT_RESPONSE, Reason, Refusal, SettleResponse, Signature, header};
 use tower::BoxError;
 
 /// The body of requests and answers behind the paywall.
@@ -59,11 +59,18 @@ pub(crate) struct Refused {
     pub(crate) state: Box<AnswerExtra>,
     /// The book that refused it, where a route has several.
     book: Option<Key>,
+    /// What was sent to the chain for it, where the outcome is not known.
+    transaction: Option<Signature>,
 }
 
 impl Refused {
     pub(crate) fn new(reason: Reason, state: AnswerExtra) -> Self {
-        Self { reason, state: Box::new(state), book: None }
+        Self { reason, state: Box::new(state), book: None, transaction: None }
+    }
+
+    /// With the name of what was sent for it.
+    pub(crate) fn sent(self, transaction: Option<Signature>) -> Self {
+        Self { transaction, ..self }
     }
 
     /// Refused by this way of paying.
@@ -146,7 +153,8 @@ fn status(rejection: Rejection) -> Option<StatusCode> {
 }
 
 /// Refuses with a status of its own and the reason in body and `PAYMENT-RESPONSE`, if that is how this one is told.
-pub(crate) fn refused(reason: &Reason, network: Option<&Network>) -> Option<Response<Body>> {
+pub(crate) fn refused(why: &Refused, network: Option<&Network>) -> Option<Response<Body>> {
+    let Refused { reason, transaction, .. } = why;
     let status = status(reason.rejection()?)?;
     let mut response = refusal(status, reason);
     if matches!(status, StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
@@ -155,7 +163,7 @@ pub(crate) fn refused(reason: &Reason, network: Option<&Network>) -> Option<Resp
     let Some(network) = network else { return Some(response) };
     let failed = SettleResponse::Failed {
         reason: reason.clone(),
-        transaction: None,
+        transaction: *transaction,
         network: network.clone(),
         payer: None,
         extra: AnswerExtra::default(),
@@ -165,7 +173,7 @@ pub(crate) fn refused(reason: &Reason, network: Option<&Network>) -> Option<Resp
 
 /// 503, whatever the reason: without an offer there is nothing to answer a request with.
 pub(crate) fn unavailable(reason: &Reason) -> Response<Body> {
-    refused(reason, None).unwrap_or_else(|| {
+    refused(&Refused::new(reason.clone(), AnswerExtra::default()), None).unwrap_or_else(|| {
         let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, reason);
         response.headers_mut().insert(RETRY_AFTER, RETRY_SECONDS);
         response
@@ -175,6 +183,12 @@ pub(crate) fn unavailable(reason: &Reason) -> Response<Body> {
 /// 410: what is asked for was there once.
 pub(crate) fn gone(reason: &Reason) -> Response<Body> {
     refusal(StatusCode::GONE, reason)
+}
+
+/// 408: the body of a request did not arrive in time.
+pub(crate) fn too_slow() -> Response<Body> {
+    let message = "The body did not arrive in time, and nothing was charged: send it at once.".to_owned();
+    json(StatusCode::REQUEST_TIMEOUT, &Refusal { error: Reason::from("too_slow".to_owned()), message })
 }
 
 /// 500: the handler began an answer and did not finish it.

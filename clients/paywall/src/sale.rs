@@ -153,7 +153,7 @@ impl Sale {
             Some(way) => way.shared.keeper.terms().await.ok().map(|offer| offer.network.clone()),
             None => None,
         };
-        match refused(&why.reason, network.as_ref()) {
+        match refused(&why, network.as_ref()) {
             Some(response) => response,
             None => self.ask(Some(why)).await,
         }

@@ -244,6 +244,9 @@ pub(crate) async fn sign_on(sale: &Sale, meter: &HeaderValue, payment: Option<He
     let Some((way, tab)) = found else {
         return gone(&Rejection::NoReservation.into());
     };
+    let Some(_place) = tab.waiter() else {
+        return sale.refuse(Rejection::Overloaded.into()).await;
+    };
     match take(sale, &tab, payment).await {
         Ok(()) => {}
         Err(Rejection::WrongCumulative) => {

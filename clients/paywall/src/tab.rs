@@ -11,7 +11,7 @@ use crate::respond::Refused;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tallybook_rules::{Amount, Rejection};
 use tallybook_wire::{ChannelState, FacilitatorRequest, SettleResponse};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 
 /// What a tab asks of its client.
 #[derive(Clone, Debug)]
@@ -42,6 +42,8 @@ pub(crate) struct Tab {
     next: Mutex<Option<FacilitatorRequest>>,
     /// Something has come, or the client has gone.
     news: Notify,
+    /// For clients that sign on, each of whom is kept waiting.
+    waiters: Semaphore,
 }
 
 /// How far a tab has come.
@@ -97,6 +99,9 @@ impl Count {
     }
 }
 
+/// Clients of one stream that are kept waiting at once: one, and those that it has lost on the way.
+const WAITERS: usize = 4;
+
 impl Tab {
     /// A tab whose first part is reserved.
     pub(crate) fn open(shared: Arc<Shared>, reserved: Reserved, part: Amount, is_stream: bool) -> Arc<Self> {
@@ -114,7 +119,13 @@ impl Tab {
             asked: watch::Sender::new(Ask::Nothing),
             next: Mutex::default(),
             news: Notify::new(),
+            waiters: Semaphore::new(WAITERS),
         })
+    }
+
+    /// A place for a client that signs on, while there is one.
+    pub(crate) fn waiter(&self) -> Option<SemaphorePermit<'_>> {
+        self.waiters.try_acquire().ok()
     }
 
     /// [`crate::Charge::add`].

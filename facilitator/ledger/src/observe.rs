@@ -21,6 +21,8 @@ pub enum Event {
     Opened {
         /// Which one.
         channel_id: [u8; 32],
+        /// Who funds it.
+        payer: [u8; 32],
         /// Whose vouchers bind it.
         signer: [u8; 32],
     },
@@ -103,7 +105,7 @@ impl Ledger {
             None => {
                 let place = Place { page: seen.address, slot: at, generation: slot.generation };
                 let stored = self.stored.remove(&channel_id);
-                observed.events.push(Event::Opened { channel_id, signer: slot.signer });
+                observed.events.push(Event::Opened { channel_id, payer: slot.payer, signer: slot.signer });
                 (Channel::seen(channel_id, place, *slot, stored)?, true)
             }
         };

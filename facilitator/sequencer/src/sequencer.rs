@@ -90,6 +90,11 @@ impl Sequencer {
         self.signers.of(channel_id).ok_or(Rejection::UnknownChannel)
     }
 
+    /// Who funds a channel, without asking the writer; none of one that no observed page shows.
+    pub fn payer(&self, channel_id: &[u8; 32]) -> Option<[u8; 32]> {
+        self.signers.payer_of(channel_id)
+    }
+
     /// Cancelled once the writer has ended.
     pub fn ended(&self) -> &CancellationToken {
         &self.ended

@@ -4,17 +4,21 @@ use crate::allowance::{Allowance, Share, highest_fee};
 use crate::audit::Audit;
 use crate::config::Config;
 use crate::expenses::{Bill, Bills};
+use crate::guard::Places;
 use crate::quota::Quotas;
+use crate::shares::Shares;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 use tallybook_chain::{Address, BookView, PageView};
 use tallybook_ledger::{Attempt, Change, Expense, Finality, PageSeen, Purpose};
 use tallybook_rules::Rejection;
 use tallybook_sequencer::Sequencer;
 use tallybook_settler::{Chain, Journal, Prepared, PreparedPage, Settler};
 use tallybook_wire::{Key, Network, PaymentRequirements};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// The most compute units of a transaction.
@@ -40,8 +44,12 @@ pub(crate) struct App<C> {
     pub(crate) bills: Bills,
     /// One sender at a time for each page.
     page_locks: Mutex<HashMap<[u8; 32], Arc<tokio::sync::Mutex<()>>>>,
-    /// Permits for requests at work.
-    pub(crate) at_work: Semaphore,
+    /// Places for requests at work.
+    pub(crate) places: Places,
+    /// What each payer has of the service now.
+    pub(crate) payers: Shares,
+    /// What each book has of it.
+    pub(crate) payees: Shares,
     /// Something may have become due.
     pub(crate) wake: Notify,
     /// Nothing new is taken on, for good.
@@ -64,6 +72,24 @@ pub(crate) struct Sight {
     pub(crate) pages: BTreeMap<[u8; 32], Arc<PageView>>,
     /// A hint for offers, so that clients need not ask.
     pub(crate) blockhash: Option<[u8; 32]>,
+    /// The chain's slot of the pages, and when they were read.
+    read: Option<(u64, Instant)>,
+}
+
+/// For how long pages that were read stand against a node that shows older ones. One that named a slot far ahead by mistake is
+/// forgiven then.
+const SIGHT_STANDS: Duration = Duration::from_secs(60);
+
+impl Sight {
+    /// All pages as they are at a slot, unless newer ones were seen: a node that is behind does not know the newest pages.
+    pub(crate) fn take_in(&mut self, pages: BTreeMap<[u8; 32], Arc<PageView>>, slot: u64) {
+        let now = Instant::now();
+        let stands = |(newest, at): (u64, Instant)| slot < newest && now.saturating_duration_since(at) < SIGHT_STANDS;
+        if !self.read.is_some_and(stands) {
+            self.pages = pages;
+            self.read = Some((slot, now));
+        }
+    }
 }
 
 impl<C: Chain> App<C> {
@@ -75,12 +101,14 @@ impl<C: Chain> App<C> {
         sequencer: Sequencer,
         (bills, allowance, audit): (Bills, Allowance, Option<Audit>),
     ) -> Self {
-        let permits = usize::try_from(config.limits.requests_in_flight).unwrap_or(Semaphore::MAX_PERMITS);
+        let limits = &config.limits;
         Self {
-            quotas: Mutex::new(Quotas::new(config.limits.deposits_per_payer_per_hour)),
+            quotas: Mutex::new(Quotas::new(limits.deposits_per_payer_per_hour)),
             allowance: Mutex::new(allowance),
             audit,
-            at_work: Semaphore::new(permits.min(Semaphore::MAX_PERMITS)),
+            places: Places::new(limits),
+            payers: Shares::new(limits.payer_requests_in_flight, limits.payer_requests_per_second),
+            payees: Shares::new(limits.book_requests_in_flight, limits.book_requests_per_second),
             config,
             network,
             genesis_hash,
@@ -211,6 +239,13 @@ impl<C: Chain> App<C> {
     pub(crate) fn chain_seen(&self) -> (u64, bool) {
         let answers = self.chain_answers.load(Ordering::Relaxed);
         (self.chain_slot.load(Ordering::Relaxed), answers)
+    }
+
+    /// Something that waits for the chain, cut off in time to say so: well before the request's own limit would.
+    pub(crate) async fn in_time<T>(&self, work: impl Future<Output = Result<T, Rejection>>) -> Result<T, Rejection> {
+        let whole = Duration::from_secs(self.config.limits.request_seconds.into());
+        let patience = whole.saturating_mul(4).checked_div(5).unwrap_or(whole);
+        tokio::time::timeout(patience, work).await.unwrap_or(Err(Rejection::ChainUnavailable))
     }
 
     /// What was recorded of the last sending for a purpose.

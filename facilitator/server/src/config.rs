@@ -1,9 +1,11 @@
 //! What an operator decides. Read once, checked whole before anything is opened or bound, and refused by the name of the
 //! key.
 
+mod limits;
 mod read;
 mod token;
 
+pub use limits::Limits;
 pub use token::Token;
 
 use serde::Deserialize;
@@ -108,54 +110,6 @@ impl Default for Settlement {
             rows_per_transaction: 23,
             per_call: false,
             tick_milliseconds: 500,
-        }
-    }
-}
-
-/// How much is taken on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Requests at work at once; more are refused with 429.
-    pub requests_in_flight: u32,
-    /// Decisions that may wait for the writer; more are refused with 429.
-    pub queue: u32,
-    /// How long a client may take to send the head of a request, or leave its connection idle before the next, in seconds.
-    /// Longer than clients keep idle connections, so that they close first.
-    pub head_seconds: u32,
-    /// How long a request may take, in seconds.
-    pub request_seconds: u32,
-    /// The longest reservation, in seconds.
-    pub reservation_seconds: u32,
-    /// Channels; beyond them no deposit is sponsored.
-    pub channels: u32,
-    /// Pages of one book; beyond them none is added at the sponsor's expense.
-    pub pages_per_book: u32,
-    /// Deposits, openings and top-ups, that are sponsored for one payer within an hour.
-    pub deposits_per_payer_per_hour: u32,
-    /// What others may make the sponsor pay within a day, in lamports: fees of deposits and refunds, fees and rent of
-    /// pages. Claims are never held back by it.
-    pub sponsored_lamports_per_day: u64,
-    /// Up to how much of a deposit may be spent before it is final, in base units.
-    pub unfinalized_credit: u64,
-    /// How long a shutdown waits for calls and batches under way, in seconds.
-    pub drain_seconds: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            requests_in_flight: 1_024,
-            queue: 4_096,
-            head_seconds: 100,
-            request_seconds: 45,
-            reservation_seconds: 300,
-            channels: 100_000,
-            pages_per_book: 8,
-            deposits_per_payer_per_hour: 20,
-            sponsored_lamports_per_day: 1_000_000_000,
-            unfinalized_credit: 10_000_000,
-            drain_seconds: 10,
         }
     }
 }
@@ -290,31 +244,21 @@ impl Config {
 
     fn check_ranges(&self) -> Result<(), ConfigProblem> {
         let most_rows = u64::try_from(ROWS_PER_TRANSACTION).unwrap_or(u64::MAX);
-        let (settlement, limits, chain) = (&self.settlement, &self.limits, &self.chain);
-        for (key, value, least, most) in [
+        let (settlement, chain) = (&self.settlement, &self.chain);
+        let ranges = [
             ("settlement.rows_per_transaction", u64::from(settlement.rows_per_transaction), 1, most_rows),
             ("settlement.max_age_seconds", u64::from(settlement.max_age_seconds), 1, 604_800),
             ("settlement.min_rows", u64::from(settlement.min_rows), 1, 96),
             ("settlement.min_amount", settlement.min_amount, 1, Amount::MAX_DEPOSIT.get()),
             ("settlement.tick_milliseconds", settlement.tick_milliseconds, 10, 60_000),
-            ("limits.requests_in_flight", u64::from(limits.requests_in_flight), 1, 100_000),
-            ("limits.queue", u64::from(limits.queue), 1, 1_000_000),
-            ("limits.head_seconds", u64::from(limits.head_seconds), 1, 600),
-            ("limits.request_seconds", u64::from(limits.request_seconds), 1, 600),
-            ("limits.reservation_seconds", u64::from(limits.reservation_seconds), 1, 86_400),
-            ("limits.channels", u64::from(limits.channels), 1, 10_000_000),
-            ("limits.pages_per_book", u64::from(limits.pages_per_book), 0, 1_000),
-            ("limits.deposits_per_payer_per_hour", u64::from(limits.deposits_per_payer_per_hour), 0, 1_000_000),
-            ("limits.sponsored_lamports_per_day", limits.sponsored_lamports_per_day, 0, 1_000_000_000_000),
-            ("limits.unfinalized_credit", limits.unfinalized_credit, 0, Amount::MAX_DEPOSIT.get()),
-            ("limits.drain_seconds", u64::from(limits.drain_seconds), 0, 600),
             ("chain.poll_milliseconds", chain.poll_milliseconds, 50, 60_000),
             ("chain.timeout_seconds", u64::from(chain.timeout_seconds), 1, 120),
             ("chain.patience_seconds", u64::from(chain.patience_seconds), 1, 300),
             ("chain.compute_price", chain.compute_price, 0, 10_000_000),
             ("chain.max_compute_price", chain.max_compute_price, 0, 10_000_000),
             ("chain.max_compute_units", u64::from(chain.max_compute_units), 1, 1_400_000),
-        ] {
+        ];
+        for (key, value, least, most) in ranges.into_iter().chain(self.limits.ranges()) {
             if !(least..=most).contains(&value) {
                 return Err(ConfigProblem::new(key, format_args!("must be {least} to {most}, and is {value}")));
             }

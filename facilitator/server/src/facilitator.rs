@@ -4,6 +4,7 @@ use crate::allowance::Allowance;
 use crate::app::App;
 use crate::audit::Audit;
 use crate::config::{Config, ConfigProblem};
+use crate::connections::Connections;
 use crate::expenses::{Bill, Bills};
 use crate::{expenses, metrics, routes, serve, settlement, watcher};
 use axum::Router;
@@ -28,6 +29,8 @@ use tokio_util::task::TaskTracker;
 const DAY_SECONDS: i64 = 86_400;
 /// How often it is looked whether calls under way have ended, while draining.
 const DRAIN_TICK: Duration = Duration::from_millis(50);
+/// Open files beside connections: the store, the node, logs.
+const OTHER_FILES: u64 = 256;
 
 /// Why a facilitator does not start, or has ended.
 #[derive(Debug, Error)]
@@ -84,6 +87,7 @@ impl Facilitator {
     /// As [`Facilitator::start`], over any chain and store.
     pub async fn start_with<C: Chain>(config: Config, chain: C, store: Box<dyn VoucherStore>) -> Result<Self, Failure> {
         metrics::install();
+        open_files(config.limits.connections);
         let (desk, opened) = open(&config, store)?;
         let queue = queue_of(&config);
         let (sequencer, writer) = Sequencer::start(desk, queue).map_err(|error| Failure::Stopped(error.to_string()))?;
@@ -225,6 +229,19 @@ async fn begin<C: Chain>(
     })
 }
 
+/// Lets the process have as many files open as it may have connections, as far as the system allows; beyond that connections
+/// that are idle end early.
+fn open_files(connections: u32) {
+    let wanted = u64::from(connections).saturating_add(OTHER_FILES);
+    match rlimit::increase_nofile_limit(wanted) {
+        Ok(allowed) if allowed >= wanted => {}
+        Ok(allowed) => {
+            tracing::warn!(allowed, wanted, "fewer files may be open than limits.connections needs: ulimit -n")
+        }
+        Err(error) => tracing::warn!(%error, wanted, "how many files may be open cannot be set"),
+    }
+}
+
 /// Reads books and pages before anybody is answered, so that closings and deposits of the meantime are known.
 async fn look_first<C: Chain>(app: &App<C>) -> Result<(), Failure> {
     watcher::look(app, true).await.map_err(Failure::Chain)?;
@@ -254,8 +271,12 @@ async fn supervise<C: Chain>(
     let tasks = TaskTracker::new();
     let Beside { watcher, expenses, settlement } = begin(&app, sending, unpaid, &tasks).await?;
     let closed = CancellationToken::new();
-    let head = Duration::from_secs(app.config.limits.head_seconds.into());
-    let server = tokio::spawn(serve::serve(listener, routes::router(Arc::clone(&app)), head, closed.clone()));
+    let limits = &app.config.limits;
+    let head = Duration::from_secs(limits.head_seconds.into());
+    let seats = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    let connections = Connections::new(seats(limits.connections), seats(limits.connections_per_address));
+    let router = routes::router(Arc::clone(&app));
+    let server = tokio::spawn(serve::serve(listener, router, connections, head, closed.clone()));
 
     let ended = app.sequencer.ended().clone();
     let unrecorded = app.audit.as_ref().map_or_else(CancellationToken::new, |audit| audit.ended().clone());

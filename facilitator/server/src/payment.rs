@@ -8,13 +8,16 @@ use crate::app::App;
 use crate::audit::{Act, Done};
 use crate::metrics;
 use crate::problem::{Problem, is_of_service};
-use tallybook_ledger::{Channel, Refused};
+use crate::shares::Turn;
+use std::time::Instant;
+use tallybook_ledger::{Channel, Purpose, Refused};
 use tallybook_rules::{Amount, Rejection};
 use tallybook_sequencer::{correction, state_of};
 use tallybook_settler::Chain;
 use tallybook_wire::{
     AnswerExtra, ChannelPayload, FacilitatorRequest, Key, ReleaseResponse, SettleResponse, Signature, VerifyResponse,
 };
+use tokio::sync::SemaphorePermit;
 
 /// What a payment that holds is answered with.
 #[derive(Debug)]
@@ -25,6 +28,35 @@ struct Accepted {
     transaction: Option<[u8; 64]>,
     /// What was deposited, or went back.
     amount: Option<Amount>,
+}
+
+/// Why a payment was refused, with the name of what was sent for it where the outcome is not known.
+#[derive(Debug)]
+struct Denied {
+    refused: Refused,
+    sent: Option<[u8; 64]>,
+}
+
+impl<R: Into<Refused>> From<R> for Denied {
+    fn from(refused: R) -> Self {
+        Self { refused: refused.into(), sent: None }
+    }
+}
+
+/// What to say of a transaction that was signed for a purpose and of which no more can be told now: once it is recorded it may
+/// have landed, whatever kept the rest from being known, and then it is pending by name.
+async fn untold<C: Chain>(app: &App<C>, purpose: Purpose, rejection: Rejection, signature: [u8; 64]) -> Denied {
+    match app.last_attempt(purpose).await {
+        Ok(Some(attempt)) if attempt.signature == signature => {
+            Denied { refused: Rejection::SettlementPending.into(), sent: Some(signature) }
+        }
+        Ok(_) | Err(_) => rejection.into(),
+    }
+}
+
+/// True for what says nothing of a transaction that may have been sent.
+const fn tells_nothing(rejection: Rejection) -> bool {
+    matches!(rejection, Rejection::SettlementPending | Rejection::ChainUnavailable | Rejection::StoreUnavailable)
 }
 
 impl Accepted {
@@ -38,9 +70,53 @@ impl Accepted {
     }
 }
 
+/// The turns of the payer and the payee of a request.
+struct Turns<'a> {
+    payer: Option<Turn<'a>>,
+    payee: Option<Turn<'a>>,
+    _on_chain: Option<SemaphorePermit<'a>>,
+}
+
+impl<'a> Turns<'a> {
+    /// One turn each for the two of them, and a place for what waits for the chain. Who they are is believed for now: a
+    /// request that is not theirs is over in no time, and counts for nobody.
+    fn of<C: Chain>(app: &'a App<C>, request: &FacilitatorRequest) -> Result<Self, Problem> {
+        let now = Instant::now();
+        let book = request.payment_requirements.extra.book.0;
+        let payee = app.book(&book).ok().map(|_| app.payees.turn(book, now).ok_or(PAYEE_FULL)).transpose()?;
+        let (payer, waits) = match &request.payment_payload.payload {
+            ChannelPayload::Voucher { voucher } => (app.sequencer.payer(&voucher.channel_id.0), false),
+            ChannelPayload::Deposit { channel, .. } => (Some(channel.payer.0), true),
+            ChannelPayload::Refund { voucher, .. } => (app.sequencer.payer(&voucher.channel_id.0), true),
+        };
+        let payer = payer.map(|payer| app.payers.turn(payer, now).ok_or(PAYER_FULL)).transpose()?;
+        let on_chain = waits.then(|| app.places.on_chain().ok_or(CHAIN_FULL)).transpose()?;
+        Ok(Self { payer, payee, _on_chain: on_chain })
+    }
+
+    /// It was really theirs.
+    fn count(&self) {
+        let now = Instant::now();
+        [&self.payer, &self.payee].into_iter().flatten().for_each(|turn| turn.count(now));
+    }
+}
+
+const PAYER_FULL: Problem = Problem::Full(
+    "This payer has as many requests at work, or has had as many in a second, as one payer may: wait for their answers.",
+);
+const PAYEE_FULL: Problem = Problem::Full(
+    "This book's payers have as many requests at work, or have had as many in a second, as one book's may: retry.",
+);
+const CHAIN_FULL: Problem =
+    Problem::Full("As many deposits and refunds wait for the chain as may: retry. Calls go on.");
+
 /// `POST /verify`.
 pub(crate) async fn verify<C: Chain>(app: &App<C>, request: &FacilitatorRequest) -> Result<VerifyResponse, Problem> {
+    let turns = Turns::of(app, request)?;
     let outcome = verify_any(app, request).await;
+    if outcome.is_ok() {
+        turns.count();
+    }
     app.record(|| Act::verified(request, outcome.as_ref().map(Accepted::done))).await?;
     match outcome {
         Ok(accepted) => Ok(VerifyResponse::Valid { payer: accepted.payer.into(), extra: accepted.extra }),
@@ -54,8 +130,14 @@ pub(crate) async fn verify<C: Chain>(app: &App<C>, request: &FacilitatorRequest)
 /// `POST /settle`.
 pub(crate) async fn settle<C: Chain>(app: &App<C>, request: &FacilitatorRequest) -> Result<SettleResponse, Problem> {
     let network = app.network.clone();
+    // A call that was begun may end.
+    let _turns = match &request.payment_payload.payload {
+        ChannelPayload::Voucher { .. } => None,
+        ChannelPayload::Deposit { .. } | ChannelPayload::Refund { .. } => Some(Turns::of(app, request)?),
+    };
     let outcome = settle_any(app, request).await;
-    app.record(|| Act::settled(request, outcome.as_ref().map(Accepted::done))).await?;
+    let told = outcome.as_ref().map(Accepted::done).map_err(|denied| &denied.refused);
+    app.record(|| Act::settled(request, told)).await?;
     match outcome {
         Ok(accepted) => Ok(SettleResponse::Settled {
             transaction: accepted.transaction.map(Signature),
@@ -64,9 +146,15 @@ pub(crate) async fn settle<C: Chain>(app: &App<C>, request: &FacilitatorRequest)
             amount: accepted.amount,
             extra: accepted.extra,
         }),
-        Err(refused) => {
+        Err(Denied { refused, sent }) => {
             let (reason, payer, extra) = explain(refused)?;
-            Ok(SettleResponse::Failed { reason: reason.into(), transaction: None, network, payer, extra })
+            Ok(SettleResponse::Failed {
+                reason: reason.into(),
+                transaction: sent.map(Signature),
+                network,
+                payer,
+                extra,
+            })
         }
     }
 }
@@ -97,14 +185,14 @@ async fn verify_any<C: Chain>(app: &App<C>, request: &FacilitatorRequest) -> Res
     }
 }
 
-async fn settle_any<C: Chain>(app: &App<C>, request: &FacilitatorRequest) -> Result<Accepted, Refused> {
+async fn settle_any<C: Chain>(app: &App<C>, request: &FacilitatorRequest) -> Result<Accepted, Denied> {
     match &request.payment_payload.payload {
         ChannelPayload::Voucher { .. } => request.check_charge()?,
         ChannelPayload::Deposit { .. } | ChannelPayload::Refund { .. } => request.check()?,
     }
     let book = app.book_required(&request.payment_requirements)?;
     match &request.payment_payload.payload {
-        ChannelPayload::Voucher { voucher } => voucher::commit(app, &request.payment_requirements, voucher).await,
+        ChannelPayload::Voucher { voucher } => Ok(voucher::commit(app, &request.payment_requirements, voucher).await?),
         ChannelPayload::Deposit { channel, voucher, deposit } => {
             let asked = deposit::Asked::new(app, book, &request.payment_requirements, channel, voucher, deposit)?;
             asked.settle(app).await

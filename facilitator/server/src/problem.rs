@@ -17,11 +17,18 @@ pub(crate) enum Problem {
     NoRoute,
     /// The route takes another method.
     WrongMethod,
+    /// Somebody has as much of the service as it may have; says who, and what to do.
+    Full(&'static str),
+    /// The body did not arrive in time.
+    TooSlow,
     /// Nobody is an administrator here.
     NoAdministration,
     /// Somebody who is none asks for what only administrators may.
     NotAdministrator,
 }
+
+/// As much is at work as `limits.requests_in_flight` allows.
+pub(crate) const FULL: Problem = Problem::Full("The service is busy: retry after the time that Retry-After names.");
 
 impl From<Rejection> for Problem {
     fn from(rejection: Rejection) -> Self {
@@ -36,6 +43,8 @@ impl Problem {
         match self {
             Self::NoRoute => (StatusCode::NOT_FOUND, None),
             Self::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, None),
+            Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, None),
+            Self::Full(_) => (StatusCode::TOO_MANY_REQUESTS, soon),
             Self::Refused(Rejection::Unauthorized) | Self::NotAdministrator => (StatusCode::UNAUTHORIZED, None),
             Self::NoAdministration => (StatusCode::FORBIDDEN, None),
             Self::Refused(Rejection::RequestTooLarge) => (StatusCode::PAYLOAD_TOO_LARGE, None),
@@ -60,6 +69,8 @@ impl Problem {
             |name: &str, message: &str| Refusal { error: Reason::from(name.to_owned()), message: message.to_owned() };
         match self {
             Self::Refused(rejection) => rejection.into(),
+            Self::Full(message) => Refusal { message: message.to_owned(), ..Rejection::Overloaded.into() },
+            Self::TooSlow => foreign("too_slow", "The body did not arrive in time: send it at once."),
             Self::NoRoute => foreign(
                 "no_route",
                 "Ask /supported, /books/{book}/offer, /books/{book}/pages, /verify, /settle, /release, /vouchers, /channels/{id}, /batches, /income, /admin, /health or /metrics.",

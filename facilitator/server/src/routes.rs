@@ -1,12 +1,13 @@
 //! The HTTP surface: what stands in front of every route, and the routes.
 
 use crate::app::App;
+use crate::guard::guard;
 use crate::problem::{Problem, json};
 use crate::{administration, expenses, forward, grow, metrics, payment, show};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Path, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::header;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -14,15 +15,14 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 use tallybook_rules::Rejection;
 use tallybook_settler::Chain;
 use tallybook_wire::{Key, MAX_BODY_BYTES, body, read_body};
 use tower_http::trace::TraceLayer;
 
 /// All routes. A request passes, from outside to inside: tracing (of
-/// method, path and status, never of headers or bodies), the count of requests at work and the time limit (`guard`), the
-/// cap on its body, and for what only resource servers and operators may the access token (`only_resource_servers`).
+/// method, path and status, never of headers or bodies), the cap on its body, the places for requests at work with the time
+/// limits (`guard`), and for what only resource servers and operators may the access token (`only_resource_servers`).
 pub(crate) fn router<C: Chain>(app: Arc<App<C>>) -> Router {
     let payments = Router::new()
         .route("/verify", post(verify::<C>))
@@ -49,54 +49,10 @@ pub(crate) fn router<C: Chain>(app: Arc<App<C>>) -> Router {
         .merge(administration)
         .method_not_allowed_fallback(|| async { Problem::WrongMethod })
         .fallback(|| async { Problem::NoRoute })
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(from_fn_with_state(Arc::clone(&app), guard::<C>))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(TraceLayer::new_for_http())
         .with_state(app)
-}
-
-/// Refuses early when too much is at work, ends what takes too long, and counts.
-async fn guard<C: Chain>(State(app): State<Arc<App<C>>>, request: Request, next: Next) -> Response {
-    let begun = Instant::now();
-    let route = Route::of(&request);
-    let Ok(_permit) = app.at_work.try_acquire() else {
-        metrics::answered(route.0, 429, begun.elapsed());
-        return Problem::Refused(Rejection::Overloaded).into_response();
-    };
-    let limit = Duration::from_secs(app.config.limits.request_seconds.into());
-    let response = tokio::time::timeout(limit, next.run(request)).await;
-    let response = response.unwrap_or_else(|_| Problem::Refused(Rejection::Overloaded).into_response());
-    metrics::answered(route.0, response.status().as_u16(), begun.elapsed());
-    response
-}
-
-/// A route's name for metrics: few, whatever is asked for.
-struct Route(&'static str);
-
-impl Route {
-    const ALL: [&'static str; 16] = [
-        "/verify",
-        "/settle",
-        "/release",
-        "/vouchers",
-        "/books/{book}/pages",
-        "/income",
-        "/supported",
-        "/books/{book}/offer",
-        "/health",
-        "/channels/{id}",
-        "/batches",
-        "/metrics",
-        "/admin",
-        "/admin/pause",
-        "/admin/resume",
-        "/admin/settle",
-    ];
-
-    fn of(request: &Request) -> Self {
-        let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-        Self(Self::ALL.into_iter().find(|route| Some(*route) == matched).unwrap_or("other"))
-    }
 }
 
 async fn only_resource_servers<C: Chain>(

@@ -42,7 +42,7 @@ pub(crate) async fn look<C: Chain>(app: &App<C>, thorough: bool) -> Result<(), R
     let books = app.look().books;
     let books: Vec<&BookView> = books.values().map(AsRef::as_ref).collect();
     let read = app.settler.read_pages(&books, Commitment::Confirmed).await?;
-    app.see(|sight| sight.pages = pages_of(&read).collect());
+    app.see(|sight| sight.take_in(pages_of(&read).collect(), read.slot));
     take_in(app, read).await?;
     let blockhash = app.settler.latest_blockhash().await?.hash.to_bytes();
     app.see(|sight| sight.blockhash = Some(blockhash));

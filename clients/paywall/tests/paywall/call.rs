@@ -195,3 +195,54 @@ async fn given_more_requests_than_are_taken_then_the_others_are_refused_at_once(
     assert!(response.text().await.unwrap().contains("overloaded"));
     assert_eq!(shop.runs(), 0);
 }
+
+#[tokio::test]
+async fn given_a_client_that_sends_its_body_slowly_when_it_takes_too_long_then_it_gives_its_place_up() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    // Given a place for one call, taken by a client that promises a body and does not send it
+    let script = Script::default();
+    let patience = std::time::Duration::from_millis(200);
+    let shop = shop(&script.clone().serve().await, |builder| builder.max_in_flight(1).body_patience(patience)).await;
+    let address = shop.url.trim_start_matches("http://").trim_end_matches("/count").to_owned();
+    let mut slow = tokio::net::TcpStream::connect(&address).await.unwrap();
+    let payment = paying(ChannelPayload::Voucher { voucher: voucher(500) });
+    let head = format!(
+        "POST /count HTTP/1.1\r\nhost: {address}\r\ncontent-length: 5\r\n{PAYMENT_SIGNATURE}: {}\r\nconnection: close\r\n\r\nhel",
+        payment.to_str().unwrap()
+    );
+    slow.write_all(head.as_bytes()).await.unwrap();
+    // When its time is over, then it is told so, and nothing was asked for it
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("too_slow"), "{answer}");
+    assert_eq!((shop.runs(), script.asked()), (0, vec![]));
+    // And its place is free
+    assert_eq!(shop.call(500, "hello").await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn given_a_deposit_whose_outcome_is_unknown_when_answered_then_its_transaction_is_named() {
+    let (script, sent) = (Script::default(), Signature([9; 64]));
+    let pending = SettleResponse::Failed {
+        reason: Rejection::SettlementPending.into(),
+        transaction: Some(sent),
+        network: NETWORK.parse().unwrap(),
+        payer: None,
+        extra: AnswerExtra::default(),
+    };
+    script.settle.lock().unwrap().push_back(Ok(pending));
+    let shop = shop(&script.clone().serve().await, |builder| builder).await;
+    let channel = Channel { payer: PAYER, signer: PAYER, book: book_key(), page: Key([5; 32]), slot: 0, generation: 1 };
+    let deposit = Deposit { amount: Amount::new(9_000), transaction: TransactionBytes::new(vec![1]).unwrap() };
+    let response = shop.pay(paying(ChannelPayload::Deposit { channel, voucher: voucher(500), deposit }), "hello").await;
+    assert_eq!(
+        (response.status(), response.headers()["retry-after"].as_bytes()),
+        (StatusCode::SERVICE_UNAVAILABLE, &b"1"[..])
+    );
+    let SettleResponse::Failed { reason, transaction, .. } =
+        read_header(response.headers()[PAYMENT_RESPONSE].as_bytes()).unwrap()
+    else {
+        panic!("it was not settled")
+    };
+    assert_eq!((reason, transaction), (Rejection::SettlementPending.into(), Some(sent)));
+}

@@ -30,7 +30,7 @@ async fn route(charge: ChargeLayer) -> String {
 }
 
 /// `?cost=7`: says so and answers. `?pieces=…`: streams so many pieces of 10 base units each; anything else: pieces without
-/// end, of 30 each for `?thirties`.
+/// end, of 30 each for `?thirties`. `?one`: one piece, and nothing more.
 async fn handler(charge: Charge, uri: http::Uri) -> Result<Body, StatusCode> {
     let query = uri.query().unwrap_or_default();
     if query == "silent" {
@@ -41,6 +41,7 @@ async fn handler(charge: Charge, uri: http::Uri) -> Result<Body, StatusCode> {
         return Ok(Body::from("done"));
     }
     let pieces = query.strip_prefix("pieces=").map_or(u64::MAX, |pieces| pieces.parse().unwrap());
+    let (pieces, stays) = if query == "one" { (1, true) } else { (pieces, false) };
     let price = Amount::new(if query == "thirties" { 30 } else { 10 });
     let (send, pieces_out) = mpsc::channel(1);
     tokio::spawn(async move {
@@ -50,6 +51,9 @@ async fn handler(charge: Charge, uri: http::Uri) -> Result<Body, StatusCode> {
             {
                 return;
             }
+        }
+        if stays {
+            std::future::pending().await
         }
     });
     Ok(Body::new(StreamBody::new(Receiver(pieces_out))))
@@ -281,4 +285,32 @@ async fn given_a_ceiling_when_the_answer_is_streamed_then_it_is_charged_at_its_e
     let long = call(&format!("{url}?pieces=30"), 130).await;
     assert_eq!(long.text().await.unwrap().matches("piece").count(), 10, "the handler ends where the ceiling is");
     assert_eq!(*script.charged.lock().unwrap(), [(100, 30), (130, 100)]);
+}
+
+#[tokio::test]
+async fn given_many_who_wait_for_one_stream_when_another_comes_then_it_is_told_to_come_back() {
+    // Given a stream of which nothing is to be signed yet
+    let (script, folder) = (script(), tempfile::tempdir().unwrap());
+    let paywall = paywall(&script.clone().serve().await, &folder);
+    let url = route(paywall.charge_price(Price::Streamed { part: Amount::new(PART) }).unwrap()).await + "?one";
+    let stream = call(&url, 100).await;
+    let meter = stream.headers()[PAYMENT_METER].clone();
+    // When more wait for it than one client can have lost on the way
+    let waiting: Vec<_> = (0..12)
+        .map(|_| {
+            let (url, meter) = (url.clone(), meter.clone());
+            tokio::spawn(async move { sign_on(&url, &meter, None).await })
+        })
+        .collect();
+    until(|| waiting.iter().filter(|one| one.is_finished()).count() == 8).await;
+    // Then the rest is told to come back, by name
+    for one in waiting.into_iter().filter(tokio::task::JoinHandle::is_finished) {
+        let refused = one.await.unwrap();
+        assert_eq!(
+            (refused.status(), refused.headers()["retry-after"].as_bytes()),
+            (StatusCode::SERVICE_UNAVAILABLE, &b"1"[..])
+        );
+        let refusal: Refusal = read_body(&refused.bytes().await.unwrap()).unwrap();
+        assert_eq!(refusal.error, Rejection::Overloaded.into());
+    }
 }

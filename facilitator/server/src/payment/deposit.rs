@@ -1,7 +1,7 @@
 //! Opening a channel at the sponsor's expense, or adding to its deposit. It charges nothing: the voucher that comes along
 //! then pays as any other.
 
-use super::Accepted;
+use super::{Accepted, Denied, tells_nothing, untold};
 use crate::allowance::Share;
 use crate::app::{App, Notebook};
 use std::sync::Arc;
@@ -96,7 +96,7 @@ impl Asked {
     }
 
     /// Co-signs, sends, waits for it to be confirmed and seen. The same deposit again is the same answer.
-    pub(super) async fn settle<C: Chain>(&self, app: &App<C>) -> Result<Accepted, Refused> {
+    pub(super) async fn settle<C: Chain>(&self, app: &App<C>) -> Result<Accepted, Denied> {
         if self.checked.kind() == DepositKind::TopUp {
             return self.settle_top_up(app).await;
         }
@@ -107,7 +107,7 @@ impl Asked {
         });
         let purpose = Purpose::Deposit(channel_id);
         let previous = match held.await? {
-            Ok(Held::Open) => return self.accepted(app, app.last_attempt(purpose).await?).await,
+            Ok(Held::Open) => return Ok(self.accepted(app, app.last_attempt(purpose).await?).await?),
             Ok(Held::Free) => app.last_attempt(purpose).await?,
             Err(rejection) => return Err(rejection.into()),
         };
@@ -121,18 +121,34 @@ impl Asked {
                 }
             }
         }
-        match app.settler.send_deposit(&self.checked, previous, &notebook).await {
-            Ok(opened) => {
-                app.read_and_observe(&self.checked.new_channel().page, opened.chain_slot).await?;
-                self.accepted(app, Some(opened.attempt)).await
-            }
+        match self.send(app, previous, &notebook).await {
+            Ok(attempt) => Ok(self.accepted(app, Some(attempt)).await?),
             // It may still land: the slot stays held, and the same deposit again asks what became of it.
-            Err(rejection @ (Rejection::SettlementPending | Rejection::ChainUnavailable)) => Err(rejection.into()),
+            Err(rejection) if tells_nothing(rejection) => Err(self.untold(app, purpose, rejection).await),
             Err(rejection) => {
                 self.give_up(app).await;
                 Err(rejection.into())
             }
         }
+    }
+
+    /// Sends it and lets the ledger see what it did, in the time that a request has.
+    async fn send<C: Chain>(
+        &self,
+        app: &App<C>,
+        previous: Option<Attempt>,
+        notebook: &Notebook<'_, C>,
+    ) -> Result<Attempt, Rejection> {
+        let sent = async {
+            let opened = app.settler.send_deposit(&self.checked, previous, notebook).await?;
+            app.read_and_observe(&self.checked.new_channel().page, opened.chain_slot).await?;
+            Ok(opened.attempt)
+        };
+        app.in_time(sent).await
+    }
+
+    async fn untold<C: Chain>(&self, app: &App<C>, purpose: Purpose, rejection: Rejection) -> Denied {
+        untold(app, purpose, rejection, app.settler.deposit_signature(&self.checked)).await
     }
 
     /// As [`Self::verify`], for a channel that is open. A top-up that was sent already is for [`Self::settle`] to ask about.
@@ -147,7 +163,7 @@ impl Asked {
     }
 
     /// As [`Self::settle`], for a channel that is open. Nothing is paid for unless the voucher then pays for the call.
-    async fn settle_top_up<C: Chain>(&self, app: &App<C>) -> Result<Accepted, Refused> {
+    async fn settle_top_up<C: Chain>(&self, app: &App<C>) -> Result<Accepted, Denied> {
         let purpose = Purpose::TopUp(self.channel_id);
         let previous = app.last_attempt(purpose).await?;
         let mut notebook = self.notebook(app, purpose);
@@ -155,9 +171,11 @@ impl Asked {
             self.foresee(app).await?;
             notebook = notebook.paid_from(Some(self.sponsor(app)?));
         }
-        let topped_up = app.settler.send_deposit(&self.checked, previous, &notebook).await?;
-        app.read_and_observe(&self.checked.new_channel().page, topped_up.chain_slot).await?;
-        self.accepted(app, Some(topped_up.attempt)).await
+        match self.send(app, previous, &notebook).await {
+            Ok(attempt) => Ok(self.accepted(app, Some(attempt)).await?),
+            Err(rejection) if tells_nothing(rejection) => Err(self.untold(app, purpose, rejection).await),
+            Err(rejection) => Err(rejection.into()),
+        }
     }
 
     /// Whether this very transaction is the one that was sent last.

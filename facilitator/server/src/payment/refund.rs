@@ -1,7 +1,7 @@
 //! The cooperative close. The facilitator builds and pays; the book's operator, who is the resource server, looks at it
 //! and signs.
 
-use super::Accepted;
+use super::{Accepted, Denied, tells_nothing, untold};
 use crate::app::App;
 use tallybook_chain::{Address, BookView};
 use tallybook_ledger::{Expense, Purpose, Refused};
@@ -29,7 +29,7 @@ pub(super) async fn send<C: Chain>(
     book: &BookView,
     voucher: &Voucher,
     signed: &[u8],
-) -> Result<Accepted, Refused> {
+) -> Result<Accepted, Denied> {
     let (channel, _) = app.sequencer.leave((*voucher).into(), book.address.to_bytes()).await?;
     // Not prepared since the last start: ask /verify again.
     let prepared = app.prepared_refund(channel.id()).ok_or(Rejection::NoReservation)?;
@@ -40,9 +40,19 @@ pub(super) async fn send<C: Chain>(
         None => Some(app.allowance().take(app.prepared_fee(), clock())?),
     };
     let notebook = app.notebook(purpose, book.address.to_bytes(), Expense::Refunds).paid_from(share);
-    let closed = app.settler.send_prepared(&prepared, signed, previous, &notebook).await?;
+    let sent = async {
+        let closed = app.settler.send_prepared(&prepared, signed, previous, &notebook).await?;
+        app.read_and_observe(&Address::from(channel.place().page), closed.slot).await?;
+        Ok(closed)
+    };
+    let closed = match app.in_time(sent).await {
+        Ok(closed) => closed,
+        Err(rejection) if tells_nothing(rejection) => {
+            return Err(untold(app, purpose, rejection, app.settler.prepared_signature(&prepared)).await);
+        }
+        Err(rejection) => return Err(rejection.into()),
+    };
     app.forget_refund(channel.id());
-    app.read_and_observe(&Address::from(channel.place().page), closed.slot).await?;
     let returned = channel.deposit().less(channel.charged().max(channel.settled()));
     Ok(Accepted { transaction: Some(closed.attempt.signature), amount: Some(returned), ..Accepted::of(&channel) })
 }
