@@ -60,7 +60,7 @@ pub(crate) struct Refused {
     /// The book that refused it, where a route has several.
     book: Option<Key>,
     /// What was sent to the chain for it, where the outcome is not known.
-    transaction: Option<Signature>,
+    transaction: Option<Box<Signature>>,
 }
 
 impl Refused {
@@ -70,7 +70,7 @@ impl Refused {
 
     /// With the name of what was sent for it.
     pub(crate) fn sent(self, transaction: Option<Signature>) -> Self {
-        Self { transaction, ..self }
+        Self { transaction: transaction.map(Box::new), ..self }
     }
 
     /// Refused by this way of paying.
@@ -163,7 +163,7 @@ pub(crate) fn refused(why: &Refused, network: Option<&Network>) -> Option<Respon
     let Some(network) = network else { return Some(response) };
     let failed = SettleResponse::Failed {
         reason: reason.clone(),
-        transaction: *transaction,
+        transaction: transaction.as_deref().copied(),
         network: network.clone(),
         payer: None,
         extra: AnswerExtra::default(),

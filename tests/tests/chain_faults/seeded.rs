@@ -58,9 +58,9 @@ async fn live(house: &House, seed: u64) -> Result<(Vec<Customer>, Amount)> {
     house.line.suffer(seeded(random.random(), often));
     house.agents_line.suffer(seeded(random.random(), often / 2));
     for _ in 0..CALLS {
-        for at in 0..customers.len() {
+        for customer in &mut customers {
             // What goes wrong now is asked about later.
-            drop(customers[at].buy(house).await);
+            drop(customer.buy(house).await);
         }
         if random.random_bool(0.2) {
             let (back, lasts) = (random.random_range(500..3_000), random.random_range(500..2_000));

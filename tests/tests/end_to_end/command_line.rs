@@ -235,7 +235,7 @@ async fn given_wrong_input_when_a_command_runs_then_it_says_what_to_do_and_no_se
         (&["pay", "127.0.0.1:9/x"], 1, "with its scheme"),
         (&["pay", "http://127.0.0.1:9/x", "-H", "s3cret"], 1, "has no colon"),
         (&["pay", "http://127.0.0.1:9/x", "-d", "@none"], 1, "cannot read none"),
-        (&["channel", "list", "--keypair", "none.json"], 1, "solana-keygen new"),
+        (&["channel", "list", "--keypair", "none.json"], 1, "name another file"),
         (&["channel", "list", "--keypair", "spoilt.json"], 1, "is no key file"),
         (&["channel", "status", "xyz"], 2, "tallybook channel list"),
         (&["vouchers", "export", "none.jsonl"], 1, "cannot read none.jsonl"),
