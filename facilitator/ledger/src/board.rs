@@ -48,7 +48,7 @@ pub(crate) struct Seat {
 }
 
 /// A page seen as a row of seats.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Board {
     pub(crate) header: PageHeader,
     pub(crate) chain_slot: u64,

@@ -88,13 +88,10 @@ impl Channel {
     /// The channel after the chain was read again.
     pub(crate) fn observed(self, on_chain: Slot, now: i64) -> Result<Self, Rejection> {
         let settled_rose = on_chain.settled > self.on_chain.settled;
-        let mut next = Self {
-            on_chain,
-            funded: self.funded.max(on_chain.deposit),
-            // Whoever holds a voucher of a call that failed may claim it: then the chain has charged for it.
-            charged: self.charged.max(on_chain.settled),
-            ..self
-        };
+        let mut next = Self { on_chain, funded: self.funded.max(on_chain.deposit), ..self };
+        // Whoever holds a voucher of a call that failed may claim it: then the chain has charged for it. A fork that undoes
+        // such a claim undoes its charge, since that voucher is not kept here.
+        next.charged = self.charged.max(on_chain.settled).min(next.signed());
         if next.gain().is_zero() {
             next.unsettled_since = 0;
         } else if settled_rose || next.unsettled_since == 0 {

@@ -49,7 +49,7 @@ pub struct Committed {
 }
 
 /// All channels of the served pages. One writer owns it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ledger {
     pub(crate) settings: Settings,
     pub(crate) boards: BTreeMap<[u8; 32], Board>,

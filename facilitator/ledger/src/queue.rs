@@ -43,7 +43,7 @@ struct Tally {
 }
 
 /// All that waits.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Queue {
     /// Only pages in which something waits.
     tallies: HashMap<[u8; 32], Tally>,

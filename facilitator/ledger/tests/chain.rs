@@ -89,6 +89,23 @@ fn given_a_voucher_of_a_failed_call_when_somebody_claims_it_then_the_next_vouche
 }
 
 #[test]
+fn given_a_strangers_claim_when_a_fork_undoes_it_then_the_page_is_read_on_and_the_vouchers_here_count() {
+    let mut world = World::new(1);
+    world.open(0, 1_000);
+    world.pay(0, 100).unwrap();
+    let (now, before) = (world.now, (world.header, world.slots.clone()));
+    world.page().claim(0, units(250), now).unwrap();
+    world.see();
+    assert_eq!(world.channel(0).charged(), units(250));
+    (world.header, world.slots) = before;
+    world.see();
+    let channel = world.channel(0);
+    assert_eq!((channel.settled(), channel.charged(), channel.gain()), (Amount::ZERO, units(100), units(100)));
+    world.pay(0, 50).unwrap();
+    assert_eq!(world.channel(0).gain(), units(150));
+}
+
+#[test]
 fn given_stored_records_when_a_new_ledger_observes_then_it_goes_on_where_the_old_one_was() {
     let mut world = World::new(2);
     world.open(0, 1_000);
