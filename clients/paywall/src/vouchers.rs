@@ -2,11 +2,11 @@
 //!
 //! An append-only file of JSON lines, one per commit, which is rewritten with the newest ones alone when it has grown
 //! well beyond them: `{"voucher":{…},"charged":"…"}`, as `POST /vouchers` takes them and the command line settles them. A
-//! line that a crash cut short is skipped: the facilitator has the durable copy.
+//! line that a crash cut short, or a broken disk made something else, is skipped: the facilitator has the durable copy.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Result, Write};
+use std::io::{BufRead, BufReader, Read, Result, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +14,8 @@ use tallybook_wire::{ForwardedVoucher, Key, Voucher};
 
 /// How long a written line may be in memory of the operating system alone.
 const SYNC_AFTER: Duration = Duration::from_secs(1);
+/// The longest line that is read, in bytes; a voucher's has about 300.
+const MAX_LINE_BYTES: usize = 4_096;
 /// The file is not rewritten below so many lines.
 const MIN_LINES: usize = 4_096;
 
@@ -37,15 +39,14 @@ impl Vouchers {
         let mut file = options().read(true).append(true).create(true).open(path)?;
         let (mut newest, mut lines) = (HashMap::new(), 0usize);
         let mut reader = BufReader::new(&file);
-        let mut line = String::new();
+        let mut line = Vec::new();
         let mut cut = false;
-        while reader.read_line(&mut line)? > 0 {
-            cut = !line.ends_with('\n');
+        while let Some(is_whole) = next_line(&mut reader, &mut line)? {
+            cut = !is_whole;
             if let Some(voucher) = read(&line) {
                 keep(&mut newest, voucher);
             }
             lines = lines.saturating_add(1);
-            line.clear();
         }
         if cut {
             // What a crash left of a line must not swallow the next one.
@@ -127,9 +128,31 @@ fn keep(newest: &mut HashMap<Key, ForwardedVoucher>, new: ForwardedVoucher) -> O
 }
 
 /// A line of ours, or of before calls were metered: then all that was signed is charged.
-fn read(line: &str) -> Option<ForwardedVoucher> {
+fn read(line: &[u8]) -> Option<ForwardedVoucher> {
     let before = |voucher: Voucher| ForwardedVoucher { voucher, charged: voucher.max_claimable_amount };
-    serde_json::from_str(line).ok().or_else(|| serde_json::from_str(line).ok().map(before))
+    serde_json::from_slice(line).ok().or_else(|| serde_json::from_slice(line).ok().map(before))
+}
+
+/// Reads the next line, and says whether it has its end; `None` after the last one. Of a line that is too long nothing is
+/// kept, and what is no text is left to the reader of the line: neither hides the lines after it.
+fn next_line(from: &mut impl BufRead, line: &mut Vec<u8>) -> Result<Option<bool>> {
+    line.clear();
+    let limit = u64::try_from(MAX_LINE_BYTES).unwrap_or(u64::MAX);
+    let (mut any, mut too_long) = (false, false);
+    loop {
+        if from.take(limit).read_until(b'\n', line)? == 0 {
+            return Ok(any.then_some(false));
+        }
+        any = true;
+        let is_whole = line.ends_with(b"\n");
+        too_long |= !is_whole && line.len() >= MAX_LINE_BYTES;
+        if too_long {
+            line.clear();
+        }
+        if is_whole {
+            return Ok(Some(true));
+        }
+    }
 }
 
 /// Readable by the owner alone: whoever has vouchers can claim for the payee, and sees who paid.
@@ -199,6 +222,20 @@ mod tests {
         Vouchers::open(&path).unwrap().keep(voucher(1, 10)).unwrap();
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"channelId\":\"4uQ").unwrap();
         Vouchers::open(&path).unwrap().keep(voucher(2, 20)).unwrap();
+        assert_eq!(Vouchers::open(&path).unwrap().newest().len(), 2);
+    }
+
+    #[test]
+    fn given_bytes_that_are_no_text_or_no_line_when_read_then_the_vouchers_around_them_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vouchers.jsonl");
+        Vouchers::open(&path).unwrap().keep(voucher(1, 10)).unwrap();
+        let endless = vec![b'x'; 3 * MAX_LINE_BYTES + 7];
+        for garbage in [&b"\xff\xfe\x80\n"[..], &endless, b"\n\0\0"] {
+            OpenOptions::new().append(true).open(&path).unwrap().write_all(garbage).unwrap();
+        }
+        let vouchers = Vouchers::open(&path).unwrap();
+        vouchers.keep(voucher(2, 20)).unwrap();
         assert_eq!(Vouchers::open(&path).unwrap().newest().len(), 2);
     }
 
