@@ -1,22 +1,18 @@
-use crate::chain::{Account, Accounts, Blockhash, Chain, ChainError, Commitment, View};
+use crate::answer::{self, NoAnswer};
+use crate::chain::{Chain, ChainError};
+use crate::sight::{Accounts, Blockhash, Commitment, View};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use serde::Deserialize;
 use serde_json::{Value, json};
-use solana_hash::Hash;
-use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tallybook_chain::Address;
-use tallybook_wire::{Key, Signature};
+use tallybook_wire::Signature;
 
 /// The largest answer that is read from an endpoint, in bytes: 100 accounts of 10,240 bytes in base64, with room.
 const MAX_ANSWER_BYTES: usize = 2 << 20;
 /// The most accounts that an endpoint gives in one answer.
 const MAX_ACCOUNTS: usize = 100;
-/// An endpoint's word for "not there yet": the slot that was asked for has not been seen.
-const MIN_CONTEXT_SLOT_NOT_REACHED: i64 = -32_016;
-
 /// How often something that may be asked again is asked; a transaction is sent once.
 const TRIES: u32 = 5;
 /// The pause before the second try; doubles with each further one.
@@ -76,7 +72,7 @@ impl RpcEndpoint {
 
     /// The slot of an answer, unless one of its commitment was seen already that is newer.
     fn slot_of(&self, method: &'static str, answer: &Value, commitment: Commitment) -> Result<u64, ChainError> {
-        let slot = answer.pointer("/context/slot").and_then(Value::as_u64).ok_or(ChainError::Unreadable { method })?;
+        let slot = answer::slot(answer).ok_or(ChainError::Unreadable { method })?;
         let now = Instant::now();
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = match commitment {
@@ -115,19 +111,7 @@ impl RpcEndpoint {
                 return Err(ChainError::Unreadable { method });
             }
         }
-        let answer: RpcAnswer = serde_json::from_slice(&bytes).map_err(|_| ChainError::Unreadable { method })?;
-        match answer {
-            // The answer to another question. (One that could not be read has no id to name.)
-            RpcAnswer { id: Some(answered), .. } if answered != id => Err(ChainError::Unreadable { method }),
-            RpcAnswer { error: Some(error), .. } => {
-                if error.get("code").and_then(Value::as_i64) == Some(MIN_CONTEXT_SLOT_NOT_REACHED) {
-                    return Err(ChainError::Behind { wanted: wanted.unwrap_or_default() });
-                }
-                Err(ChainError::Refused { method, message: error.to_string().chars().take(500).collect() })
-            }
-            RpcAnswer { result: Some(result), .. } => Ok(result),
-            RpcAnswer { .. } => Err(ChainError::Unreadable { method }),
-        }
+        answer::result(&bytes, id).map_err(|why| no_answer(method, wanted, why))
     }
 }
 
@@ -141,36 +125,27 @@ impl RpcEndpoint {
             options.insert("minContextSlot".to_owned(), slot.into());
         }
         let read = |result: &Value| {
-            let context_slot = self.slot_of(method, result, view.commitment)?;
-            let values = result.get("value").and_then(Value::as_array);
-            let list = values
-                .filter(|values| values.len() == addresses.len())
-                .and_then(|values| values.iter().map(account).collect())
-                .ok_or(ChainError::Unreadable { method })?;
-            // An endpoint that ignores minContextSlot is behind all the same.
-            match view.min_context_slot {
-                Some(wanted) if context_slot < wanted => Err(ChainError::Behind { wanted }),
-                _ => Ok(Accounts { context_slot, list }),
-            }
+            self.slot_of(method, result, view.commitment)?;
+            answer::accounts(result, addresses.len(), view.min_context_slot)
+                .map_err(|why| no_answer(method, view.min_context_slot, why))
         };
         self.read(method, json!([names, options]), read).await
     }
 }
 
-#[derive(Deserialize)]
-struct RpcAnswer {
-    id: Option<Value>,
-    result: Option<Value>,
-    error: Option<Value>,
+/// What a question came to that was not answered.
+fn no_answer(method: &'static str, wanted: Option<u64>, why: NoAnswer) -> ChainError {
+    match why {
+        NoAnswer::Unreadable => ChainError::Unreadable { method },
+        NoAnswer::Behind => ChainError::Behind { wanted: wanted.unwrap_or_default() },
+        NoAnswer::Refused(message) => ChainError::Refused { method, message },
+    }
 }
 
 impl Chain for RpcEndpoint {
     async fn genesis_hash(&self) -> Result<[u8; 32], ChainError> {
         let method = "getGenesisHash";
-        let read = |result: &Value| {
-            let hash = result.as_str().and_then(|text| Key::from_str(text).ok());
-            hash.map(|hash| hash.0).ok_or(ChainError::Unreadable { method })
-        };
+        let read = |result: &Value| answer::genesis_hash(result).ok_or(ChainError::Unreadable { method });
         self.read(method, json!([]), read).await
     }
 
@@ -189,15 +164,7 @@ impl Chain for RpcEndpoint {
         let method = "getLatestBlockhash";
         let read = |result: &Value| {
             self.slot_of(method, result, Commitment::Confirmed)?;
-            let text = result.pointer("/value/blockhash").and_then(Value::as_str);
-            let height = result.pointer("/value/lastValidBlockHeight").and_then(Value::as_u64);
-            let hash = text.and_then(|text| Key::from_str(text).ok());
-            match (hash, height) {
-                (Some(hash), Some(last_valid_height)) => {
-                    Ok(Blockhash { hash: Hash::new_from_array(hash.0), last_valid_height })
-                }
-                _ => Err(ChainError::Unreadable { method }),
-            }
+            answer::blockhash(result).ok_or(ChainError::Unreadable { method })
         };
         self.read(method, json!([{ "commitment": "confirmed" }]), read).await
     }
@@ -211,29 +178,13 @@ impl Chain for RpcEndpoint {
     async fn status(&self, signature: &Signature) -> Result<Option<Result<(), String>>, ChainError> {
         let method = "getSignatureStatuses";
         let read = |result: &Value| {
-            let status = result.pointer("/value/0").ok_or(ChainError::Unreadable { method })?;
-            let level = status.get("confirmationStatus").and_then(Value::as_str);
-            if !matches!(level, Some("confirmed" | "finalized")) {
+            let landed = answer::status(result).ok_or(ChainError::Unreadable { method })?;
+            if landed.is_none() {
                 // That it has not landed is worth as much as the node is up to date: no less than what was seen before.
                 self.slot_of(method, result, Commitment::Confirmed)?;
-                return Ok(None);
             }
-            match status.get("err") {
-                None | Some(Value::Null) => Ok(Some(Ok(()))),
-                Some(error) => Ok(Some(Err(error.to_string().chars().take(500).collect()))),
-            }
+            Ok(landed)
         };
         self.read(method, json!([[signature.to_string()]]), read).await
     }
-}
-
-/// `Some(None)` is an account that does not exist, `None` an answer that does not fit.
-fn account(value: &Value) -> Option<Option<Account>> {
-    if value.is_null() {
-        return Some(None);
-    }
-    let owner: Key = value.get("owner")?.as_str()?.parse().ok()?;
-    let data = STANDARD.decode(value.pointer("/data/0")?.as_str()?).ok()?;
-    let lamports = value.get("lamports")?.as_u64()?;
-    Some(Some(Account { owner: owner.0.into(), lamports, data }))
 }

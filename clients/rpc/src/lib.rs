@@ -13,8 +13,11 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod answer;
 mod chain;
 mod endpoint;
+mod sight;
 
-pub use chain::{Account, Accounts, Blockhash, Chain, ChainError, Commitment, View};
+pub use chain::{Chain, ChainError};
 pub use endpoint::RpcEndpoint;
+pub use sight::{Account, Accounts, Blockhash, Commitment, View};
