@@ -17,6 +17,7 @@ use solana_keypair::Keypair;
 use solana_signature::Signature;
 use solana_signer::Signer;
 use solana_transaction::versioned::VersionedTransaction;
+use std::sync::{Arc, Mutex};
 use tallybook_chain::instruction::NewChannel;
 use tallybook_chain::{Address, BookView, deposit, transaction};
 use tallybook_facilitator::{Config, Token};
@@ -104,6 +105,45 @@ async fn given_an_access_token_when_it_is_not_shown_then_payments_are_refused_an
     let request = house.http.post(house.url("/verify")).bearer_auth(token);
     assert_eq!(house::answer(request.body(call)).await.0, 200);
     assert_eq!(house.get("/supported").await.0, 200);
+}
+
+/// What is logged, in memory.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn given_payments_when_everything_is_logged_then_neither_a_signature_nor_the_token_is() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let log = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone());
+    let _guard = tracing::subscriber::set_default(log.finish());
+    let token = "a-token-of-twenty-chars";
+    let house = House::with(|config| config.access_token = Some(Token::new(token))).await;
+    let call = house.call(0, 500, 500);
+    let body = serde_json::to_vec(&call).unwrap();
+    for path in ["/verify", "/settle", "/settle", "/release"] {
+        let request = house.http.post(house.url(path)).bearer_auth(token).header("payment-signature", "c2lnbmVk");
+        assert_eq!(house::answer(request.body(body.clone())).await.0, 200);
+    }
+    let request = house.http.post(house.url("/verify")).bearer_auth("another-token-altogether");
+    assert_eq!(house::answer(request.body(body)).await.0, 401);
+    let logged = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    assert!(logged.contains("/settle"), "requests are logged: {logged}");
+    let signature = call.payment_payload.payload.voucher().signature.to_string();
+    for secret in [signature.as_str(), token, "another-token-altogether", "c2lnbmVk"] {
+        assert!(!logged.contains(secret), "{secret} is logged");
+    }
 }
 
 #[tokio::test]
