@@ -154,3 +154,35 @@ fn given_every_document_when_its_links_are_followed_then_they_lead_to_a_file() {
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
+
+/// A failure of the checklist in SECURITY.md: its number, and what is said to hold it.
+fn checklist() -> Vec<(usize, String)> {
+    let text = read("SECURITY.md");
+    let rows = text.lines().filter_map(|line| {
+        let mut cells = line.strip_prefix('|')?.split(" | ");
+        let number = cells.next()?.trim().parse().ok()?;
+        Some((number, cells.nth(1)?.to_owned()))
+    });
+    rows.collect()
+}
+
+#[test]
+fn given_the_checklist_of_failures_when_read_then_each_is_held_by_tests_that_exist() {
+    let rows = checklist();
+    let numbers: Vec<usize> = rows.iter().map(|(number, _)| *number).collect();
+    assert_eq!(numbers, (1..=36).collect::<Vec<_>>(), "every failure stands once, in order");
+    let mut faults = Vec::new();
+    for (number, held_by) in rows {
+        let named: Vec<_> = held_by.split('`').filter_map(|word| word.split_once("::")).collect();
+        if named.is_empty() {
+            faults.push(format!("failure {number} is held by nothing"));
+        }
+        for (path, name) in named {
+            let declared = format!("fn {name}(");
+            if !root().join(path).is_file() || !read(path).contains(&declared) {
+                faults.push(format!("failure {number} is held by {path}::{name}, which is not there"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}

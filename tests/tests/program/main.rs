@@ -11,6 +11,7 @@
 )]
 
 mod add_page;
+mod adversaries;
 mod batches;
 mod claim;
 mod claim_below;

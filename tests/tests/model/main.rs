@@ -1,0 +1,16 @@
+//! The state machines, checked whole: every order of events within small bounds, by the code that runs in production.
+//!
+//! `slot` runs the program's transitions. `batch` runs the ledger, the store and the settler's decision about a sent
+//! transaction, over a chain that drops, delays, forks and forgets, and a facilitator that crashes at any moment.
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests say what they expect, also in the functions they share"
+)]
+
+mod batch;
+mod explore;
+mod slot;
