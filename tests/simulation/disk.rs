@@ -75,19 +75,26 @@ impl Disk {
         Ok(Box::new(SimStore { inner, path, switch, random, trace, poisoned: false }))
     }
 
-    /// The process is about to be killed: what it has written is kept as it is at this moment. (SQLite would tidy up when
-    /// its connection ends, as no killed process does: that happens to files that nobody reads again.)
+    /// The process is about to be killed: what it has written is kept as it is at this moment, or as it was when its disk
+    /// failed. (SQLite would tidy up when its connection ends, as no killed process does: that happens to files that nobody
+    /// reads again.)
     pub(crate) fn crash(&mut self) {
         let old = self.path();
-        let torn = beside(&old, "-torn");
-        let log = if torn.exists() { torn } else { beside(&old, "-wal") };
+        let [tables, log] = left_by(&old);
+        let left = if tables.exists() { [tables, log] } else { [old.clone(), beside(&old, "-wal")] };
         self.lives += 1;
         let new = self.path();
-        write_private(&new, &fs::read(&old).expect("the store's file"));
-        if let Ok(log) = fs::read(log) {
-            write_private(&beside(&new, "-wal"), &log);
+        for (from, to) in left.iter().zip([new.clone(), beside(&new, "-wal")]) {
+            if let Ok(bytes) = fs::read(from) {
+                write_private(&to, &bytes);
+            }
         }
     }
+}
+
+/// Where is kept what a failed disk has left of a store's tables and log.
+fn left_by(path: &Path) -> [PathBuf; 2] {
+    [beside(path, "-left"), beside(path, "-left-wal")]
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -143,16 +150,27 @@ impl SimStore {
         StoreFailure::File { path: "the broken disk".into(), error: io::Error::from(io::ErrorKind::StorageFull) }
     }
 
+    /// Keeps what is on the disk now.
+    fn leave(&self, log: &[u8]) {
+        let [tables_left, log_left] = left_by(&self.path);
+        write_private(&tables_left, &fs::read(&self.path).unwrap_or_default());
+        write_private(&log_left, log);
+    }
+
+    fn log(&self) -> Vec<u8> {
+        fs::read(beside(&self.path, "-wal")).unwrap_or_default()
+    }
+
     /// Leaves the log as a machine leaves it that stops while `changes` are written: what was there before is sound, of
     /// what was added some sectors are missing, and the end perhaps.
     fn tear(&mut self, changes: &[Change]) -> Result<(), StoreFailure> {
-        let log = beside(&self.path, "-wal");
-        let before = fs::metadata(&log).map_or(0, |file| usize::try_from(file.len()).expect("a short file"));
+        let before = self.log().len();
         let tables = fs::read(&self.path).unwrap_or_default();
         self.inner.commit(changes)?;
-        let mut bytes = fs::read(&log).unwrap_or_default();
+        let mut bytes = self.log();
         if bytes.len() <= before || fs::read(&self.path).unwrap_or_default() != tables {
             // The log went into the tables, which happens only once all of it is synced: too late to tear it.
+            self.leave(&bytes);
             return Ok(());
         }
         for sector in (before..bytes.len()).step_by(SECTOR) {
@@ -162,9 +180,8 @@ impl SimStore {
             }
         }
         // The last write is not whole, or it would have been durable.
-        let length = self.random.random_range(before..bytes.len());
-        bytes.truncate(length);
-        write_private(&beside(&self.path, "-torn"), &bytes);
+        bytes.truncate(self.random.random_range(before..bytes.len()));
+        self.leave(&bytes);
         Ok(())
     }
 
@@ -181,11 +198,18 @@ impl VoucherStore for SimStore {
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreFailure> {
         self.sound()?;
         match self.fault() {
-            None => self.inner.commit(changes),
+            None => self.inner.commit(changes).inspect_err(|failure| {
+                // The process ends of it, and starts again.
+                self.trace.note(format_args!("disk: the store itself fails: {failure}"));
+                self.switch.dying.store(true, Ordering::Relaxed);
+            }),
             Some(fault) => {
                 match fault {
-                    Fault::Full | Fault::DiesBefore => {}
-                    Fault::FailsLate | Fault::DiesAfter => self.inner.commit(changes)?,
+                    Fault::Full | Fault::DiesBefore => self.leave(&self.log()),
+                    Fault::FailsLate | Fault::DiesAfter => {
+                        self.inner.commit(changes)?;
+                        self.leave(&self.log());
+                    }
                     Fault::Torn => self.tear(changes)?,
                 }
                 Err(self.fail(fault))

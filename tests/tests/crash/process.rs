@@ -1,0 +1,147 @@
+//! Processes that are killed, and started again at the same address.
+
+use anyhow::{Context, Result, bail, ensure};
+use rand::Rng;
+use reqwest::Client;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tallybook_cli::demo::Ground;
+use tallybook_cli::keys;
+use tallybook_wire::{ChannelView, Key};
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const POLL: Duration = Duration::from_millis(5);
+
+/// A server in a process of its own.
+pub(crate) struct Process {
+    program: &'static str,
+    arguments: Vec<String>,
+    address: SocketAddr,
+    child: Child,
+    http: Client,
+    pub(crate) kills: u32,
+}
+
+impl Process {
+    /// The facilitator, as its operator runs it.
+    pub(crate) async fn facilitator(ground: &Ground) -> Result<Self> {
+        let (address, config) = (free_address()?, ground.folder().join("facilitator.toml"));
+        std::fs::write(&config, ground.facilitator_config(address))?;
+        let arguments = vec!["--config".to_owned(), config.display().to_string()];
+        Self::start(env!("CARGO_BIN_EXE_facilitator-to-kill"), arguments, address).await
+    }
+
+    /// A resource server with a ledger of its own, which hands its vouchers to the facilitator at `facilitator`.
+    pub(crate) async fn server(ground: &Ground, facilitator: &str) -> Result<Self> {
+        let (address, operator) = (free_address()?, ground.folder().join("operator.json"));
+        keys::write(&operator, &ground.operator)?;
+        let arguments = [
+            ("--listen", address.to_string()),
+            ("--facilitator", facilitator.to_owned()),
+            ("--book", ground.book.address.to_string()),
+            ("--operator", operator.display().to_string()),
+            ("--database", database(ground).display().to_string()),
+            ("--rpc", ground.chain.rpc_url()),
+        ];
+        let arguments = arguments.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect();
+        Self::start(env!("CARGO_BIN_EXE_server-to-kill"), arguments, address).await
+    }
+
+    async fn start(program: &'static str, arguments: Vec<String>, address: SocketAddr) -> Result<Self> {
+        let child = spawn(program, &arguments)?;
+        let mut process = Self { program, arguments, address, child, http: Client::new(), kills: 0 };
+        process.healthy().await?;
+        Ok(process)
+    }
+
+    pub(crate) fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// `Child::kill` is SIGKILL: no drain, no flush, no goodbye.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        self.kills += 1;
+        Ok(())
+    }
+
+    pub(crate) async fn start_again(&mut self) -> Result<()> {
+        self.child = spawn(self.program, &self.arguments)?;
+        self.healthy().await
+    }
+
+    /// Kills it and starts it again, sometimes so soon that it is killed while it starts.
+    pub(crate) async fn kill_and_restart(&mut self) -> Result<()> {
+        self.kill()?;
+        if rand::rng().random_ratio(1, 5) {
+            self.child = spawn(self.program, &self.arguments)?;
+            let soon = rand::rng().random_range(1..150);
+            tokio::time::sleep(Duration::from_millis(soon)).await;
+            self.kill()?;
+        }
+        self.start_again().await
+    }
+
+    async fn healthy(&mut self) -> Result<()> {
+        let (url, began) = (format!("{}/health", self.url()), Instant::now());
+        while began.elapsed() < PATIENCE {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{} ended by itself: {status}", self.program);
+            }
+            if self.http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        bail!("{} does not come up", self.program)
+    }
+
+    /// What the facilitator says of a channel.
+    pub(crate) async fn channel(&self, id: &Key) -> Result<ChannelView> {
+        let url = format!("{}/channels/{id}", self.url());
+        Ok(self.http.get(url).send().await?.error_for_status()?.json().await?)
+    }
+
+    /// Waits until all that a channel was charged is settled, and at least `charged`.
+    pub(crate) async fn settled(&self, id: &Key, charged: tallybook_rules::Amount) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            let channel = self.channel(id).await?;
+            if channel.settled == channel.charged && channel.charged >= charged {
+                return Ok(());
+            }
+            ensure!(began.elapsed() < PATIENCE, "{id} is not settled: {channel:?}");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// The file of the server's own ledger.
+pub(crate) fn database(ground: &Ground) -> PathBuf {
+    ground.folder().join("server.sqlite")
+}
+
+/// A port that is free now, and stays the same over all restarts.
+fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+fn spawn(program: &str, arguments: &[String]) -> Result<Child> {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
+    command.spawn().with_context(|| format!("cannot start {program}"))
+}
