@@ -238,6 +238,6 @@ fn get<T: DeserializeOwned + Send + 'static>(router: &Router, process: &Process,
         }
     });
     process.work();
-    let said = said.lock().unwrap().take();
-    said
+    let mut said = said.lock().unwrap();
+    said.take()
 }

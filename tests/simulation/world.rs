@@ -61,7 +61,8 @@ pub(crate) fn prepare() {
     for kind in [Kind::OneLeg, Kind::TwoLegs, Kind::NoAccount] {
         Ground::of(kind);
     }
-    (sponsor(), disk::empty());
+    sponsor();
+    disk::empty();
     let first = std::thread::spawn(|| live(0));
     drop(first.join());
 }

@@ -6,7 +6,6 @@
 #![expect(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
-    clippy::print_stderr,
     reason = "a test says what it expects, and counts"
 )]
 
