@@ -238,6 +238,11 @@ impl Channel {
         self.newest.as_ref().map(VerifiedVoucher::voucher)
     }
 
+    /// Whether the last call that was charged was paid for by this very voucher.
+    pub fn was_paid_by(&self, voucher: &SignedVoucher) -> bool {
+        self.last.is_some_and(|last| last.is_of(voucher))
+    }
+
     /// What the call under way will charge up to, at `now`.
     pub fn reserved(&self, now: i64) -> Option<Reservation> {
         self.live_reservation(now)

@@ -90,6 +90,10 @@ impl Ledger {
     /// Reserves `amount` for a call, the most that it may cost: nothing is charged until [`Ledger::commit`], and nothing else is accepted on the
     /// channel until then, [`Ledger::release`], or `expires`.
     ///
+    /// The very voucher that paid for the last call may pay for this one too, if that cost less than its ceiling. Then the
+    /// last call is forgotten, or its answer would pass for that of this call once the reservation is lost: see
+    /// [`Channel::was_paid_by`], and write the channel's record down.
+    ///
     /// In order of precedence: unknown_channel, channel_closing, bad_signature, channel_busy, voucher_used,
     /// wrong_cumulative, deposit_exceeded, settlement_pending.
     pub fn reserve(
@@ -102,6 +106,9 @@ impl Ledger {
         let credit = self.settings.credit;
         let channel = self.channel_mut(&voucher.voucher().channel_id)?;
         channel.decide(&voucher, amount, credit, now).map_err(|rejection| channel.refuse(rejection))?;
+        if channel.was_paid_by(voucher.voucher()) {
+            channel.last = None;
+        }
         channel.reservation = Some(Reservation { voucher, amount, expires });
         Ok(*channel)
     }

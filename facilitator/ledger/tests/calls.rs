@@ -127,6 +127,19 @@ fn given_a_call_of_nothing_when_paid_for_again_then_the_same_voucher_pays_for_th
 }
 
 #[test]
+fn given_a_voucher_that_pays_twice_when_its_second_reservation_is_lost_then_the_first_call_is_no_receipt_for_the_second()
+ {
+    let mut world = World::new(1);
+    world.open(0, 1_000);
+    world.pay_of(0, 100, 40).unwrap();
+    let second = world.reserve(0, 100, 60).unwrap();
+    assert_eq!(second.record().unwrap().last, None, "nor after a restart");
+    world.now += 1_000;
+    let refused = world.commit_for(0, 100, 60).unwrap_err();
+    assert_eq!((refused.rejection, world.channel(0).charged()), (Rejection::NoReservation, units(40)));
+}
+
+#[test]
 fn given_a_charge_above_the_ceiling_when_committed_then_it_is_refused_and_the_call_stays_reserved() {
     let mut world = World::new(1);
     world.open(0, 1_000);

@@ -23,7 +23,14 @@ impl Sequencer {
         let reserved = self.ask(move |desk| {
             check_book(desk, &voucher.channel_id, &book)?;
             let expires = desk.now.saturating_add(seconds.into());
-            desk.ledger.reserve(verified, amount, desk.now, expires)
+            let before = desk.ledger.channel(&voucher.channel_id);
+            let forgets = before.is_some_and(|channel| channel.was_paid_by(&voucher));
+            let channel = desk.ledger.reserve(verified, amount, desk.now, expires)?;
+            // Durable, or a restart would remember the last call and forget this one.
+            if let Some(record) = channel.record().filter(|_| forgets) {
+                desk.write(Change::Channel(record));
+            }
+            Ok::<Channel, Refused>(channel)
         });
         reserved.await?
     }
