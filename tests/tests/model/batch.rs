@@ -494,7 +494,8 @@ impl World {
         Some(())
     }
 
-    fn act(&mut self, action: Action) -> Option<()> {
+    /// What payers and strangers do on chain.
+    fn others_act(&mut self, action: Action) -> Option<()> {
         let now = self.now;
         let generation = self.tip.slot().generation;
         match action {
@@ -525,6 +526,17 @@ impl World {
                 let added = self.tip.page().claim(0, Amount::new(promised), now).ok()?;
                 self.moved();
                 return (!added.is_zero()).then_some(());
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn act(&mut self, action: Action) -> Option<()> {
+        let now = self.now;
+        match action {
+            Action::Open | Action::TopUp | Action::RequestClose | Action::Withdraw | Action::StrangerClaims => {
+                return self.others_act(action);
             }
             Action::Look => self.look(),
             Action::LookAtRoot => self.look_at_root(),
