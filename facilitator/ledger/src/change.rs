@@ -200,7 +200,7 @@ pub enum Change {
         /// When, in Unix seconds.
         at: i64,
     },
-    /// A transaction has landed that the sponsor paid for. The same transaction again changes nothing.
+    /// A transaction has landed that the sponsor paid for. The same transaction for the same book again changes nothing.
     Spent {
         /// The transaction's signature.
         signature: [u8; 64],

@@ -30,5 +30,5 @@ pub use change::{BatchRecord, Change, ChannelRecord, Expense, LastCall, Purpose,
 pub use channel::{Channel, Place, Reservation};
 pub use ledger::{Committed, Ledger, Refused, Settings};
 pub use observe::{Event, Finality, Observed};
-pub use pack::{Capacity, Load};
+pub use pack::{Capacity, Load, pack};
 pub use plan::Policy;

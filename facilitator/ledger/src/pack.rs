@@ -1,11 +1,13 @@
 //! How rows are packed into transactions. Sizes come from outside: nothing here knows what a transaction looks like.
 
 use crate::{Batch, Bundle, ClaimRow, Policy};
+use std::cmp::Reverse;
+use tallybook_rules::Amount;
 use tallybook_rules::half_aggregation::MAX_ROWS;
 
 /// A transaction that already holds something takes only a part of a page if it is at least so many rows: each part costs a
 /// claim and a payout of its own.
-const LEAST_PART: usize = 16;
+const LEAST_PART: usize = 8;
 
 /// What something takes of a transaction, or what a transaction can hold.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -86,6 +88,22 @@ impl Capacity {
         row_below: Load { bytes: 0, addresses: 0, compute_units: 0 },
         pages: 1,
     };
+}
+
+/// Packs the rows of pages, each given as (book, page, rows), into as few transactions as `policy` allows, whether they are
+/// due or not. Pages of one book go best beside each other.
+pub fn pack(pages: Vec<([u8; 32], [u8; 32], Vec<ClaimRow>)>, policy: &Policy) -> Vec<Bundle> {
+    let mut packing = Packing::new(policy);
+    for (book, page, mut rows) in pages {
+        rows.sort_by_key(order);
+        packing.add(&book, &page, rows);
+    }
+    packing.finish()
+}
+
+/// Rows that settle less than was signed first, and of each kind those that gain most.
+pub(crate) fn order(row: &ClaimRow) -> (bool, Reverse<Amount>) {
+    (!row.is_below(), Reverse(row.gain()))
 }
 
 /// Fills transactions one after another.

@@ -1,6 +1,5 @@
-use crate::pack::{Capacity, Packing};
+use crate::pack::{Capacity, Packing, order};
 use crate::{Batch, Bundle, Channel, ClaimRow, Ledger};
-use std::cmp::Reverse;
 use tallybook_rules::{Amount, Rejection};
 
 /// When claims are worth a transaction, and what goes into one.
@@ -159,11 +158,9 @@ impl Waiting {
         self.rows.push(row);
     }
 
-    /// Puts the rows that settle less than was signed first, and of each kind those that gain most. Says how many comparisons
-    /// that took.
+    /// Puts the rows into their order, and says how many comparisons that took.
     fn sort(&mut self) -> u64 {
         let mut comparisons = 0u64;
-        let order = |row: &ClaimRow| (!row.is_below(), Reverse(row.gain()));
         // Stable: rows of equal gain stay in the order of their slots.
         self.rows.sort_by(|one, other| {
             comparisons = comparisons.saturating_add(1);

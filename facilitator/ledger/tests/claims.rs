@@ -224,7 +224,7 @@ fn given_small_pages_when_a_transaction_has_room_for_several_then_they_share_it_
     assert_eq!(packed(&pages, &policy), [vec![(2, 5), (3, 5), (5, 5), (1, 5)], vec![(4, 5)]], "four pages, no more");
     // When a page is wider than what is left, a part of it goes along if it is large enough, else none.
     assert_eq!(packed(&[(1, 9, 18), (2, 9, 30)], &policy), [vec![(1, 18), (2, 20)], vec![(2, 10)]]);
-    assert_eq!(packed(&[(1, 9, 25), (2, 9, 30)], &policy), [vec![(1, 25)], vec![(2, 30)]]);
+    assert_eq!(packed(&[(1, 9, 31), (2, 9, 30)], &policy), [vec![(1, 31)], vec![(2, 30)]]);
     // A page by itself is cut where the transaction is full.
     assert_eq!(packed(&[(1, 9, 90)], &policy), [vec![(1, 40)], vec![(1, 40)], vec![(1, 10)]]);
 }

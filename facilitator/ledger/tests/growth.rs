@@ -49,7 +49,9 @@ fn given_more_and_more_channels_when_nothing_is_due_then_none_is_looked_at_and_w
         assert_eq!(plan(&mut town, 1_099, &policy()), (0, 0), "{pages} pages");
         // Given four pages with a little more in them.
         let all: BTreeSet<[u8; 32]> = town.ledger.channels().map(|channel| channel.place().page).collect();
-        all.iter().take(4).for_each(|page| drop(town.pay(page, 0, 2)));
+        for page in all.iter().take(4) {
+            town.pay(page, 0, 2);
+        }
         let (looks, rows) = plan(&mut town, 1_099, &policy());
         assert_eq!(rows, 4 * usize::from(CHANNELS));
         work.push(looks);

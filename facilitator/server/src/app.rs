@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
+use tallybook_chain::shape::MAX_COMPUTE_UNITS;
 use tallybook_chain::{Address, BookView, PageView};
 use tallybook_ledger::{Attempt, Change, Expense, Finality, PageSeen, Purpose};
 use tallybook_rules::Rejection;
@@ -20,9 +21,6 @@ use tallybook_wire::{Key, Network, PaymentRequirements};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-
-/// The most compute units of a transaction.
-const MAX_COMPUTE_UNITS: u32 = 1_400_000;
 
 /// A facilitator at work.
 pub(crate) struct App<C> {
@@ -147,7 +145,7 @@ impl<C: Chain> App<C> {
 
     /// The most that a transaction of the sponsor's own making can cost it in fees, in lamports.
     pub(crate) const fn prepared_fee(&self) -> u64 {
-        highest_fee(MAX_COMPUTE_UNITS, self.config.chain.compute_price)
+        highest_fee(MAX_COMPUTE_UNITS, self.config.chain.highest_price())
     }
 
     /// What others may still make the sponsor pay.
@@ -259,6 +257,27 @@ impl<C: Chain> App<C> {
         Notebook { app: self, purpose, book, expense, share: None }
     }
 
+    /// The lookup table that was written down for a page.
+    pub(crate) async fn table(&self, page: &[u8; 32]) -> Result<Option<[u8; 32]>, Rejection> {
+        let page = *page;
+        self.sequencer.insist(move |desk| desk.tables.get(&page).copied()).await
+    }
+
+    /// Writes a page's lookup table down.
+    pub(crate) async fn keep_table(&self, page: &[u8; 32], table: &[u8; 32]) -> Result<(), Rejection> {
+        let (page, table) = (*page, *table);
+        let kept = self.sequencer.insist(move |desk| {
+            desk.tables.insert(page, table);
+            desk.write(Change::Table { page, table });
+        });
+        kept.await
+    }
+
+    /// A lookup table or a payee's token account was made for a book.
+    pub(crate) fn bill_for_accounts(&self, signature: [u8; 64], book: [u8; 32]) {
+        self.bills.put(Bill::whole(signature, book, Expense::Pages));
+    }
+
     /// Reads one page as of a slot or later, and lets the ledger see it.
     pub(crate) async fn read_and_observe(&self, page: &Address, min_slot: u64) -> Result<(), Rejection> {
         let commitment = tallybook_settler::Commitment::Confirmed;
@@ -295,30 +314,20 @@ impl<C: Chain> Journal for Notebook<'_, C> {
     }
 
     async fn table(&self, page: &[u8; 32]) -> Result<Option<[u8; 32]>, Rejection> {
-        let page = *page;
-        self.app.sequencer.insist(move |desk| desk.tables.get(&page).copied()).await
+        self.app.table(page).await
     }
 
     async fn keep_table(&self, page: &[u8; 32], table: &[u8; 32]) -> Result<(), Rejection> {
-        keep_table(&self.app.sequencer, *page, *table).await
+        self.app.keep_table(page, table).await
     }
 
     fn billed(&self, signature: [u8; 64]) {
-        self.app.bills.put(Bill { signature, book: self.book, expense: self.expense, share: self.share });
+        self.app.bills.put(Bill { share: self.share, ..Bill::whole(signature, self.book, self.expense) });
     }
 
     fn billed_for_accounts(&self, signature: [u8; 64]) {
-        self.app.bills.put(Bill { signature, book: self.book, expense: Expense::Pages, share: None });
+        self.app.bill_for_accounts(signature, self.book);
     }
-}
-
-/// Writes a page's lookup table down.
-pub(crate) async fn keep_table(sequencer: &Sequencer, page: [u8; 32], table: [u8; 32]) -> Result<(), Rejection> {
-    let kept = sequencer.insist(move |desk| {
-        desk.tables.insert(page, table);
-        desk.write(Change::Table { page, table });
-    });
-    kept.await
 }
 
 /// A page as the ledger looks at it.

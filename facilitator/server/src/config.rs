@@ -1,10 +1,12 @@
 //! What an operator decides. Read once, checked whole before anything is opened or bound, and refused by the name of the
 //! key.
 
+mod chain;
 mod limits;
 mod read;
 mod token;
 
+pub use chain::{ChainSettings, PriorityFee, Transaction};
 pub use limits::Limits;
 pub use token::Token;
 
@@ -14,11 +16,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use tallybook_keys::Source;
 use tallybook_ledger::{Capacity, Policy};
 use tallybook_rules::Amount;
-use tallybook_settler::{Pace, ROWS_BELOW_PER_TRANSACTION, ROWS_PER_TRANSACTION, Settings};
+use tallybook_rules::half_aggregation::MAX_ROWS;
 use tallybook_wire::{Key, Network};
 use thiserror::Error;
 use url::Url;
@@ -93,7 +94,7 @@ pub struct Settlement {
     pub max_age_seconds: u32,
     /// A page is claimed, in full transactions only, when so many of its channels wait.
     pub min_rows: u32,
-    /// Claims of one transaction; at most 20 of them when one settles less than was signed.
+    /// The most claims of one transaction; what fits decides, in the shape that the chain takes.
     pub rows_per_transaction: u32,
     /// Everything is claimed as soon as it is charged.
     pub per_call: bool,
@@ -107,47 +108,9 @@ impl Default for Settlement {
             min_amount: 25_000_000,
             max_age_seconds: 3_600,
             min_rows: 69,
-            rows_per_transaction: 23,
+            rows_per_transaction: 96,
             per_call: false,
             tick_milliseconds: 500,
-        }
-    }
-}
-
-/// How the chain is asked, and what it may cost.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ChainSettings {
-    /// How often the served pages are read, in milliseconds.
-    pub poll_milliseconds: u64,
-    /// How long one question to the node may take, in seconds.
-    pub timeout_seconds: u32,
-    /// How long one call waits for a transaction to be decided, in seconds; later it is asked for again.
-    pub patience_seconds: u32,
-    /// What is offered for own transactions, in micro-lamports a compute unit.
-    pub compute_price: u64,
-    /// The highest compute price of a deposit that is sponsored, in micro-lamports a unit.
-    pub max_compute_price: u64,
-    /// The highest compute limit of a deposit that is sponsored, in units.
-    pub max_compute_units: u32,
-    /// Make a payee's missing token account at the sponsor's expense.
-    pub create_payee_accounts: bool,
-    /// Make a lookup table for each page at the sponsor's expense: 23 claims in a transaction, else 19.
-    pub make_tables: bool,
-}
-
-impl Default for ChainSettings {
-    fn default() -> Self {
-        let settings = Settings::default();
-        Self {
-            poll_milliseconds: 1_000,
-            timeout_seconds: 10,
-            patience_seconds: 30,
-            compute_price: settings.compute_price,
-            max_compute_price: settings.max_compute_price,
-            max_compute_units: settings.max_compute_units,
-            create_payee_accounts: settings.create_payee_accounts,
-            make_tables: settings.make_tables,
         }
     }
 }
@@ -243,7 +206,7 @@ impl Config {
     }
 
     fn check_ranges(&self) -> Result<(), ConfigProblem> {
-        let most_rows = u64::try_from(ROWS_PER_TRANSACTION).unwrap_or(u64::MAX);
+        let most_rows = u64::try_from(MAX_ROWS).unwrap_or(u64::MAX);
         let (settlement, chain) = (&self.settlement, &self.chain);
         let ranges = [
             ("settlement.rows_per_transaction", u64::from(settlement.rows_per_transaction), 1, most_rows),
@@ -255,6 +218,8 @@ impl Config {
             ("chain.timeout_seconds", u64::from(chain.timeout_seconds), 1, 120),
             ("chain.patience_seconds", u64::from(chain.patience_seconds), 1, 300),
             ("chain.compute_price", chain.compute_price, 0, 10_000_000),
+            ("chain.compute_price_cap", chain.compute_price_cap, chain.compute_price, 10_000_000),
+            ("chain.compute_price_percentile", u64::from(chain.compute_price_percentile), 0, 100),
             ("chain.max_compute_price", chain.max_compute_price, 0, 10_000_000),
             ("chain.max_compute_units", u64::from(chain.max_compute_units), 1, 1_400_000),
         ];
@@ -275,23 +240,12 @@ impl Config {
         let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
         Policy {
             rows_per_batch: size(self.settlement.rows_per_transaction),
-            rows_per_batch_below: size(self.settlement.rows_per_transaction).min(ROWS_BELOW_PER_TRANSACTION),
+            rows_per_batch_below: size(self.settlement.rows_per_transaction),
             capacity: Capacity::ONE_PAGE,
             due_amount: Amount::new(self.settlement.min_amount),
             due_age_seconds: i64::from(self.settlement.max_age_seconds),
             due_rows: size(self.settlement.min_rows),
             per_call: self.settlement.per_call,
-        }
-    }
-
-    pub(crate) fn settler_settings(&self) -> Settings {
-        Settings {
-            compute_price: self.chain.compute_price,
-            max_compute_units: self.chain.max_compute_units,
-            max_compute_price: self.chain.max_compute_price,
-            create_payee_accounts: self.chain.create_payee_accounts,
-            make_tables: self.chain.make_tables,
-            pace: Pace { patience: Duration::from_secs(u64::from(self.chain.patience_seconds)), ..Pace::default() },
         }
     }
 }

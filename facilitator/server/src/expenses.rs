@@ -24,6 +24,30 @@ pub(crate) struct Bill {
     pub(crate) expense: Expense,
     /// What was put aside for it, if others had it sent.
     pub(crate) share: Option<Share>,
+    /// How much of its cost falls on this book.
+    pub(crate) fraction: Fraction,
+}
+
+/// A part of a whole.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fraction {
+    pub(crate) part: u64,
+    pub(crate) whole: u64,
+}
+
+impl Bill {
+    /// Of a transaction that was for one book alone.
+    pub(crate) const fn whole(signature: [u8; 64], book: [u8; 32], expense: Expense) -> Self {
+        Self { signature, book, expense, share: None, fraction: Fraction { part: 1, whole: 1 } }
+    }
+}
+
+impl Fraction {
+    /// This part of an amount of lamports, rounded down.
+    fn of(self, lamports: u64) -> u64 {
+        let part = u128::from(lamports).saturating_mul(self.part.into()).checked_div(self.whole.into());
+        part.and_then(|part| u64::try_from(part).ok()).unwrap_or(lamports)
+    }
 }
 
 /// Where bills are put down.
@@ -47,9 +71,9 @@ impl Bills {
 
 /// Asks what each transaction cost, and writes it down, until it is told to stop.
 pub(crate) async fn keep<C: Chain>(app: Arc<App<C>>, mut waiting: mpsc::Receiver<Bill>) {
-    while let Some(Bill { signature, book, expense, share }) = waiting.recv().await {
+    while let Some(Bill { signature, book, expense, share, fraction }) = waiting.recv().await {
         let Some(spent) = app.settler.spent(&signature).await else { continue };
-        let (lamports, at) = (spent.lamports, clock());
+        let (lamports, at) = (fraction.of(spent.lamports), clock());
         if expense != Expense::Claims {
             app.allowance().spent(share, lamports, at);
         }

@@ -192,7 +192,7 @@ async fn assemble<C: Chain>(
     sequencer: Sequencer,
     (allowance, audit): (Allowance, Option<Audit>),
 ) -> Result<(Arc<App<C>>, mpsc::Receiver<Bill>), Failure> {
-    let settler = Settler::new(chain, config.sponsor()?, config.settler_settings());
+    let settler = Settler::new(chain, config.sponsor()?, config.chain.settler());
     let genesis_hash = settler.genesis_hash().await.map_err(Failure::Chain)?;
     let network = config.network.clone().unwrap_or_else(|| Network::of_genesis(&genesis_hash));
     let (bills, unpaid) = Bills::new();
@@ -216,11 +216,11 @@ async fn begin<C: Chain>(
     unpaid: mpsc::Receiver<Bill>,
     tasks: &TaskTracker,
 ) -> Result<Beside, Failure> {
-    for record in sending {
-        let ids: Vec<_> = record.channel_ids().collect();
+    for bundle in settlement::bundles(sending) {
+        let ids: Vec<_> = bundle.iter().flat_map(BatchRecord::channel_ids).collect();
         let marked = app.sequencer.insist(move |desk| desk.ledger.sent(ids)).await;
         marked.map_err(Failure::Chain)?;
-        tasks.spawn(settlement::resume(Arc::clone(app), record));
+        tasks.spawn(settlement::resume(Arc::clone(app), bundle));
     }
     Ok(Beside {
         watcher: tokio::spawn(watcher::watch(Arc::clone(app))),

@@ -28,5 +28,5 @@ mod shares;
 mod show;
 mod watcher;
 
-pub use config::{ChainSettings, Config, ConfigProblem, Limits, Log, Settlement, Token};
+pub use config::{ChainSettings, Config, ConfigProblem, Limits, Log, PriorityFee, Settlement, Token, Transaction};
 pub use facilitator::{Facilitator, Failure, run};

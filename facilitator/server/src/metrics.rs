@@ -1,7 +1,9 @@
 //! What monitors see. One recorder for the process, also when it runs several facilitators.
 
+use crate::settlement::priority_lamports;
 use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 use std::time::Duration;
 use tallybook_ledger::Landed;
@@ -33,12 +35,15 @@ pub(crate) fn refused(rejection: Rejection) {
     counter!("tallybook_rejections_total", "reason" => rejection.name()).increment(1);
 }
 
-/// A batch has ended.
+/// Batches that shared transactions have ended; each transaction stands in each of its batches.
 pub(crate) fn settled(landed: &[Landed]) {
-    for transaction in landed {
-        counter!("tallybook_settlement_transactions_total").increment(1);
-        counter!("tallybook_claims_total").increment(transaction.rows.into());
-        counter!("tallybook_settlement_lamports_total").increment(transaction.fee_lamports);
+    let transactions: BTreeSet<[u8; 64]> = landed.iter().map(|landed| landed.signature).collect();
+    let transactions = u64::try_from(transactions.len()).unwrap_or(u64::MAX);
+    counter!("tallybook_settlement_transactions_total").increment(transactions);
+    counter!("tallybook_settlement_priority_lamports_total").increment(priority_lamports(landed));
+    for part in landed {
+        counter!("tallybook_claims_total").increment(part.rows.into());
+        counter!("tallybook_settlement_lamports_total").increment(part.fee_lamports);
     }
 }
 

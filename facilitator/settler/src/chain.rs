@@ -184,6 +184,12 @@ pub trait Chain: Send + Sync + 'static {
     /// What a confirmed transaction cost; `None` when the node does not have it (yet, or any more).
     fn spent(&self, signature: &Signature) -> impl Future<Output = Result<Option<Spent>, ChainError>> + Send;
 
+    /// What transactions that write to these accounts (at most 128) had to bid in each of the recent blocks, in micro-lamports
+    /// a compute unit. Nothing from a node that does not say.
+    fn recent_prices(&self, _written: &[Address]) -> impl Future<Output = Result<Vec<u64>, ChainError>> + Send {
+        std::future::ready(Ok(Vec::new()))
+    }
+
     /// Names the cluster.
     fn genesis_hash(&self) -> impl Future<Output = Result<[u8; 32], ChainError>> + Send;
 }

@@ -1,42 +1,15 @@
-//! A claim transaction: compute limit, compute price, the claim, and the payout of every leg that is owed and can be
-//! paid.
+//! A claim transaction: for each of its pages the claim, and the payout of every leg that is owed and can be paid.
 
-use crate::chain::Account;
+use crate::chain::{Account, Failure};
 use solana_address::Address;
-use solana_hash::Hash;
 use solana_instruction::Instruction;
-use solana_message::{AddressLookupTableAccount, VersionedMessage, v0};
-use solana_transaction::versioned::VersionedTransaction;
 use tallybook_chain::instruction::Instructions;
-use tallybook_chain::transaction::{MAX_TRANSACTION_BYTES, compute_unit_limit, compute_unit_price, to_bytes};
+use tallybook_chain::shape::{MAX_COMPUTE_UNITS, Shape, first_instruction};
 use tallybook_chain::{BookView, PROGRAM_ID, PageView, TokenAccountView};
 use tallybook_ledger::ClaimRow;
 use tallybook_rules::half_aggregation::{BELOW_ROW_BYTES, BelowRow, ROW_BYTES, Row};
 use tallybook_rules::signing::{VerifiedVoucher, aggregate, halves};
 use tallybook_rules::{Amount, Leg, Rejection, Status};
-
-/// How many claims fit into one transaction with the payout and a lookup table. A larger batch is split.
-pub const ROWS_PER_TRANSACTION: usize = 23;
-/// How many fit when one of them settles less than was signed.
-pub const ROWS_BELOW_PER_TRANSACTION: usize = 20;
-/// How many fit without a table, with one leg to pay.
-const ROWS_WITHOUT_TABLE: usize = 19;
-/// How many fit without a table when one of them settles less than was signed.
-const ROWS_BELOW_WITHOUT_TABLE: usize = 16;
-/// How many of these rows fit into one transaction, as a first guess: the bytes decide.
-pub(crate) fn rows_at_once(rows: &[ClaimRow], with_table: bool) -> usize {
-    match (rows.iter().any(ClaimRow::is_below), with_table) {
-        (false, true) => ROWS_PER_TRANSACTION,
-        (false, false) => ROWS_WITHOUT_TABLE,
-        (true, true) => ROWS_BELOW_PER_TRANSACTION,
-        (true, false) => ROWS_BELOW_WITHOUT_TABLE,
-    }
-}
-
-/// The most that a transaction may use.
-pub(crate) const MAX_COMPUTE_UNITS: u32 = 1_400_000;
-/// The number of the payout in a claim transaction, after compute limit, compute price and claim.
-pub(crate) const PAYOUT_INSTRUCTION: u8 = 3;
 
 /// What the chain showed of a page and of the token accounts of its book's legs, in their order.
 #[derive(Clone, Debug)]
@@ -63,6 +36,12 @@ impl Scene {
             .is_some_and(|token| {
                 token.mint == book.mint() && token.owner == Address::from(leg.recipient) && !token.frozen
             })
+    }
+
+    /// True when the payee is owed something, or will be, and has no account that can be paid.
+    pub(crate) fn lacks_payee(&self) -> bool {
+        let payee_owed = !self.page.header.claimed_total.is_zero() || self.page.header.used > 0;
+        payee_owed && self.payable.first() == Some(&false)
     }
 
     /// Holds rows against the page: those of a freed or reopened slot are refused, those already settled are left out.
@@ -115,31 +94,58 @@ impl Scene {
     }
 }
 
-/// What goes into one transaction.
+/// What a transaction does with one page.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan<'a> {
+pub(crate) struct Part<'a> {
+    /// Its number in the work.
+    pub(crate) at: usize,
     pub(crate) book: &'a BookView,
     pub(crate) page: Address,
-    pub(crate) rows: &'a [ClaimRow],
+    pub(crate) rows: Vec<ClaimRow>,
     /// Legs to pay; 0 for none.
     pub(crate) legs: u8,
-    pub(crate) compute_units: u32,
-    pub(crate) compute_price: u64,
 }
 
-impl Plan<'_> {
-    /// Compute limit, compute price, the claim if there are rows, the payout if there are legs.
-    pub(crate) fn instructions(&self) -> Result<Vec<Instruction>, Rejection> {
-        let program = Instructions::new(PROGRAM_ID);
-        let mut instructions = vec![compute_unit_limit(self.compute_units), compute_unit_price(self.compute_price)];
-        if !self.rows.is_empty() {
-            instructions.push(claim(&program, &self.page, self.rows)?);
+/// What an instruction does, for which of the parts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Role {
+    Claim(usize),
+    Payout(usize),
+}
+
+/// For each part the claim if there are rows, and the payout if there are legs; and what each instruction is for.
+pub(crate) fn instructions(parts: &[Part<'_>]) -> Result<(Vec<Instruction>, Vec<Role>), Rejection> {
+    let program = Instructions::new(PROGRAM_ID);
+    let (mut instructions, mut roles) = (Vec::new(), Vec::new());
+    for (number, part) in parts.iter().enumerate() {
+        if !part.rows.is_empty() {
+            instructions.push(claim(&program, &part.page, &part.rows)?);
+            roles.push(Role::Claim(number));
         }
-        if self.legs != 0 {
-            instructions.push(program.payout(self.book, &self.page, self.legs));
+        if part.legs != 0 {
+            instructions.push(program.payout(part.book, &part.page, part.legs));
+            roles.push(Role::Payout(number));
         }
-        Ok(instructions)
     }
+    Ok((instructions, roles))
+}
+
+/// What the instruction was for that failed; none when none of these did.
+pub(crate) fn role_of(failure: &Failure, shape: Shape, roles: &[Role]) -> Option<Role> {
+    let at = usize::from(failure.instruction()?).checked_sub(first_instruction(shape))?;
+    roles.get(at).copied()
+}
+
+/// The accounts that a transaction writes to beside its fee payer: what others may bid for too.
+pub(crate) fn written(parts: &[Part<'_>]) -> Vec<Address> {
+    let mut written: Vec<Address> = Vec::new();
+    for part in parts {
+        let legs = part.book.state.legs().iter().map(|leg| Address::from(leg.account));
+        written.extend([part.page, part.book.vault(&part.page)].into_iter().chain(legs));
+    }
+    written.sort_unstable();
+    written.dedup();
+    written
 }
 
 /// The instruction that settles exactly what the rows say: a plain claim if that is all that was signed, in each of them.
@@ -161,28 +167,10 @@ fn signed(row: &ClaimRow) -> Row {
     Row { slot: row.slot, cumulative: voucher.cumulative, nonce: *halves(&voucher.signature).0 }
 }
 
-/// A v0 message that `fee_payer` pays for; [`Rejection::MalformedRows`] for one that cannot be written down at all.
-pub(crate) fn message(
-    fee_payer: &Address,
-    instructions: &[Instruction],
-    table: Option<&AddressLookupTableAccount>,
-    blockhash: Hash,
-) -> Result<VersionedMessage, Rejection> {
-    let tables: Vec<_> = table.into_iter().cloned().collect();
-    v0::Message::try_compile(fee_payer, instructions, &tables, blockhash)
-        .map(VersionedMessage::V0)
-        .map_err(|_| Rejection::MalformedRows)
-}
-
-/// How many rows too many a transaction carries; 0 when it fits.
-pub(crate) fn rows_too_many(message: &VersionedMessage, rows: &[ClaimRow]) -> usize {
+/// How many of the rows have to go for a transaction to lose so many bytes, at least one of them staying.
+pub(crate) fn rows_too_many(bytes: usize, rows: &[ClaimRow]) -> usize {
     let row_bytes = if rows.iter().any(ClaimRow::is_below) { BELOW_ROW_BYTES } else { ROW_BYTES };
-    let unsigned = VersionedTransaction { signatures: vec![Default::default()], message: message.clone() };
-    let excess = match to_bytes(&unsigned) {
-        Ok(_) => 0,
-        Err(_) => unsigned.message.serialize().len().saturating_add(1 + 64).saturating_sub(MAX_TRANSACTION_BYTES),
-    };
-    excess.div_ceil(row_bytes).min(rows.len())
+    bytes.div_ceil(row_bytes).min(rows.len().saturating_sub(1))
 }
 
 /// The compute limit for what a simulation used: a tenth more, since a landed transaction meets other state, and a bit

@@ -9,10 +9,11 @@ use crate::chain::{
 use crate::pace::Pace;
 use crate::send::Journal;
 use crate::settler::{Settings, Settler};
-use solana_address::Address;
+use solana_address::{Address, address};
 use solana_hash::Hash;
 use solana_instruction::error::InstructionError;
 use solana_keypair::Keypair;
+use solana_message::VersionedMessage;
 use solana_rpc_client_api::client_error::TransactionError;
 use solana_signature::Signature;
 use solana_transaction::versioned::VersionedTransaction;
@@ -22,7 +23,7 @@ use std::time::Duration;
 use tallybook_chain::account::{BOOK_DISCRIMINATOR, PAGE_DISCRIMINATOR};
 use tallybook_chain::address::TOKEN_PROGRAM;
 use tallybook_chain::instruction::discriminator;
-use tallybook_chain::{BookView, PROGRAM_ID, PageView, address};
+use tallybook_chain::{BookView, PROGRAM_ID, PageView, address as addresses};
 use tallybook_ledger::{Attempt, ClaimRow};
 use tallybook_rules::half_aggregation::{BelowRow, Row, split_claim};
 use tallybook_rules::signing::{SignedVoucher, SigningKey, page_domain};
@@ -39,10 +40,29 @@ pub(crate) enum Fault {
     Fails,
 }
 
+/// What a node makes of transactions of version 1.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) enum V1 {
+    #[default]
+    Taken,
+    /// It cannot read them, and answers with an error.
+    Unreadable,
+    /// It reads them and says that they are not supported.
+    Unsupported,
+    /// The node that simulates takes them, the one that they are sent to cannot read them.
+    UnreadableWhenSent,
+}
+
+/// What an instruction does that was sent.
+enum Done {
+    Claim(Address, Vec<Row>),
+    Payout(Address),
+}
+
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) accounts: BTreeMap<Address, Account>,
-    pub(crate) page: Option<PageView>,
+    pub(crate) pages: BTreeMap<Address, PageView>,
     pub(crate) slot: u64,
     pub(crate) height: u64,
     /// Blocks that pass with every question for the height.
@@ -61,8 +81,16 @@ pub(crate) struct State {
     pub(crate) refuses_opens: bool,
     /// The node does not know of any lookup table.
     pub(crate) no_tables: bool,
-    /// The payout fails.
-    pub(crate) payout_fails: bool,
+    /// The payout fails, in these pages.
+    pub(crate) payout_fails: Vec<Address>,
+    /// Pages whose claims the program refuses.
+    pub(crate) poisoned_pages: Vec<Address>,
+    /// What becomes of transactions of version 1 where their gate is open.
+    pub(crate) v1: V1,
+    /// How many transactions were simulated.
+    pub(crate) simulated: u32,
+    /// What the node says of recent prices.
+    pub(crate) prices: Vec<u64>,
     pub(crate) landed: BTreeMap<Signature, Landing>,
     /// Slots claimed, by landed transaction.
     pub(crate) claimed: Vec<Vec<u8>>,
@@ -89,38 +117,54 @@ impl MemoryChain {
 }
 
 impl State {
-    /// The rows of the claim in a transaction, and whether it pays out.
-    fn read(transaction: &VersionedTransaction) -> (Vec<Row>, Option<u8>) {
-        let (mut rows, mut payout) = (Vec::new(), None);
+    /// The claims and payouts in a transaction, each with its number.
+    fn read(transaction: &VersionedTransaction) -> Vec<(u8, Done)> {
+        let keys = transaction.message.static_account_keys();
+        let mut done = Vec::new();
         for (at, instruction) in (0u8..).zip(transaction.message.instructions()) {
+            // A page in a lookup table has an index beyond the keys; then it is the only one.
+            let named = |account: usize| keys.get(usize::from(instruction.accounts[account])).copied();
+            let page = |account| named(account).unwrap_or_default();
             match instruction.data.split_first() {
                 Some((&discriminator::CLAIM, claim)) if claim.len() > 32 => {
-                    rows = split_claim(claim).unwrap().1.iter().map(Row::from_bytes).collect();
+                    let rows = split_claim(claim).unwrap().1.iter().map(Row::from_bytes).collect();
+                    done.push((at, Done::Claim(page(0), rows)));
                 }
                 Some((&discriminator::CLAIM_BELOW, claim)) => {
                     let below = split_claim(claim).unwrap().1.iter().map(BelowRow::from_bytes);
-                    rows = below.map(|row| Row { cumulative: row.amount, ..row.signed }).collect();
+                    let rows = below.map(|row| Row { cumulative: row.amount, ..row.signed }).collect();
+                    done.push((at, Done::Claim(page(0), rows)));
                 }
-                Some((&discriminator::PAYOUT, _)) => payout = Some(at),
+                Some((&discriminator::PAYOUT, _)) => done.push((at, Done::Payout(page(1)))),
                 _ => {}
             }
         }
-        (rows, payout)
+        done
+    }
+
+    fn page_mut(&mut self, page: &Address) -> Option<&mut PageView> {
+        let first = *self.pages.keys().next()?;
+        self.pages.get_mut(if *page == Address::default() { &first } else { page })
     }
 
     fn refuses(&self, transaction: &VersionedTransaction) -> Option<Failure> {
         if self.no_tables && transaction.message.address_table_lookups().is_some_and(|tables| !tables.is_empty()) {
             return Some(Failure(TransactionError::AddressLookupTableNotFound));
         }
-        let (rows, payout) = Self::read(transaction);
-        let custom = |rejection: Rejection| InstructionError::Custom(6000 + u32::from(rejection.code()));
-        if rows.iter().any(|row| self.poisoned.contains(&row.slot)) {
-            let error = custom(Rejection::SignatureMismatch);
-            return Some(Failure(TransactionError::InstructionError(2, error)));
+        if is_v1(transaction) && self.v1 == V1::Unsupported {
+            return Some(Failure(TransactionError::UnsupportedVersion));
         }
-        payout
-            .filter(|_| self.payout_fails)
-            .map(|at| Failure(TransactionError::InstructionError(at, InstructionError::Custom(17))))
+        let custom = |rejection: Rejection| InstructionError::Custom(6000 + u32::from(rejection.code()));
+        Self::read(transaction).into_iter().find_map(|(at, done)| {
+            let error = match done {
+                Done::Claim(page, rows) => {
+                    let bad = rows.iter().any(|row| self.poisoned.contains(&row.slot));
+                    (bad || self.poisoned_pages.contains(&page)).then(|| custom(Rejection::SignatureMismatch))
+                }
+                Done::Payout(page) => self.payout_fails.contains(&page).then_some(InstructionError::Custom(17)),
+            };
+            Some(Failure(TransactionError::InstructionError(at, error?)))
+        })
     }
 
     fn land(&mut self, transaction: &VersionedTransaction, fails: bool) {
@@ -130,19 +174,29 @@ impl State {
         }
         self.slot += 1;
         self.height += 1;
-        let failure = fails.then_some(Failure(TransactionError::InstructionError(2, InstructionError::Custom(6042))));
-        if let (false, Some(page)) = (fails, &mut self.page) {
-            let (rows, payout) = Self::read(transaction);
-            let mut writing = Page { header: &mut page.header, slots: &mut page.slots };
-            for row in &rows {
-                writing.claim(row.slot, row.cumulative, 0).unwrap();
+        let at = if is_v1(transaction) { 0 } else { 2 };
+        let failure = fails.then_some(Failure(TransactionError::InstructionError(at, InstructionError::Custom(6042))));
+        for (_, done) in Self::read(transaction).into_iter().filter(|_| !fails) {
+            match done {
+                Done::Claim(page, rows) => {
+                    if let Some(page) = self.page_mut(&page) {
+                        let mut writing = Page { header: &mut page.header, slots: &mut page.slots };
+                        for row in &rows {
+                            writing.claim(row.slot, row.cumulative, 0).unwrap();
+                        }
+                    }
+                    self.claimed.push(rows.iter().map(|row| row.slot).collect());
+                }
+                Done::Payout(_) => self.paid_out += 1,
             }
-            self.claimed.push(rows.iter().map(|row| row.slot).collect());
-            self.paid_out += usize::from(payout.is_some());
         }
         let landing = Landing { slot: self.slot, commitment: Commitment::Confirmed, failure };
         self.landed.insert(signature, landing);
     }
+}
+
+fn is_v1(transaction: &VersionedTransaction) -> bool {
+    matches!(transaction.message, VersionedMessage::V1(_))
 }
 
 impl Chain for MemoryChain {
@@ -151,9 +205,9 @@ impl Chain for MemoryChain {
             slot: state.slot,
             accounts: addresses
                 .iter()
-                .map(|one| match &state.page {
-                    Some(page) if page.address == *one => Some(page_account(page)),
-                    _ => state.accounts.get(one).cloned(),
+                .map(|one| match state.pages.get(one) {
+                    Some(page) => Some(page_account(page)),
+                    None => state.accounts.get(one).cloned(),
                 })
                 .collect(),
         })
@@ -176,19 +230,26 @@ impl Chain for MemoryChain {
 
     async fn simulate(&self, transaction: &VersionedTransaction) -> Result<Simulation, ChainError> {
         self.answer(|state| {
+            state.simulated += 1;
+            if is_v1(transaction) && state.v1 == V1::Unreadable {
+                return Err(ChainError("failed to deserialize".into()));
+            }
             if state.lands_meanwhile {
                 state.land(transaction, false);
             }
             let taken = InstructionError::Custom(6000 + u32::from(Rejection::SlotTaken.code()));
             let refuses_open = (state.lands_meanwhile || state.refuses_opens)
                 .then_some(Failure(TransactionError::InstructionError(2, taken)));
-            Simulation { failure: refuses_open.or_else(|| state.refuses(transaction)), compute_units: 100_000 }
-        })
+            Ok(Simulation { failure: refuses_open.or_else(|| state.refuses(transaction)), compute_units: 100_000 })
+        })?
     }
 
     async fn send(&self, transaction: &VersionedTransaction) -> Result<(), ChainError> {
         self.answer(|state| {
             state.sent.push(transaction.signatures[0]);
+            if is_v1(transaction) && state.v1 == V1::UnreadableWhenSent {
+                return Err(ChainError("failed to deserialize".into()));
+            }
             let fault = state.faults.pop_front();
             if fault != Some(Fault::Dropped) {
                 state.land(transaction, fault == Some(Fault::Fails));
@@ -211,6 +272,10 @@ impl Chain for MemoryChain {
         self.answer(|_| Some(Spent { lamports: 5_000, compute_units: 100_000 }))
     }
 
+    async fn recent_prices(&self, _: &[Address]) -> Result<Vec<u64>, ChainError> {
+        self.answer(|state| state.prices.clone())
+    }
+
     async fn genesis_hash(&self) -> Result<[u8; 32], ChainError> {
         self.answer(|_| GENESIS_HASH)
     }
@@ -231,9 +296,9 @@ impl House {
     pub(crate) fn new(capacity: u8) -> Self {
         let payee = Address::new_from_array([1; 32]);
         let mint = Address::new_from_array([2; 32]);
-        let book_address = address::book(&PROGRAM_ID, &payee, &mint, 0).0;
-        let page_address = address::page(&PROGRAM_ID, &book_address, 0).0;
-        let account = address::associated_token_account(&payee, &mint, &TOKEN_PROGRAM);
+        let book_address = addresses::book(&PROGRAM_ID, &payee, &mint, 0).0;
+        let page_address = addresses::page(&PROGRAM_ID, &book_address, 0).0;
+        let account = addresses::associated_token_account(&payee, &mint, &TOKEN_PROGRAM);
         let mut state = Book {
             payee: payee.to_bytes(),
             mint: mint.to_bytes(),
@@ -262,8 +327,8 @@ impl House {
         {
             let mut state = chain.state();
             (state.slot, state.height) = (1_000, 900);
-            state.page =
-                Some(PageView { address: page_address, header, slots: vec![Slot::default(); usize::from(capacity)] });
+            let slots = vec![Slot::default(); usize::from(capacity)];
+            state.pages.insert(page_address, PageView { address: page_address, header, slots });
             state.accounts.insert(account, token_account(&mint, &payee, false));
             state.accounts.insert(book_address, book_account(&book));
         }
@@ -286,11 +351,43 @@ impl House {
         }
     }
 
+    /// Another page of the book, as large as the first.
+    pub(crate) fn add_page(&self, index: u32) -> Address {
+        let address = addresses::page(&PROGRAM_ID, &self.book.address, index).0;
+        let first = self.page_view();
+        let page_domain = page_domain(&PROGRAM_ID.to_bytes(), &GENESIS_HASH, &address.to_bytes());
+        let vault = self.book.vault(&address).to_bytes();
+        let PageHeader { book, capacity, version, .. } = first.header;
+        let header = PageHeader { book, capacity, version, page_domain, vault, index, ..PageHeader::default() };
+        let slots = vec![Slot::default(); first.slots.len()];
+        self.chain.state().pages.insert(address, PageView { address, header, slots });
+        address
+    }
+
+    /// Another settler, with other settings.
+    pub(crate) fn set(&mut self, change: impl FnOnce(&mut Settings)) {
+        let mut settings = *self.settler.settings();
+        change(&mut settings);
+        self.settler = Settler::new(self.chain.clone(), Keypair::new_from_array([5; 32]), settings);
+    }
+
+    /// The gate of transactions of version 1 is open from `slot` on.
+    pub(crate) fn open_v1(&self, slot: u64) {
+        let data = [&[1], slot.to_le_bytes().as_slice()].concat();
+        let gate = Account { owner: address!("Feature111111111111111111111111111111111111"), data };
+        let key = address!("txv1aq4pp281K9um3tnPgkfX8UqtFT6wcVW3hNezGLL");
+        self.chain.state().accounts.insert(key, gate);
+    }
+
     /// Opens a channel in `slot` and signs a voucher of `cumulative` for it.
     pub(crate) fn channel(&self, slot: u8, deposit: u64, cumulative: u64) -> ClaimRow {
+        self.channel_in(&self.page, slot, deposit, cumulative)
+    }
+
+    pub(crate) fn channel_in(&self, page: &Address, slot: u8, deposit: u64, cumulative: u64) -> ClaimRow {
         let key = SigningKey::from_bytes(&[100 + slot; 32]);
         let mut state = self.chain.state();
-        let page = state.page.as_mut().unwrap();
+        let page = state.pages.get_mut(page).unwrap();
         let opening = Opening {
             payer: [50 + slot; 32],
             signer: key.verifying_key().to_bytes(),
@@ -313,12 +410,12 @@ impl House {
     /// Lets the page be changed by its own transitions.
     pub(crate) fn on_page<T>(&self, change: impl FnOnce(&mut Page<'_>) -> T) -> T {
         let mut state = self.chain.state();
-        let page = state.page.as_mut().unwrap();
+        let page = state.pages.get_mut(&self.page).unwrap();
         change(&mut Page { header: &mut page.header, slots: &mut page.slots })
     }
 
     pub(crate) fn page_view(&self) -> PageView {
-        self.chain.state().page.clone().unwrap()
+        self.chain.state().pages[&self.page].clone()
     }
 }
 
@@ -343,6 +440,8 @@ pub(crate) fn token_account(mint: &Address, owner: &Address, frozen: bool) -> Ac
 #[derive(Default)]
 pub(crate) struct Notes {
     pub(crate) attempts: Mutex<Vec<Attempt>>,
+    /// The pages of each claim transaction.
+    pub(crate) pages: Mutex<Vec<Vec<[u8; 32]>>>,
     pub(crate) bills: Mutex<Vec<[u8; 64]>>,
     /// The disk is full.
     pub(crate) fails: Mutex<bool>,
@@ -355,6 +454,11 @@ impl Journal for Notes {
         }
         self.attempts.lock().unwrap().push(attempt);
         Ok(())
+    }
+
+    async fn record_for(&self, attempt: Attempt, pages: &[[u8; 32]]) -> Result<(), Rejection> {
+        self.pages.lock().unwrap().push(pages.to_vec());
+        self.record(attempt).await
     }
 
     async fn table(&self, _: &[u8; 32]) -> Result<Option<[u8; 32]>, Rejection> {

@@ -2,7 +2,7 @@
 //! The facilitator never holds the operator's key.
 
 use crate::chain::Chain;
-use crate::claim::{MAX_COMPUTE_UNITS, limit_for, message};
+use crate::claim::limit_for;
 use crate::deposit::{refusal, verifies};
 use crate::send::{Fate, Journal, fate};
 use crate::settler::{Settler, attempt_of};
@@ -11,7 +11,8 @@ use solana_instruction::Instruction;
 use solana_message::VersionedMessage;
 use solana_signature::Signature;
 use solana_transaction::versioned::VersionedTransaction;
-use tallybook_chain::transaction::{compute_unit_limit, compute_unit_price, from_bytes, to_bytes};
+use tallybook_chain::shape::{Budget, MAX_COMPUTE_UNITS, Shape, message};
+use tallybook_chain::transaction::{from_bytes, to_bytes};
 use tallybook_ledger::Attempt;
 use tallybook_rules::Rejection;
 
@@ -40,9 +41,10 @@ impl<C: Chain> Settler<C> {
     /// What the program says against it comes as its own rejection.
     pub(crate) async fn prepare(&self, operator: Address, instructions: &[Instruction]) -> Result<Prepared, Rejection> {
         let blockhash = self.latest_blockhash().await?;
-        let compile = |units: u32| {
-            let head = [compute_unit_limit(units), compute_unit_price(self.settings().compute_price)];
-            message(&self.sponsor(), &[&head, instructions].concat(), None, blockhash.hash)
+        let compute_price = self.compute_price(&[self.sponsor()]).await;
+        let compile = |compute_units: u32| {
+            let budget = Budget { compute_units, compute_price };
+            message(Shape::V0, &self.sponsor(), instructions, None, &budget, blockhash.hash)
         };
         let simulation = self.simulate(&unsigned(compile(MAX_COMPUTE_UNITS)?)).await?;
         if let Some(failure) = simulation.failure {

@@ -161,7 +161,7 @@ impl Chain for RpcChain {
         let config = RpcTransactionConfig {
             encoding: Some(UiTransactionEncoding::Base64),
             commitment: Some(CommitmentConfig::confirmed()),
-            max_supported_transaction_version: Some(0),
+            max_supported_transaction_version: Some(1),
         };
         // A node answers null for what it does not have, which the client below reports as an error: one try.
         let found = self.once(self.client.get_transaction_with_config(signature, config)).await;
@@ -174,6 +174,12 @@ impl Chain for RpcChain {
             lamports: before.saturating_sub(after),
             compute_units: Option::from(meta.compute_units_consumed).unwrap_or_default(),
         }))
+    }
+
+    async fn recent_prices(&self, written: &[Address]) -> Result<Vec<u64>, ChainError> {
+        // One try: a price that is not known is no reason to wait.
+        let answer = self.once(self.client.get_recent_prioritization_fees(written)).await?;
+        Ok(answer.into_iter().map(|block| block.prioritization_fee).collect())
     }
 
     async fn genesis_hash(&self) -> Result<[u8; 32], ChainError> {

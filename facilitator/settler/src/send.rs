@@ -23,6 +23,11 @@ pub trait Journal: Send + Sync {
     /// Called before the first send of each transaction. An `Err` stops the sending.
     fn record(&self, attempt: Attempt) -> impl Future<Output = Result<(), Rejection>> + Send;
 
+    /// The same for a transaction that claims or pays out in these pages, which are several where batches share one.
+    fn record_for(&self, attempt: Attempt, _pages: &[[u8; 32]]) -> impl Future<Output = Result<(), Rejection>> + Send {
+        self.record(attempt)
+    }
+
     /// The lookup table that was made for a page, if one was. A hint: it is checked on chain before it is used.
     fn table(&self, page: &[u8; 32]) -> impl Future<Output = Result<Option<[u8; 32]>, Rejection>> + Send;
 
@@ -122,22 +127,34 @@ pub async fn send_until_decided<C: Chain>(
     attempt: &Attempt,
     pace: &Pace,
 ) -> Fate {
+    send_and_count(chain, transaction, attempt, pace).await.0
+}
+
+/// As [`send_until_decided`]; says too how many of the sends the node took, by its own word.
+pub(crate) async fn send_and_count<C: Chain>(
+    chain: &C,
+    transaction: &VersionedTransaction,
+    attempt: &Attempt,
+    pace: &Pace,
+) -> (Fate, u32) {
     let signature = Signature::from(attempt.signature);
     let deadline = deadline(pace);
+    let mut taken = 0u32;
     loop {
-        if let Err(error) = chain.send(transaction).await {
-            tracing::debug!(%signature, %error, "sent, with no good answer");
+        match chain.send(transaction).await {
+            Ok(()) => taken = taken.saturating_add(1),
+            Err(error) => tracing::debug!(%signature, %error, "sent, with no good answer"),
         }
         if let Some(decided) = watch(chain, attempt, pace, deadline).await.decided() {
-            return decided;
+            return (decided, taken);
         }
         if Instant::now() >= deadline {
-            return Fate::Unknown;
+            return (Fate::Unknown, taken);
         }
         // Not seen: expired for certain, or to be sent again.
         match fate(chain, attempt).await {
             Ok(Fate::Unknown) => {}
-            Ok(decided) => return decided,
+            Ok(decided) => return (decided, taken),
             Err(error) => tracing::debug!(%signature, %error, "outcome unknown"),
         }
     }

@@ -1,72 +1,76 @@
 //! Batches: from rows to confirmed transactions.
 //!
-//! One batch may become several transactions: closing channels go alone, what does not fit is split, and what fails as
-//! a whole is halved until the row at fault stands alone. They are sent one after another, never two at once for one
-//! page, and the page is read anew before each, so that each pays out exactly what is owed by then.
+//! Batches of several pages may share a transaction, and one batch may become several: closing channels go alone, what
+//! does not fit is split, and what fails as a whole is taken apart until the page, and in it the row, at fault stands
+//! alone. They are sent one after another, never two at once for one page, and the pages are read anew before each, so
+//! that each pays out exactly what is owed by then.
 
 use crate::chain::{Chain, Commitment, Failure, Snapshot};
-use crate::claim::{
-    MAX_COMPUTE_UNITS, PAYOUT_INSTRUCTION, Plan, Scene, limit_for, message, rows_at_once, rows_too_many,
-};
-use crate::deposit::refusal;
+use crate::claim::{Part, Role, Scene, instructions, limit_for, role_of, rows_too_many, written};
 use crate::read::ours;
-use crate::send::{Fate, Journal, deadline, send_until_decided};
+use crate::send::{Fate, Journal, deadline, send_and_count, send_until_decided};
 use crate::settler::{Settler, attempt_of};
+use crate::shapes::ShapeChoice;
+use crate::work::{Group, Place, Portion, Step, Work};
 use solana_address::Address;
 use solana_message::AddressLookupTableAccount;
 use solana_transaction::versioned::VersionedTransaction;
-use std::collections::VecDeque;
-use tallybook_chain::transaction::{compute_unit_limit, compute_unit_price, create_token_account};
+use std::collections::{BTreeSet, VecDeque};
+use tallybook_chain::shape::{Budget, MAX_COMPUTE_UNITS, Shape, bytes_too_many, message};
+use tallybook_chain::transaction::create_token_account;
 use tallybook_chain::{BookView, PageView};
-use tallybook_ledger::{Attempt, Batch, ClaimRow, Landed, Outcome};
+use tallybook_ledger::{Attempt, Batch, Outcome};
 use tallybook_rules::Rejection;
 use tokio::time::Instant;
 
 /// Making an associated token account, with room for a costly search of its address.
 const TOKEN_ACCOUNT_UNITS: u32 = 60_000;
 
-/// How one group of rows ended.
-enum Step {
-    Landed(Landed, u64),
-    /// More rows than fit: this many have to go.
-    TooMany(usize),
-    /// The chain refuses the group as a whole.
-    Refused(Failure),
-    /// Nothing of it is left to do.
-    Nothing,
-    Unknown,
-}
-
-/// Where a batch stands while it is worked through.
-struct Work<'a> {
-    book: &'a BookView,
-    page: Address,
-    table: Option<AddressLookupTableAccount>,
-    /// Nothing older than this slot is looked at, so that own transactions are seen.
-    min_slot: u64,
-    /// The payout failed in this batch: what is owed stays owed, claims go on.
-    without_payout: bool,
-    outcome: Outcome,
+/// What came of handing parts over.
+enum Sent {
+    Fate(Attempt, Fate, Option<Role>),
+    /// In simulation; nothing was sent.
+    Refused(Failure, Option<Role>),
+    /// They do not fit: nothing was sent.
+    TooLarge(Vec<Group>),
+    /// The node did not answer to a transaction of version 1.
+    Unanswered,
 }
 
 impl<C: Chain> Settler<C> {
-    /// Claims a batch and pays out what is owed; returns when each row is confirmed, refused or unknown.
+    /// As [`Settler::settle_together`] for one batch.
+    pub async fn settle<J: Journal>(&self, book: &BookView, batch: &Batch, journal: &J) -> Result<Outcome, Rejection> {
+        let outcomes = self.settle_together(&[(book, batch)], journal).await?;
+        outcomes.into_iter().next().ok_or(Rejection::MalformedRows)
+    }
+
+    /// Claims batches of different pages, each with its book, and pays out what is owed in them, in as few transactions as
+    /// the chain allows; returns when each row is confirmed, refused or unknown. The outcomes are in the order of the batches; a
+    /// transaction that several shared is in each of theirs, with its part of the cost.
     ///
     /// Rows that are in no list of the outcome were settled already. When `unknown` is set, the journal holds what was
     /// sent: ask [`Settler::resolve`]. Planning the same rows again meanwhile is harmless, since claims settle up to a
-    /// target.
+    /// target. A page that is not there any more, or that the chain refuses, costs the others nothing.
     ///
     /// `Err` only when nothing was sent.
-    pub async fn settle<J: Journal>(&self, book: &BookView, batch: &Batch, journal: &J) -> Result<Outcome, Rejection> {
-        let page = Address::from(*batch.page());
-        let scene = self.scene(book, &page, 0, journal).await?;
-        let sorted = scene.sort(batch.rows());
-        let mut queue: VecDeque<Vec<ClaimRow>> = sorted.closing.iter().map(|row| vec![*row]).collect();
-        let mut work = self.work(book, page, journal).await;
-        let at_once = rows_at_once(&sorted.open, work.table.is_some());
-        queue.extend(sorted.open.chunks(at_once).map(<[_]>::to_vec));
-        work.outcome.refused = sorted.refused;
-        self.work_through(&mut work, queue, journal).await
+    pub async fn settle_together<J: Journal>(
+        &self,
+        batches: &[(&BookView, &Batch)],
+        journal: &J,
+    ) -> Result<Vec<Outcome>, Rejection> {
+        let places = batches.iter().map(|(book, batch)| Place::new(book, Address::from(*batch.page())));
+        let mut work = Work::new(places.collect());
+        let all: Group =
+            batches.iter().enumerate().map(|(at, (_, batch))| Portion { at, rows: batch.rows().to_vec() }).collect();
+        let (mut queue, mut open) = (VecDeque::new(), Group::new());
+        let scenes = self.scenes(&work, &all, journal).await?;
+        for (Portion { at, rows }, scene) in all.into_iter().zip(scenes) {
+            let sorted = work.sort(at, &rows, scene.as_ref());
+            queue.extend(sorted.closing.iter().map(|row| vec![Portion { at, rows: vec![*row] }]));
+            open.extend((!sorted.open.is_empty()).then_some(Portion { at, rows: sorted.open }));
+        }
+        queue.push_back(open);
+        self.work_through(work, queue, journal).await
     }
 
     /// Pays out what is owed to every leg that can be paid, without a claim.
@@ -76,192 +80,234 @@ impl<C: Chain> Settler<C> {
         page: &Address,
         journal: &J,
     ) -> Result<Outcome, Rejection> {
-        let mut work = self.work(book, *page, journal).await;
-        self.work_through(&mut work, VecDeque::from([Vec::new()]), journal).await
-    }
-
-    async fn work<'a, J: Journal>(&self, book: &'a BookView, page: Address, journal: &J) -> Work<'a> {
-        Work {
-            book,
-            page,
-            table: self.table(book, &page, journal).await,
-            min_slot: 0,
-            without_payout: false,
-            outcome: Outcome::default(),
-        }
+        let work = Work::new(vec![Place::new(book, *page)]);
+        let nothing = vec![Portion { at: 0, rows: Vec::new() }];
+        let outcomes = self.work_through(work, VecDeque::from([nothing]), journal).await?;
+        outcomes.into_iter().next().ok_or(Rejection::MalformedRows)
     }
 
     async fn work_through<J: Journal>(
         &self,
-        work: &mut Work<'_>,
-        mut queue: VecDeque<Vec<ClaimRow>>,
+        mut work: Work<'_>,
+        mut queue: VecDeque<Group>,
         journal: &J,
-    ) -> Result<Outcome, Rejection> {
-        while let Some(rows) = queue.pop_front() {
-            match self.step(work, &rows, journal).await {
+    ) -> Result<Vec<Outcome>, Rejection> {
+        while let Some(group) = queue.pop_front() {
+            match self.step(&mut work, group, journal).await {
                 Ok(Step::Nothing) => {}
-                Ok(Step::Landed(landed, slot)) => {
-                    work.min_slot = work.min_slot.max(slot);
-                    work.outcome.landed.push(landed);
-                }
-                Ok(Step::TooMany(excess)) => {
-                    let (now, later) = rows.split_at(rows.len().saturating_sub(excess).max(1));
-                    queue.push_front(later.to_vec());
-                    queue.push_front(now.to_vec());
-                }
-                Ok(Step::Refused(failure)) => {
-                    work.split_or_refuse(&mut queue, rows, &failure);
-                }
+                Ok(Step::Landed(slot)) => work.min_slot = work.min_slot.max(slot),
+                Ok(Step::Split(groups)) => groups.into_iter().rev().for_each(|group| queue.push_front(group)),
                 Ok(Step::Unknown) => {
-                    work.outcome.unknown = true;
+                    work.is_unknown();
                     break;
                 }
                 // Something was sent already, or refused for good: that must not get lost.
-                Err(_) if work.outcome != Outcome::default() => {
-                    work.outcome.unknown = true;
+                Err(_) if work.has_begun() => {
+                    work.is_unknown();
                     break;
                 }
                 Err(rejection) => return Err(rejection),
             }
         }
-        Ok(std::mem::take(&mut work.outcome))
+        Ok(work.outcomes())
     }
 
-    /// One group of rows, up to a decision: a transaction that expired is built and sent again while patience lasts.
-    async fn step<J: Journal>(&self, work: &mut Work<'_>, rows: &[ClaimRow], journal: &J) -> Result<Step, Rejection> {
+    /// One group, up to a decision: a transaction that expired is built and sent again while patience lasts.
+    async fn step<J: Journal>(&self, work: &mut Work<'_>, mut group: Group, journal: &J) -> Result<Step, Rejection> {
         let deadline = deadline(&self.settings().pace);
-        let mut rows = rows.to_vec();
         loop {
-            let scene = self.scene(work.book, &work.page, work.min_slot, journal).await?;
-            let sorted = scene.sort(&rows);
-            work.outcome.refused.extend(sorted.refused);
-            rows = [sorted.closing, sorted.open].concat();
-            let legs = if work.without_payout { 0 } else { scene.legs(work.book, &rows)? };
-            if rows.is_empty() && legs == 0 {
+            let scenes = self.scenes(work, &group, journal).await?;
+            let parts = work.parts(group, scenes)?;
+            if parts.is_empty() {
                 return Ok(Step::Nothing);
             }
-            let plan = Plan {
-                book: work.book,
-                page: work.page,
-                rows: &rows,
-                legs,
-                compute_units: MAX_COMPUTE_UNITS,
-                compute_price: self.settings().compute_price,
-            };
-            match self.send_plan(work, plan, journal).await? {
-                Sent::Fate(attempt, Fate::Landed { slot, .. }) => {
-                    let landed = self.landed(&attempt, rows.len()).await;
-                    return Ok(Step::Landed(landed, slot));
+            let shape = self.shape().await;
+            match self.send_parts(work, &parts, shape, journal).await? {
+                Sent::Fate(attempt, Fate::Landed { slot, .. }, _) => {
+                    work.landed(&parts, &attempt, self.spent(&attempt.signature).await, true);
+                    return Ok(Step::Landed(slot));
                 }
-                Sent::Fate(attempt, Fate::Failed { slot, failure }) => {
+                Sent::Fate(attempt, Fate::Failed { slot, failure }, role) => {
                     // It cost a fee all the same, so it is counted.
-                    work.outcome.landed.push(self.landed(&attempt, 0).await);
+                    work.landed(&parts, &attempt, self.spent(&attempt.signature).await, false);
                     work.min_slot = work.min_slot.max(slot);
-                    if work.without_payout || !is_of_payout(&failure, &rows) {
-                        return Ok(Step::Refused(failure));
+                    if let Some(step) = work.take_apart(&parts, role, &failure) {
+                        return Ok(step);
                     }
-                    work.without_payout = true;
                 }
-                Sent::Fate(_, Fate::Expired) if Instant::now() < deadline => {}
-                Sent::Fate(_, Fate::Expired | Fate::Unknown) => return Ok(Step::Unknown),
-                Sent::Refused(failure) if failure.is_unknown_blockhash() && Instant::now() < deadline => {
-                    // Another node gave the hash than simulates: it will catch up.
-                    tokio::time::sleep(self.settings().pace.slowest).await;
+                Sent::Fate(_, Fate::Expired, _) if Instant::now() < deadline => {}
+                Sent::Fate(_, Fate::Expired | Fate::Unknown, _) => return Ok(Step::Unknown),
+                Sent::Refused(failure, _) if failure.instruction().is_none() => {
+                    self.cope(work, &parts, shape, &failure, deadline).await?;
                 }
-                Sent::Refused(failure) if is_of_payout(&failure, &rows) && !work.without_payout => {
-                    tracing::warn!(page = %work.page, %failure, "cannot pay out now: it stays owed");
-                    work.without_payout = true;
+                Sent::Refused(failure, role) => {
+                    if let Some(step) = work.take_apart(&parts, role, &failure) {
+                        return Ok(step);
+                    }
                 }
-                Sent::Refused(failure) if failure.instruction().is_none() && work.table.is_some() => {
-                    // The node does not see the table (yet, or any more): go without, and look for it next time.
-                    tracing::warn!(page = %work.page, %failure, "trying without the lookup table");
-                    self.tables().forget(&work.page);
-                    work.table = None;
+                Sent::TooLarge(groups) => return Ok(Step::Split(groups)),
+                Sent::Unanswered => {
+                    self.shapes().doubt();
+                    if self.shape().await == Shape::V1 {
+                        return Err(Rejection::ChainUnavailable);
+                    }
                 }
-                Sent::Refused(failure) if failure.instruction().is_none() => {
-                    tracing::error!(page = %work.page, %failure, "the chain does not take the sponsor's transactions");
-                    return Err(Rejection::ChainUnavailable);
-                }
-                Sent::Refused(failure) => return Ok(Step::Refused(failure)),
-                Sent::TooMany(excess) => return Ok(Step::TooMany(excess)),
             }
+            group = Portion::of(&parts);
         }
+    }
+
+    /// Makes the best of a transaction that the chain refuses for itself, not for what it does: waits, or lets the next one
+    /// be simpler. `Err` when there is nothing left to try.
+    async fn cope(
+        &self,
+        work: &mut Work<'_>,
+        parts: &[Part<'_>],
+        shape: Shape,
+        failure: &Failure,
+        deadline: Instant,
+    ) -> Result<(), Rejection> {
+        if failure.is_unknown_blockhash() && Instant::now() < deadline {
+            // Another node gave the hash than simulates: it will catch up.
+            tokio::time::sleep(self.settings().pace.slowest).await;
+            return Ok(());
+        }
+        let is_of_it = !failure.is_unknown_blockhash() && !failure.is_of_fee_payers_funds();
+        if is_of_it && shape == Shape::V1 && self.settings().shape == ShapeChoice::Auto {
+            tracing::warn!(%failure, "the chain takes no transaction of version 1: trying smaller ones");
+            self.shapes().refuse();
+            return Ok(());
+        }
+        if is_of_it && shape == Shape::V0 && work.gives_table_up(parts) {
+            // The node does not see the table (yet, or any more): go without, and look for it next time.
+            tracing::warn!(%failure, "trying without the lookup table");
+            parts.iter().for_each(|part| self.tables().forget(&part.page));
+            return Ok(());
+        }
+        tracing::error!(%failure, %shape, "the chain does not take the sponsor's transactions");
+        Err(Rejection::ChainUnavailable)
     }
 
     /// Simulates with the highest compute limit, sets what that used, signs, records, and sends.
-    async fn send_plan<J: Journal>(&self, work: &Work<'_>, mut plan: Plan<'_>, journal: &J) -> Result<Sent, Rejection> {
-        let blockhash = self.latest_blockhash().await?;
-        let compile =
-            |plan: &Plan<'_>| message(&self.sponsor(), &plan.instructions()?, work.table.as_ref(), blockhash.hash);
-        let draft = compile(&plan)?;
-        let excess = rows_too_many(&draft, plan.rows);
-        if excess > 0 && plan.rows.len() > 1 {
-            return Ok(Sent::TooMany(excess));
-        }
-        let draft = VersionedTransaction { signatures: vec![Default::default()], message: draft };
-        let simulation = self.simulate(&draft).await?;
-        if let Some(failure) = simulation.failure {
-            return Ok(Sent::Refused(failure));
-        }
-        plan.compute_units = limit_for(simulation.compute_units);
-        let transaction = self.signed(compile(&plan)?);
-        let attempt = attempt_of(&transaction, blockhash.last_valid_height).ok_or(Rejection::MalformedRows)?;
-        let fate = self.record_and_send(&transaction, &attempt, journal).await?;
-        Ok(Sent::Fate(attempt, fate))
-    }
-
-    /// What a landed transaction cost, from the balances that the chain recorded.
-    async fn landed(&self, attempt: &Attempt, rows: usize) -> Landed {
-        let spent = self.spent(&attempt.signature).await;
-        Landed {
-            signature: attempt.signature,
-            rows: u32::try_from(rows).unwrap_or(u32::MAX),
-            fee_lamports: spent.map_or(0, |spent| spent.lamports),
-            compute_units: spent.map_or(0, |spent| spent.compute_units),
-        }
-    }
-
-    /// Reads the page, and which legs of its book can be paid.
-    async fn scene<J: Journal>(
+    async fn send_parts<J: Journal>(
         &self,
-        book: &BookView,
-        page: &Address,
-        min_slot: u64,
+        work: &Work<'_>,
+        parts: &[Part<'_>],
+        shape: Shape,
         journal: &J,
-    ) -> Result<Scene, Rejection> {
-        let mut scene = self.look(book, page, min_slot).await?;
-        let payee_owed = !scene.page.header.claimed_total.is_zero() || scene.page.header.used > 0;
-        if self.settings().create_payee_accounts && payee_owed && scene.payable.first() == Some(&false) {
-            self.create_payee_account(book, journal).await?;
-            scene = self.look(book, page, min_slot).await?;
+    ) -> Result<Sent, Rejection> {
+        let table = self.table_for(work, parts, shape, journal).await;
+        // Without a table a v0 transaction is a legacy one with two more bytes.
+        let auto = self.settings().shape == ShapeChoice::Auto;
+        let shape = if auto && shape == Shape::V0 && table.is_none() { Shape::Legacy } else { shape };
+        let blockhash = self.latest_blockhash().await?;
+        let compute_price = self.compute_price(&written(parts)).await;
+        let compile = |parts: &[Part<'_>], compute_units: u32| {
+            let budget = Budget { compute_units, compute_price };
+            let (instructions, roles) = instructions(parts)?;
+            let message = message(shape, &self.sponsor(), &instructions, table.as_ref(), &budget, blockhash.hash)?;
+            Ok::<_, Rejection>((VersionedTransaction { signatures: vec![Default::default()], message }, roles))
+        };
+        let (draft, roles) = compile(parts, MAX_COMPUTE_UNITS)?;
+        let excess = bytes_too_many(&draft);
+        if excess > 0
+            && let Some(groups) = split(parts, excess, |parts| Ok(bytes_too_many(&compile(parts, 0)?.0) == 0))?
+        {
+            return Ok(Sent::TooLarge(groups));
         }
-        Ok(scene)
+        let simulation = match self.simulate(&draft).await {
+            Err(_) if auto && shape == Shape::V1 => return Ok(Sent::Unanswered),
+            simulation => simulation?,
+        };
+        if let Some(failure) = simulation.failure {
+            let role = role_of(&failure, shape, &roles);
+            return Ok(Sent::Refused(failure, role));
+        }
+        let (transaction, _) = compile(parts, limit_for(simulation.compute_units))?;
+        let transaction = self.signed(transaction.message);
+        let attempt = attempt_of(&transaction, blockhash.last_valid_height).ok_or(Rejection::MalformedRows)?;
+        let pages: Vec<[u8; 32]> = parts.iter().map(|part| part.page.to_bytes()).collect();
+        journal.record_for(attempt, &pages).await?;
+        let (fate, taken) = send_and_count(self.chain(), &transaction, &attempt, &self.settings().pace).await;
+        tracing::info!(%shape, pages = pages.len(), compute_price, ?fate, "a claim transaction");
+        if shape == Shape::V1 && taken == 0 && matches!(fate, Fate::Expired | Fate::Unknown) {
+            // Simulated by one node, and read by none that it was handed to.
+            self.shapes().refuse();
+        }
+        let role = if let Fate::Failed { failure, .. } = &fate { role_of(failure, shape, &roles) } else { None };
+        Ok(Sent::Fate(attempt, fate, role))
     }
 
-    async fn look(&self, book: &BookView, page: &Address, min_slot: u64) -> Result<Scene, Rejection> {
-        let legs = book.state.legs();
-        let mut addresses = vec![*page];
-        addresses.extend(legs.iter().map(|leg| Address::from(leg.account)));
-        let Snapshot { accounts, .. } = self.accounts_since(&addresses, min_slot, Commitment::Confirmed).await?;
-        let (page_account, accounts) = accounts.split_first().ok_or(Rejection::UnknownPage)?;
-        let page_account = page_account.as_ref().ok_or(Rejection::UnknownPage)?;
-        let view = PageView::parse(*page, ours(page_account)?)?;
-        if view.book() != book.address {
-            return Err(Rejection::WrongBook);
+    /// The lookup table of the one page of a v0 transaction.
+    async fn table_for<J: Journal>(
+        &self,
+        work: &Work<'_>,
+        parts: &[Part<'_>],
+        shape: Shape,
+        journal: &J,
+    ) -> Option<AddressLookupTableAccount> {
+        let [part] = parts else { return None };
+        let wanted = shape == Shape::V0 && work.may_use_table(part);
+        if wanted { self.table(part.book, &part.page, journal).await } else { None }
+    }
+
+    /// Reads the pages of a group, in their order, and which legs of their books can be paid; an error for a page that cannot
+    /// be claimed.
+    async fn scenes<J: Journal>(
+        &self,
+        work: &Work<'_>,
+        group: &Group,
+        journal: &J,
+    ) -> Result<Vec<Result<Scene, Rejection>>, Rejection> {
+        let places: Vec<&Place<'_>> = group.iter().filter_map(|portion| work.places.get(portion.at)).collect();
+        let mut scenes = self.look(&places, work.min_slot).await?;
+        if !self.settings().create_payee_accounts {
+            return Ok(scenes);
         }
-        let payable = legs.iter().zip(accounts).map(|(leg, account)| Scene::is_payable(book, leg, account.as_ref()));
-        Ok(Scene { page: view, payable: payable.collect() })
+        let lacking = places.iter().zip(&scenes).filter(|(_, scene)| scene.as_ref().is_ok_and(Scene::lacks_payee));
+        let lacking: Vec<&BookView> = lacking.map(|(place, _)| place.book).collect();
+        let mut made = BTreeSet::new();
+        for book in lacking {
+            if made.insert(book.address) {
+                self.create_payee_account(book, journal).await?;
+            }
+        }
+        if !made.is_empty() {
+            scenes = self.look(&places, work.min_slot).await?;
+        }
+        Ok(scenes)
+    }
+
+    async fn look(&self, places: &[&Place<'_>], min_slot: u64) -> Result<Vec<Result<Scene, Rejection>>, Rejection> {
+        let named = places.iter().flat_map(|place| {
+            let legs = place.book.state.legs().iter().map(|leg| Address::from(leg.account));
+            std::iter::once(place.page).chain(legs)
+        });
+        let addresses: Vec<Address> = named.collect();
+        let Snapshot { accounts, .. } = self.accounts_since(&addresses, min_slot, Commitment::Confirmed).await?;
+        let mut accounts = accounts.into_iter();
+        let scenes = places.iter().map(|place| {
+            let page = accounts.next().flatten();
+            let legs = place.book.state.legs();
+            let payable = legs.iter().map(|leg| Scene::is_payable(place.book, leg, accounts.next().flatten().as_ref()));
+            let payable: Vec<bool> = payable.collect();
+            let page = PageView::parse(place.page, ours(&page.ok_or(Rejection::UnknownPage)?)?)?;
+            if page.book() != place.book.address {
+                return Err(Rejection::WrongBook);
+            }
+            Ok(Scene { page, payable })
+        });
+        Ok(scenes.collect())
     }
 
     /// Makes the payee's associated token account, at the sponsor's expense. Nobody else's is ever made.
     async fn create_payee_account<J: Journal>(&self, book: &BookView, journal: &J) -> Result<(), Rejection> {
-        let instructions = [
-            compute_unit_limit(TOKEN_ACCOUNT_UNITS),
-            compute_unit_price(self.settings().compute_price),
-            create_token_account(&self.sponsor(), &book.payee(), &book.mint(), &book.token_program()),
-        ];
+        let create = create_token_account(&self.sponsor(), &book.payee(), &book.mint(), &book.token_program());
+        let compute_price = self.compute_price(&[self.sponsor()]).await;
+        let budget = Budget { compute_units: TOKEN_ACCOUNT_UNITS, compute_price };
         let blockhash = self.latest_blockhash().await?;
-        let transaction = self.signed(message(&self.sponsor(), &instructions, None, blockhash.hash)?);
+        let message = message(Shape::Legacy, &self.sponsor(), &[create], None, &budget, blockhash.hash)?;
+        let transaction = self.signed(message);
         let attempt = attempt_of(&transaction, blockhash.last_valid_height).ok_or(Rejection::MalformedRows)?;
         if let Some(failure) = self.simulate(&transaction).await?.failure {
             // It is there but cannot be paid (frozen, given away): the leg stays owed.
@@ -277,34 +323,30 @@ impl<C: Chain> Settler<C> {
     }
 }
 
-/// What came of handing a plan over.
-enum Sent {
-    Fate(Attempt, Fate),
-    /// In simulation; nothing was sent.
-    Refused(Failure),
-    TooMany(usize),
-}
-
-impl Work<'_> {
-    /// Halves a group that failed as a whole; a row that failed alone is refused for good.
-    fn split_or_refuse(&mut self, queue: &mut VecDeque<Vec<ClaimRow>>, mut rows: Vec<ClaimRow>, failure: &Failure) {
-        tracing::info!(rows = rows.len(), %failure, "a claim is refused");
-        match rows.as_slice() {
-            [] => {}
-            [row] => self.outcome.refused.push((row.slot, refusal(failure))),
-            _ => {
-                let right = rows.split_off(rows.len() / 2);
-                queue.push_front(right);
-                queue.push_front(rows);
-            }
+/// The parts of a transaction that has `excess` bytes too many, in groups of which the first fits: as many pages as do, or
+/// of a single page as many rows. None for what cannot be split.
+fn split(
+    parts: &[Part<'_>],
+    excess: usize,
+    fits: impl Fn(&[Part<'_>]) -> Result<bool, Rejection>,
+) -> Result<Option<Vec<Group>>, Rejection> {
+    let all = Portion::of(parts);
+    if let [portion] = all.as_slice() {
+        let too_many = rows_too_many(excess, &portion.rows);
+        let Some((now, later)) = portion.rows.split_at_checked(portion.rows.len().saturating_sub(too_many)) else {
+            return Ok(None);
+        };
+        let part = |rows: &[_]| vec![Portion { at: portion.at, rows: rows.to_vec() }];
+        return Ok((too_many > 0).then(|| vec![part(now), part(later)]));
+    }
+    for pages in (1..parts.len()).rev() {
+        let Some((now, _)) = parts.split_at_checked(pages) else { break };
+        if pages == 1 || fits(now)? {
+            let later = all.iter().skip(pages).cloned().collect();
+            return Ok(Some(vec![all.into_iter().take(pages).collect(), later]));
         }
     }
-}
-
-/// True when it was not the claim that failed.
-fn is_of_payout(failure: &Failure, rows: &[ClaimRow]) -> bool {
-    let payout = if rows.is_empty() { PAYOUT_INSTRUCTION.saturating_sub(1) } else { PAYOUT_INSTRUCTION };
-    failure.instruction() == Some(payout)
+    Ok(None)
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 use crate::chain::{Blockhash, Chain, Failure, Simulation, Spent};
+use crate::fees::FeePolicy;
 use crate::pace::Pace;
 use crate::rpc::RpcChain;
+use crate::shapes::{ShapeChoice, Shapes};
 use crate::table::Tables;
 use solana_address::Address;
 use solana_keypair::Keypair;
@@ -21,15 +23,18 @@ const SPENT_PATIENCE: Duration = Duration::from_secs(5);
 /// What the sponsor is willing to pay, and how patiently it waits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Settings {
-    /// What is offered for own transactions, in micro-lamports a compute unit.
-    pub compute_price: u64,
+    /// What is bid for compute in own transactions.
+    pub fees: FeePolicy,
+    /// Which shape claims have.
+    pub shape: ShapeChoice,
     /// The highest compute limit of a deposit that is paid for, in units.
     pub max_compute_units: u32,
     /// The highest price of a deposit that is paid for, in micro-lamports a unit.
     pub max_compute_price: u64,
     /// Make a payee's missing token account, at the sponsor's expense (about 0.002 SOL of rent, once a payee).
     pub create_payee_accounts: bool,
-    /// Make a lookup table for each page (about 0.004 SOL of rent, once a page): 23 claims in a transaction, else 19.
+    /// Make a lookup table for each page (about 0.003 SOL of rent, once a page) where the chain takes no transactions of
+    /// version 1: 23 claims in a transaction, else 19.
     pub make_tables: bool,
     /// How often the chain is asked, and for how long.
     pub pace: Pace,
@@ -38,7 +43,8 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            compute_price: 1_000,
+            fees: FeePolicy::default(),
+            shape: ShapeChoice::default(),
             max_compute_units: 200_000,
             max_compute_price: 50_000,
             create_payee_accounts: false,
@@ -57,13 +63,21 @@ pub struct Settler<C = RpcChain> {
     sponsor: Keypair,
     settings: Settings,
     tables: Tables,
+    shapes: Shapes,
     out_of_funds: AtomicBool,
 }
 
 impl<C: Chain> Settler<C> {
     /// A settler that pays with `sponsor`.
     pub fn new(chain: C, sponsor: Keypair, settings: Settings) -> Self {
-        Self { chain, sponsor, settings, tables: Tables::default(), out_of_funds: AtomicBool::new(false) }
+        Self {
+            chain,
+            sponsor,
+            settings,
+            tables: Tables::default(),
+            shapes: Shapes::default(),
+            out_of_funds: AtomicBool::new(false),
+        }
     }
 
     /// Who pays the fees.
@@ -133,6 +147,10 @@ impl<C: Chain> Settler<C> {
 
     pub(crate) const fn tables(&self) -> &Tables {
         &self.tables
+    }
+
+    pub(crate) const fn shapes(&self) -> &Shapes {
+        &self.shapes
     }
 
     /// The sponsor's signature over a message. Ed25519 is deterministic: the same message is the same transaction.

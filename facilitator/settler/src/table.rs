@@ -4,7 +4,6 @@
 //! the journal keeps it. A table saves bytes and nothing else: whenever there is none, claims go without.
 
 use crate::chain::{Account, Chain, Commitment, Snapshot};
-use crate::claim::message;
 use crate::send::{Fate, Journal, send_until_decided};
 use crate::settler::{Settler, attempt_of};
 use solana_address::Address;
@@ -15,7 +14,7 @@ use solana_message::AddressLookupTableAccount;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use tallybook_chain::BookView;
-use tallybook_chain::transaction::{compute_unit_limit, compute_unit_price};
+use tallybook_chain::shape::{Budget, Shape, message};
 use tallybook_rules::Rejection;
 
 /// Creating and filling a table uses about 4,000 units.
@@ -106,14 +105,10 @@ impl<C: Chain> Settler<C> {
         // The address is derived from a slot that every later bank remembers.
         let Snapshot { slot, .. } = self.chain().accounts(&[*page], Commitment::Confirmed).await?;
         let (create, key) = create_lookup_table(sponsor, sponsor, slot);
-        let instructions = [
-            compute_unit_limit(COMPUTE_UNITS),
-            compute_unit_price(self.settings().compute_price),
-            create,
-            extend_lookup_table(key, sponsor, Some(sponsor), contents(book, page)),
-        ];
+        let instructions = [create, extend_lookup_table(key, sponsor, Some(sponsor), contents(book, page))];
+        let budget = Budget { compute_units: COMPUTE_UNITS, compute_price: self.compute_price(&[sponsor]).await };
         let blockhash = self.latest_blockhash().await?;
-        let transaction = self.signed(message(&sponsor, &instructions, None, blockhash.hash)?);
+        let transaction = self.signed(message(Shape::Legacy, &sponsor, &instructions, None, &budget, blockhash.hash)?);
         let Some(attempt) = attempt_of(&transaction, blockhash.last_valid_height) else {
             return Ok(None);
         };

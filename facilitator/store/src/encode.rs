@@ -106,7 +106,7 @@ fn spent(
 ) -> Result<(), StoreFailure> {
     let (name, lamports) = (expense_name(expense), integer(lamports, "lamports")?);
     let sql = "INSERT INTO spent (signature, book, purpose, lamports, at) VALUES (?1, ?2, ?3, ?4, ?5)
-               ON CONFLICT (signature) DO NOTHING";
+               ON CONFLICT (signature, book) DO NOTHING";
     let new = transaction.prepare_cached(sql)?.execute(params![signature, book, name, lamports, at])?;
     if new > 0 {
         let sql = "INSERT INTO spent_sum (book, purpose, lamports) VALUES (?1, ?2, ?3)

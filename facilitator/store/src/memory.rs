@@ -9,7 +9,7 @@ pub struct MemoryStore {
     batches: BTreeMap<u64, BatchRecord>,
     attempts: BTreeMap<Purpose, Attempt>,
     tables: BTreeMap<[u8; 32], [u8; 32]>,
-    spent: BTreeMap<[u8; 64], ([u8; 32], Expense, u64, i64)>,
+    spent: BTreeMap<([u8; 64], [u8; 32]), (Expense, u64, i64)>,
 }
 
 impl VoucherStore for MemoryStore {
@@ -47,14 +47,14 @@ impl VoucherStore for MemoryStore {
 
     fn spent(&mut self, book: &[u8; 32]) -> Result<Spending, StoreFailure> {
         let mut spending = Spending::default();
-        let of_book = self.spent.values().filter(|(of, ..)| of == book);
-        of_book.for_each(|(_, expense, lamports, _)| spending.add(*expense, *lamports));
+        let of_book = self.spent.iter().filter(|((_, of), _)| of == book);
+        of_book.for_each(|(_, (expense, lamports, _))| spending.add(*expense, *lamports));
         Ok(spending)
     }
 
     fn spent_for_others_since(&mut self, since: i64) -> Result<u64, StoreFailure> {
-        let counted = self.spent.values().filter(|(_, expense, _, at)| *expense != Expense::Claims && *at >= since);
-        Ok(counted.fold(0, |sum, (_, _, lamports, _)| sum.saturating_add(*lamports)))
+        let counted = self.spent.values().filter(|(expense, _, at)| *expense != Expense::Claims && *at >= since);
+        Ok(counted.fold(0, |sum, (_, lamports, _)| sum.saturating_add(*lamports)))
     }
 }
 
@@ -91,7 +91,7 @@ impl MemoryStore {
             }
             Change::Ended { id, outcome, at } => self.batch(*id)?.end(outcome, *at),
             Change::Spent { signature, book, expense, lamports, at } => {
-                self.spent.entry(*signature).or_insert((*book, *expense, *lamports, *at));
+                self.spent.entry((*signature, *book)).or_insert((*expense, *lamports, *at));
             }
             Change::Table { page, table } => {
                 self.tables.insert(*page, *table);

@@ -264,15 +264,24 @@ fn what_was_spent_is_counted_once_for_each_transaction(mut disk: impl Disk) {
         spent(3, 1, Expense::Deposits, 10_000),
         spent(4, 2, Expense::Pages, 7_000_000),
         spent(5, 1, Expense::Refunds, 10_001),
+        // A transaction that two books shared.
+        spent(6, 1, Expense::Claims, 300),
+        spent(6, 3, Expense::Claims, 4_700),
     ];
     disk.store().commit(&changes).unwrap();
     disk.reopen();
-    disk.store().commit(&[spent(2, 1, Expense::Claims, 6_000), spent(4, 2, Expense::Pages, 7_000_000)]).unwrap();
+    let again = [
+        spent(2, 1, Expense::Claims, 6_000),
+        spent(4, 2, Expense::Pages, 7_000_000),
+        spent(6, 3, Expense::Claims, 4_700),
+    ];
+    disk.store().commit(&again).unwrap();
     disk.reopen();
-    let first = Spending { claims: 11_000, deposits: 10_000, refunds: 10_001, pages: 0 };
+    let first = Spending { claims: 11_300, deposits: 10_000, refunds: 10_001, pages: 0 };
     assert_eq!(disk.store().spent(&[1; 32]).unwrap(), first);
     assert_eq!(disk.store().spent(&[2; 32]).unwrap(), Spending { pages: 7_000_000, ..Spending::default() });
-    assert_eq!(disk.store().spent(&[3; 32]).unwrap(), Spending::default());
+    assert_eq!(disk.store().spent(&[3; 32]).unwrap(), Spending { claims: 4_700, ..Spending::default() });
+    assert_eq!(disk.store().spent(&[4; 32]).unwrap(), Spending::default());
     for (since, lamports) in [(0, 7_020_001), (300, 7_020_001), (301, 7_010_001), (500, 10_001), (501, 0)] {
         assert_eq!(disk.store().spent_for_others_since(since).unwrap(), lamports, "since {since}");
     }
@@ -348,9 +357,9 @@ fn given_a_file_of_a_newer_version_when_opened_then_it_is_refused() {
     let path = file.folder.path().join("vouchers.db");
     drop(file.store);
     let newer = rusqlite::Connection::open(&path).unwrap();
-    newer.pragma_update(None, "user_version", 4).unwrap();
+    newer.pragma_update(None, "user_version", 5).unwrap();
     drop(newer);
-    assert!(matches!(SqliteStore::open(&path), Err(StoreFailure::TooNew { found: 4, known: 3, .. })));
+    assert!(matches!(SqliteStore::open(&path), Err(StoreFailure::TooNew { found: 5, known: 4, .. })));
 }
 
 /// What version 1 of this program wrote: its schema, and rows as it wrote them.
@@ -411,4 +420,37 @@ fn given_a_file_of_version_1_when_opened_then_it_moves_forward_with_all_its_rows
     }
     let mut store = SqliteStore::open(&path).unwrap();
     assert!(store.commit(&[Change::Channel(record(1, 99))]).is_err(), "and what was accepted is not taken back");
+}
+
+#[test]
+fn given_a_file_of_version_3_when_opened_then_what_was_spent_is_counted_as_before_and_may_be_shared_by_books() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vouchers.db");
+    write_version_1(&path, &record(1, 100));
+    let file = rusqlite::Connection::open(&path).unwrap();
+    file.execute_batch(include_str!("../src/migrations/0002_metering.sql")).unwrap();
+    file.execute_batch(include_str!("../src/migrations/0003_spent_at.sql")).unwrap();
+    file.pragma_update(None, "user_version", 3).unwrap();
+    for (signature, purpose, lamports, at) in [(1u8, "claims", 5_000, 700), (2, "deposits", 10_000, 800)] {
+        let sql = "INSERT INTO spent (signature, book, purpose, lamports, at) VALUES (?1, ?2, ?3, ?4, ?5)";
+        file.execute(sql, rusqlite::params![[signature; 64], [1u8; 32], purpose, lamports, at]).unwrap();
+        file.execute("INSERT INTO spent_sum VALUES (?1, ?2, ?3)", rusqlite::params![[1u8; 32], purpose, lamports])
+            .unwrap();
+    }
+    drop(file);
+    let spent = |book: u8, lamports| Change::Spent {
+        signature: [1; 64],
+        book: [book; 32],
+        expense: Expense::Claims,
+        lamports,
+        at: 700,
+    };
+    for _ in 0..2 {
+        let mut store = SqliteStore::open(&path).unwrap();
+        store.commit(&[spent(1, 5_000), spent(2, 700)]).unwrap();
+        let first = Spending { claims: 5_000, deposits: 10_000, ..Spending::default() };
+        assert_eq!(store.spent(&[1; 32]).unwrap(), first, "known before, and not counted again");
+        assert_eq!(store.spent(&[2; 32]).unwrap(), Spending { claims: 700, ..Spending::default() });
+        assert_eq!(store.spent_for_others_since(800).unwrap(), 10_000);
+    }
 }

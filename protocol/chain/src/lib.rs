@@ -8,6 +8,7 @@ pub mod account;
 pub mod address;
 pub mod deposit;
 pub mod instruction;
+pub mod shape;
 pub mod transaction;
 
 pub use account::{BookView, PageView, TokenAccountView};

@@ -83,6 +83,10 @@ impl Chain for FaultyChain {
         self.line()?.spent(signature).await
     }
 
+    async fn recent_prices(&self, written: &[Address]) -> Result<Vec<u64>, ChainError> {
+        self.line()?.recent_prices(written).await
+    }
+
     async fn genesis_hash(&self) -> Result<[u8; 32], ChainError> {
         self.line()?.genesis_hash().await
     }

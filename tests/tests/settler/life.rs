@@ -4,15 +4,16 @@ use crate::world::{DEPOSIT, TOKENS, World, settler};
 use solana_signer::Signer;
 use tallybook_chain::PROGRAM_ID;
 use tallybook_chain::instruction::Instructions;
+use tallybook_chain::shape::Shape;
 use tallybook_chain::transaction::{from_bytes, to_bytes};
 use tallybook_ledger::{Batch, ClaimRow};
 use tallybook_rules::{Amount, Rejection, Status};
-use tallybook_settler::{Commitment, Fate, ROWS_BELOW_PER_TRANSACTION, Refund};
+use tallybook_settler::{Commitment, Fate, Refund};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_channels_are_claimed_in_few_transactions_at_the_price_that_the_readme_says() {
     // Given 24 channels in one page.
-    let world = World::start(32, true).await;
+    let world = World::before_v1(32).await;
     let settler = world.settler();
     let payers = world.open(&settler, 24).await;
     let page = world.page_view(&settler).await;
@@ -62,7 +63,7 @@ async fn many_channels_are_claimed_in_few_transactions_at_the_price_that_the_rea
 #[tokio::test(flavor = "multi_thread")]
 async fn metered_calls_settle_to_the_base_unit_in_as_few_transactions_as_fit() {
     // Given 24 channels with a voucher over 1,000 each, of which calls have cost 700 and something; the last cost all of it.
-    let world = World::start(32, true).await;
+    let world = World::before_v1(32).await;
     let settler = world.settler();
     let payers = world.open(&settler, 24).await;
     let page = world.page_view(&settler).await;
@@ -76,7 +77,7 @@ async fn metered_calls_settle_to_the_base_unit_in_as_few_transactions_as_fit() {
 
     // Then 20 rows fit into one transaction, and each slot says exactly what its calls cost.
     let sizes: Vec<u32> = outcome.landed.iter().map(|landed| landed.rows).collect();
-    assert_eq!(sizes, [u32::try_from(ROWS_BELOW_PER_TRANSACTION).unwrap(), 4], "{outcome:?}");
+    assert_eq!(sizes, [u32::try_from(tallybook_settler::rows(Shape::V0, true)).unwrap(), 4], "{outcome:?}");
     assert!(!outcome.unknown && outcome.refused.is_empty());
     let page = world.page_view(&settler).await;
     for payer in &payers {

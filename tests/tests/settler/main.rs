@@ -11,4 +11,5 @@ mod faults;
 mod faulty;
 mod life;
 mod service;
+mod shapes;
 mod world;

@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use tallybook_chain::instruction::{Addition, Instructions};
 use tallybook_chain::transaction::{from_bytes, to_bytes};
 use tallybook_chain::{Address, PROGRAM_ID, deposit};
-use tallybook_facilitator::{Config, Facilitator};
+use tallybook_facilitator::{Config, Facilitator, Token};
 use tallybook_rules::Amount;
 use tallybook_rules::signing::{SignedVoucher, SigningKey};
+use tallybook_settler::Commitment;
 use tallybook_wire::{
     Channel, ChannelPayload, Deposit, FacilitatorRequest, Key, Offer, PaymentPayload, PaymentRequirements,
     TransactionBytes,
@@ -35,25 +36,31 @@ struct Service {
 
 impl Service {
     async fn start(world: &World) -> Self {
+        Self::start_with(world, &[world.book.address], |_| {}).await
+    }
+
+    /// One that serves these books, of which [`Self::book`] is the first, with a configuration that is changed some more.
+    async fn start_with(world: &World, books: &[Address], change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let sponsor = folder.path().join("sponsor.json");
         tallybook_cli::keys::write(&sponsor, &world.sponsor).unwrap();
         let config = format!(
-            "listen = '127.0.0.1:0'\ndatabase = '{}'\nrpc_url = '{}'\nsponsor = '{}'\nbooks = ['{}']\nincome = '{}'\n\
+            "listen = '127.0.0.1:0'\ndatabase = '{}'\nrpc_url = '{}'\nsponsor = '{}'\nbooks = [{}]\nincome = '{}'\n\
              [settlement]\nmax_age_seconds = 1\ntick_milliseconds = 100\n[chain]\npoll_milliseconds = 100\n\
              [limits]\ndeposits_per_payer_per_hour = 2",
             folder.path().join("vouchers.db").display(),
             world.chain.rpc_url(),
             sponsor.display(),
-            world.book.address,
+            books.iter().map(|book| format!("'{book}'")).collect::<Vec<_>>().join(","),
             world.payee.pubkey(),
         );
-        let config = Config::from_toml(&config).unwrap();
+        let mut config = Config::from_toml(&config).unwrap();
+        change(&mut config);
         Self {
             facilitator: Facilitator::start(config.clone()).await.unwrap(),
             config,
             http: reqwest::Client::new(),
-            book: world.book.address,
+            book: books[0],
             _folder: folder,
         }
     }
@@ -249,4 +256,53 @@ async fn an_open_channel_is_topped_up_once_and_what_its_calls_cost_is_settled_to
         assert_eq!(service.post("/settle", &next).await["errorReason"], reason, "top-up of {amount}");
     }
     assert_eq!(held().await, TOKENS - DEPOSIT - 5_000_003);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn given_books_of_two_payees_when_both_are_due_then_they_share_a_transaction_and_each_bears_its_part_of_the_cost()
+{
+    // Given a facilitator of two books, and vouchers of 8 and 2 channels that their servers hand over.
+    let world = World::start(2, true).await;
+    let (first, second) = (world.neighbour(8).await, world.neighbour(2).await);
+    const ADMIN: &str = "an administrator's token";
+    let books = [first.book.address, second.book.address];
+    let service = Service::start_with(&world, &books, |config| {
+        config.settlement.max_age_seconds = 3_600;
+        config.admin_token = Some(Token::new(ADMIN));
+    });
+    let service = service.await;
+    let sponsor = world.lamports(&world.sponsor.pubkey()).await;
+    for (neighbour, cumulative) in [(&first, 1_000), (&second, 300)] {
+        let (_, page) = world.settler().read_page(&neighbour.page, 0, Commitment::Confirmed).await.unwrap();
+        let vouchers = neighbour.payers.iter().map(|payer| {
+            let voucher: tallybook_wire::Voucher = (*world.row(&page, payer, cumulative).voucher.voucher()).into();
+            json!({ "voucher": voucher, "charged": cumulative.to_string() })
+        });
+        let body = json!({ "book": neighbour.book.address.to_string(), "vouchers": vouchers.collect::<Vec<_>>() });
+        let taken = service.post("/vouchers", &body).await;
+        assert!(taken["taken"].as_array().is_some_and(|taken| taken.len() == neighbour.payers.len()), "{taken}");
+    }
+
+    // When everything is to be claimed.
+    let settle = service.http.post(service.url("/admin/settle")).bearer_auth(ADMIN).send().await.unwrap();
+    assert!(settle.status().is_success(), "{settle:?}");
+    let paid =
+        async |_: &Service| (world.tokens(&first.payee).await, world.tokens(&second.payee).await) == (8_000, 600);
+    service.until("the payees' money", paid).await;
+
+    // Then what the books are said to have cost is what the sponsor has less, by their rows where they shared.
+    let spent = async |service: &Service| {
+        let income = service.get("/income").await;
+        [0, 1].map(|book: usize| income["books"][book]["spent"]["claims"].as_u64().unwrap())
+    };
+    service.until("the costs", async |service| spent(service).await.iter().all(|spent| *spent > 0)).await;
+    let costs = spent(&service).await;
+    assert_eq!(sponsor - world.lamports(&world.sponsor.pubkey()).await, costs.iter().sum::<u64>(), "{costs:?}");
+    let batches = service.get("/batches").await["batches"].clone();
+    let transactions: Vec<&Value> = batches.as_array().unwrap().iter().map(|batch| &batch["transaction"]).collect();
+    assert_eq!(transactions.len(), 2, "{batches}");
+    assert_eq!(transactions[0], transactions[1], "{batches}");
+    assert!(costs[0] > 3 * costs[1] && costs.iter().sum::<u64>() < 6_000, "{costs:?}");
+    let metrics = service.http.get(service.url("/metrics")).send().await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("tallybook_settlement_priority_lamports_total"), "{metrics}");
 }

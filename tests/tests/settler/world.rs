@@ -37,6 +37,44 @@ pub(crate) struct World {
     pub(crate) journal: Notes,
 }
 
+/// Another payee beside the one of the world.
+pub(crate) struct Neighbour {
+    pub(crate) payee: Address,
+    pub(crate) book: BookView,
+    pub(crate) page: Address,
+    pub(crate) payers: Vec<Payer>,
+}
+
+/// A book of `payee` with one page.
+async fn new_book(
+    chain: &DevChain,
+    mint: &DevMint,
+    payee: &Keypair,
+    operator: &Address,
+    sponsor: &Keypair,
+    capacity: u8,
+) -> BookView {
+    let program = Instructions::new(PROGRAM_ID);
+    let new = NewBook {
+        payee: payee.pubkey(),
+        rent_payer: chain.faucet().pubkey(),
+        mint: mint.address(),
+        token_program: TOKEN_PROGRAM,
+        book_id: 0,
+        genesis_hash: chain.genesis_hash(),
+        terms: Terms { grace_seconds: 900, max_idle_seconds: 86_400, min_deposit: Amount::new(1_000), open_policy: 0 },
+        operator: *operator,
+        splits: Vec::new(),
+    };
+    chain.send(&[program.init_book(&new)], &[payee]).await.unwrap();
+    let address = book(&PROGRAM_ID, &payee.pubkey(), &mint.address(), 0).0;
+    let settler = settler(RpcChain::new(&chain.rpc_url(), Duration::from_secs(5)), sponsor);
+    let read = settler.read_books(&[address], Commitment::Confirmed).await.unwrap();
+    let add = program.add_page(&read.books[0], &payee.pubkey(), &chain.faucet().pubkey(), 0, capacity);
+    chain.send(&[add], &[payee]).await.unwrap();
+    settler.read_books(&[address], Commitment::Confirmed).await.unwrap().books[0]
+}
+
 /// Somebody with a channel.
 pub(crate) struct Payer {
     pub(crate) key: Keypair,
@@ -47,38 +85,25 @@ impl World {
     /// Starts it all, with a page of `capacity` slots. The payee has a token account unless told otherwise.
     pub(crate) async fn start(capacity: u8, payee_account: bool) -> Self {
         let chain = DevChain::start(Ports::Free, Blocks::Every(Duration::from_millis(20))).await.unwrap();
+        Self::on(chain, capacity, payee_account).await
+    }
+
+    /// The same on a chain that takes no transactions of version 1.
+    pub(crate) async fn before_v1(capacity: u8) -> Self {
+        let blocks = Blocks::Every(Duration::from_millis(20));
+        Self::on(DevChain::start_before_v1(Ports::Free, blocks).await.unwrap(), capacity, true).await
+    }
+
+    async fn on(chain: DevChain, capacity: u8, payee_account: bool) -> Self {
         deploy(&chain, &Artifact::released().unwrap(), |_, _| {}).await.unwrap();
         let mint = DevMint::create(&chain, &Keypair::new()).await.unwrap();
         let (payee, operator, sponsor) = (Keypair::new(), Keypair::new(), Keypair::new());
         let owners = if payee_account { vec![sponsor.pubkey(), payee.pubkey()] } else { vec![sponsor.pubkey()] };
         mint.fund(&chain, &owners, 10 * LAMPORTS_PER_SOL, Amount::ZERO).await.unwrap();
 
-        let program = Instructions::new(PROGRAM_ID);
-        let new = NewBook {
-            payee: payee.pubkey(),
-            rent_payer: chain.faucet().pubkey(),
-            mint: mint.address(),
-            token_program: TOKEN_PROGRAM,
-            book_id: 0,
-            genesis_hash: chain.genesis_hash(),
-            terms: Terms {
-                grace_seconds: 900,
-                max_idle_seconds: 86_400,
-                min_deposit: Amount::new(1_000),
-                open_policy: 0,
-            },
-            operator: operator.pubkey(),
-            splits: Vec::new(),
-        };
-        chain.send(&[program.init_book(&new)], &[&payee]).await.unwrap();
-        let address = book(&PROGRAM_ID, &payee.pubkey(), &mint.address(), 0).0;
-        let settler = settler(RpcChain::new(&chain.rpc_url(), Duration::from_secs(5)), &sponsor);
-        let read = settler.read_books(&[address], Commitment::Confirmed).await.unwrap();
-        let add = program.add_page(&read.books[0], &payee.pubkey(), &chain.faucet().pubkey(), 0, capacity);
-        chain.send(&[add], &[&payee]).await.unwrap();
-        let book = settler.read_books(&[address], Commitment::Confirmed).await.unwrap().books[0];
+        let book = new_book(&chain, &mint, &payee, &operator.pubkey(), &sponsor, capacity).await;
         Self {
-            page: page(&PROGRAM_ID, &address, 0).0,
+            page: page(&PROGRAM_ID, &book.address, 0).0,
             journal: Notes::default(),
             chain,
             mint,
@@ -87,6 +112,30 @@ impl World {
             sponsor,
             book,
         }
+    }
+
+    /// Another payee with a book and a page, and `count` channels in it that their payers have opened themselves.
+    pub(crate) async fn neighbour(&self, count: u8) -> Neighbour {
+        let payee = Keypair::new();
+        self.mint.fund(&self.chain, &[payee.pubkey()], LAMPORTS_PER_SOL, Amount::ZERO).await.unwrap();
+        let operator = self.operator.pubkey();
+        let book = new_book(&self.chain, &self.mint, &payee, &operator, &self.sponsor, 96).await;
+        let page = page(&PROGRAM_ID, &book.address, 0).0;
+        let payers = self.wallets(count).await;
+        for payer in &payers {
+            let new = NewChannel {
+                payer: payer.key.pubkey(),
+                source: book.token_account(&payer.key.pubkey()),
+                operator: None,
+                page,
+                slot: payer.slot,
+                generation: 1,
+                signer: payer.key.pubkey().to_bytes(),
+                deposit: DEPOSIT,
+            };
+            self.send(Instructions::new(PROGRAM_ID).open(&book, &new), &payer.key).await;
+        }
+        Neighbour { payee: payee.pubkey(), book, page, payers }
     }
 
     pub(crate) fn rpc(&self) -> RpcChain {
@@ -187,7 +236,11 @@ impl World {
 }
 
 pub(crate) fn settler<C: Chain>(chain: C, sponsor: &Keypair) -> Settler<C> {
-    let settings = Settings {
+    Settler::new(chain, sponsor.insecure_clone(), settings())
+}
+
+pub(crate) fn settings() -> Settings {
+    Settings {
         pace: Pace {
             first: Duration::from_millis(10),
             slowest: Duration::from_millis(50),
@@ -196,8 +249,7 @@ pub(crate) fn settler<C: Chain>(chain: C, sponsor: &Keypair) -> Settler<C> {
         },
         create_payee_accounts: true,
         ..Settings::default()
-    };
-    Settler::new(chain, sponsor.insecure_clone(), settings)
+    }
 }
 
 /// What a store would keep, in memory.

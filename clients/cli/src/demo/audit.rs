@@ -72,7 +72,7 @@ async fn transaction(chain: &DevChain, sponsor: &Address, signature: &Signature)
     let config = RpcTransactionConfig {
         encoding: Some(UiTransactionEncoding::Base64),
         commitment: Some(chain.rpc().commitment()),
-        max_supported_transaction_version: Some(0),
+        max_supported_transaction_version: Some(1),
     };
     let recorded = chain.rpc().get_transaction_with_config(signature, config).await?.transaction;
     let meta = recorded.meta.context("the chain kept no record of its effects")?;

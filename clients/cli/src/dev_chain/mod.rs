@@ -45,7 +45,16 @@ pub struct DevChain {
 impl DevChain {
     /// Starts a chain and waits until it answers. Fails when the ports are taken.
     pub async fn start(ports: Ports, blocks: Blocks) -> Result<Self> {
-        let node = tokio::task::spawn_blocking(move || Node::start(ports, blocks)).await??;
+        Self::start_with(ports, blocks, true).await
+    }
+
+    /// As [`Self::start`], of a cluster that has not activated transactions of version 1.
+    pub async fn start_before_v1(ports: Ports, blocks: Blocks) -> Result<Self> {
+        Self::start_with(ports, blocks, false).await
+    }
+
+    async fn start_with(ports: Ports, blocks: Blocks, v1: bool) -> Result<Self> {
+        let node = tokio::task::spawn_blocking(move || Node::start(ports, blocks, v1)).await??;
         let rpc = RpcClient::new_with_commitment(node.rpc_url(), CommitmentConfig::confirmed());
         let genesis_hash = rpc.get_genesis_hash().await.context("the local chain does not answer")?.to_bytes();
         let chain = Self { node, rpc: Arc::new(rpc), faucet: Keypair::new(), genesis_hash };

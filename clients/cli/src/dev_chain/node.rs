@@ -84,20 +84,20 @@ pub(super) struct Node {
 }
 
 impl Node {
-    /// Blocks until the chain serves.
-    pub(super) fn start(ports: Ports, blocks: Blocks) -> Result<Self> {
+    /// Blocks until the chain serves; `v1` says whether it takes transactions of version 1.
+    pub(super) fn start(ports: Ports, blocks: Blocks, v1: bool) -> Result<Self> {
         let attempts = if ports == Ports::Free { PORT_ATTEMPTS } else { 1 };
-        let mut outcome = Self::try_start(ports.pick()?, blocks);
+        let mut outcome = Self::try_start(ports.pick()?, blocks, v1);
         for _ in 1..attempts {
             if outcome.is_ok() {
                 break;
             }
-            outcome = Self::try_start(ports.pick()?, blocks);
+            outcome = Self::try_start(ports.pick()?, blocks, v1);
         }
         outcome
     }
 
-    fn try_start((rpc_port, ws_port): (u16, u16), blocks: Blocks) -> Result<Self> {
+    fn try_start((rpc_port, ws_port): (u16, u16), blocks: Blocks, v1: bool) -> Result<Self> {
         let (commands, commands_received) = unbounded();
         let (report, reported) = mpsc::channel();
         let own_commands = commands.clone();
@@ -105,7 +105,7 @@ impl Node {
         let thread = std::thread::Builder::new().name("chain".into()).spawn(move || {
             let outcome = (|| -> Result<()> {
                 let (mut svm, events, geyser_events) =
-                    SurfnetSvm::new(svm_config(slot_milliseconds)?).map_err(|error| anyhow::anyhow!("{error}"))?;
+                    SurfnetSvm::new(svm_config(slot_milliseconds, v1)?).map_err(|error| anyhow::anyhow!("{error}"))?;
                 // The genesis hash is made from this, and else from the second of the start: two chains of one second
                 // would be one cluster, on which the same vouchers count.
                 svm.genesis_config.creation_time = rand::random();
@@ -165,13 +165,14 @@ fn drain(events: &surfpool_types::channel::Receiver<SimnetEvent>, report: &mpsc:
     }
 }
 
-fn svm_config(slot_milliseconds: u64) -> Result<SurfnetSvmConfig> {
+fn svm_config(slot_milliseconds: u64, v1: bool) -> Result<SurfnetSvmConfig> {
     let transaction_v1 = TRANSACTION_V1.parse();
     let Ok(transaction_v1) = transaction_v1 else {
         bail!("{TRANSACTION_V1} is no address");
     };
+    let features = SvmFeatureConfig::default();
     Ok(SurfnetSvmConfig {
-        feature_config: SvmFeatureConfig::default().enable(transaction_v1),
+        feature_config: if v1 { features.enable(transaction_v1) } else { features },
         slot_time: slot_milliseconds,
         instruction_profiling_enabled: false,
         ..SurfnetSvmConfig::default()

@@ -7,6 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 use std::fmt;
 use tallybook_chain::PageView;
+use tallybook_chain::shape::SIGNATURE_LAMPORTS;
 use tallybook_ledger::Landed;
 use tallybook_rules::{Amount, Rejection};
 use tallybook_wire::{Key, Signature};
@@ -23,6 +24,8 @@ pub struct SettleReport {
     pub transactions: Vec<TransactionReport>,
     /// What they cost the fee payer, in lamports.
     pub fee_lamports: u64,
+    /// How much of that was bid for compute.
+    pub priority_lamports: u64,
     /// What was settled by this run (or would be), for each mint.
     pub settled: Vec<Total>,
     /// Pages with something claimed that could not be paid out.
@@ -91,6 +94,8 @@ pub struct TransactionReport {
     pub channels: u32,
     /// What the fee payer paid, in lamports.
     pub fee_lamports: u64,
+    /// How much of that was bid for compute.
+    pub priority_lamports: u64,
 }
 
 /// An amount of one mint.
@@ -119,6 +124,7 @@ impl SettleReport {
             channels: Vec::new(),
             transactions: Vec::new(),
             fee_lamports: 0,
+            priority_lamports: 0,
             settled: Vec::new(),
             owed: Vec::new(),
             unreadable_lines: newest.unreadable.len(),
@@ -154,14 +160,7 @@ impl SettleReport {
             }
             self.channels.push(outcome);
         }
-        for landed in landed {
-            self.fee_lamports = self.fee_lamports.saturating_add(landed.fee_lamports);
-            self.transactions.push(TransactionReport {
-                signature: Signature(landed.signature).to_string(),
-                channels: landed.rows,
-                fee_lamports: landed.fee_lamports,
-            });
-        }
+        landed.iter().for_each(|landed| self.add_transaction(landed));
         let mut owed = Amount::ZERO;
         for (at, leg) in page.book.state.legs().iter().enumerate() {
             owed = owed.plus(now.header.owed(at, leg)?)?;
@@ -171,6 +170,28 @@ impl SettleReport {
             self.owed.push(PageOwed { page: now.address.to_string(), amount });
         }
         Ok(())
+    }
+
+    /// Adds what a transaction did in one page: one that claims in several is one transaction.
+    fn add_transaction(&mut self, landed: &Landed) {
+        let signature = Signature(landed.signature).to_string();
+        self.fee_lamports = self.fee_lamports.saturating_add(landed.fee_lamports);
+        let known = self.transactions.iter_mut().find(|transaction| transaction.signature == signature);
+        match known {
+            Some(transaction) => {
+                transaction.channels = transaction.channels.saturating_add(landed.rows);
+                transaction.fee_lamports = transaction.fee_lamports.saturating_add(landed.fee_lamports);
+                transaction.priority_lamports = transaction.fee_lamports.saturating_sub(SIGNATURE_LAMPORTS);
+            }
+            None => self.transactions.push(TransactionReport {
+                signature,
+                channels: landed.rows,
+                fee_lamports: landed.fee_lamports,
+                priority_lamports: landed.fee_lamports.saturating_sub(SIGNATURE_LAMPORTS),
+            }),
+        }
+        let bids = self.transactions.iter().map(|transaction| transaction.priority_lamports);
+        self.priority_lamports = bids.fold(0, u64::saturating_add);
     }
 
     /// Adds to the total of the page's mint.
@@ -272,7 +293,10 @@ impl fmt::Display for SettleReport {
             line(
                 f,
                 "transaction",
-                format_args!("{}  {what}, {} lamports", transaction.signature, transaction.fee_lamports),
+                format_args!(
+                    "{}  {what}, {} lamports, {} of them bid for compute",
+                    transaction.signature, transaction.fee_lamports, transaction.priority_lamports
+                ),
             )?;
         }
         for total in &self.settled {

@@ -4,12 +4,13 @@ use crate::vouchers::{Newest, VoucherLine};
 use anyhow::{Context, Result, bail, ensure};
 use solana_address::Address;
 use std::collections::{BTreeMap, BTreeSet};
+use tallybook_chain::shape::Shape;
 use tallybook_chain::{BookView, PageView};
-use tallybook_ledger::{Batch, ClaimRow};
+use tallybook_ledger::{Batch, Bundle, ClaimRow, Policy, pack};
 use tallybook_rules::half_aggregation::MAX_ROWS;
 use tallybook_rules::signing::SignedVoucher;
 use tallybook_rules::{Amount, Rejection, Slot, Status};
-use tallybook_settler::{Commitment, ROWS_PER_TRANSACTION, Settler};
+use tallybook_settler::{Commitment, Settler, rows};
 use tallybook_wire::Key;
 
 /// Vouchers held against the chain.
@@ -62,13 +63,13 @@ impl Claim {
 }
 
 impl PageWork {
-    /// The rows that add something. Those that settle less than was signed go apart: theirs are larger.
-    pub(super) fn batches(&self) -> Result<Vec<Batch>> {
-        let adding = self.claims.iter().filter(|claim| claim.adds()).filter_map(|claim| claim.row.ok());
-        let (below, whole): (Vec<ClaimRow>, Vec<ClaimRow>) = adding.partition(ClaimRow::is_below);
-        let page = self.page.address.to_bytes();
-        let all = whole.chunks(MAX_ROWS).chain(below.chunks(MAX_ROWS));
-        all.map(|rows| Ok(Batch::new(page, rows.to_vec())?)).collect()
+    /// The rows that add something: those of closing channels, and the others.
+    fn rows(&self) -> (Vec<ClaimRow>, Vec<ClaimRow>) {
+        let adding = self.claims.iter().filter(|claim| claim.adds());
+        let (closing, open): (Vec<&Claim>, Vec<&Claim>) =
+            adding.partition(|claim| claim.on_chain.status() == Ok(Status::Closing));
+        let rows = |claims: Vec<&Claim>| claims.into_iter().filter_map(|claim| claim.row.ok()).collect();
+        (rows(closing), rows(open))
     }
 
     /// The page as it is now.
@@ -78,11 +79,9 @@ impl PageWork {
 
     /// Transactions that it may take, the payout's own included.
     fn transactions(&self) -> u64 {
-        let adding = self.claims.iter().filter(|claim| claim.adds());
-        let (closing, open): (Vec<&Claim>, Vec<&Claim>) =
-            adding.partition(|claim| claim.on_chain.status() == Ok(Status::Closing));
-        // Those that close are claimed alone. Without a lookup table a transaction holds some fewer.
-        let together = open.len().div_ceil(ROWS_PER_TRANSACTION / 2);
+        let (closing, open) = self.rows();
+        // Those that close are claimed alone. Without a lookup table, and with many legs, a transaction holds some fewer.
+        let together = open.len().div_ceil(rows(Shape::V0, false) / 2);
         u64::try_from(closing.len().saturating_add(together).saturating_add(1)).unwrap_or(u64::MAX)
     }
 }
@@ -110,6 +109,32 @@ impl Survey {
         let missing = newest.lines.iter().filter(|(id, _)| !found.contains(*id));
         survey.elsewhere.extend(missing.map(|(_, line)| *line));
         Ok(survey)
+    }
+
+    /// What is to be claimed, in as few transactions as the chain allows now: closing channels alone and first, then pages of
+    /// one book beside each other.
+    pub(super) async fn bundles(&self, settler: &Settler) -> Vec<Bundle> {
+        let books = || self.pages.iter().map(|page| &page.book.state);
+        let legs = books().map(|book| book.leg_count).max().unwrap_or(1);
+        let mints: BTreeSet<_> = books().map(|book| (book.mint, book.token_program)).collect();
+        let widest = Policy { rows_per_batch: MAX_ROWS, rows_per_batch_below: MAX_ROWS, ..Policy::default() };
+        let policy = settler.fitted(widest, legs, mints.len() <= 1).await;
+        let (mut bundles, mut open) = (Vec::new(), Vec::new());
+        for page in &self.pages {
+            let (closing, rows) = page.rows();
+            let (book, page) = (page.book.address.to_bytes(), page.page.address.to_bytes());
+            bundles.extend(closing.into_iter().filter_map(|row| Some(Bundle::of(Batch::new(page, vec![row]).ok()?))));
+            open.push((book, page, rows));
+        }
+        open.sort_by_key(|(book, page, _)| (*book, *page));
+        bundles.extend(pack(open, &policy));
+        bundles
+    }
+
+    /// Each batch of a bundle with its book.
+    pub(super) fn with_books<'a>(&'a self, bundle: &'a Bundle) -> Vec<(&'a BookView, &'a Batch)> {
+        let of = |batch: &Batch| self.pages.iter().find(|page| page.page.address.as_array() == batch.page());
+        bundle.batches().iter().filter_map(|batch| Some((&of(batch)?.book, batch))).collect()
     }
 
     /// Transactions that it may take.

@@ -20,7 +20,9 @@ impl Town {
     /// A page with as many channels as slots, each charged 1 base unit and its slot's number.
     pub(crate) fn page(&mut self, address: [u8; 32], book: [u8; 32], channels: u8) {
         self.open(address, book, channels);
-        (0..channels).for_each(|slot| drop(self.pay(&address, slot, 1 + u64::from(slot))));
+        for slot in 0..channels {
+            self.pay(&address, slot, 1 + u64::from(slot));
+        }
     }
 
     /// The same before anything is charged.

@@ -2,7 +2,7 @@ use super::*;
 use crate::memory::{Fault, House};
 use crate::settler::attempt_of;
 use solana_hash::Hash;
-use solana_message::VersionedMessage;
+use tallybook_chain::shape::{Budget, Shape, message};
 
 const ATTEMPT: Attempt = Attempt { signature: [4; 64], last_valid_block_height: 150 };
 
@@ -38,8 +38,8 @@ fn a_transaction_landed_from_confirmed_on_whatever_the_height() {
 
 /// Any transaction: what it does is not looked at here.
 fn transaction(house: &House) -> (VersionedTransaction, Attempt) {
-    let message = crate::claim::message(&house.settler.sponsor(), &[], None, Hash::default()).unwrap();
-    let VersionedMessage::V0(_) = &message else { panic!("claims are v0") };
+    let budget = Budget { compute_units: 1, compute_price: 0 };
+    let message = message(Shape::Legacy, &house.settler.sponsor(), &[], None, &budget, Hash::default()).unwrap();
     let transaction = house.settler.signed(message);
     let attempt = attempt_of(&transaction, 950).unwrap();
     (transaction, attempt)

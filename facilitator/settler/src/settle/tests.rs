@@ -1,6 +1,7 @@
 use super::*;
-use crate::memory::{Fault, House, token_account};
+use crate::memory::{Fault, House, V1, token_account};
 use crate::table::Known;
+use tallybook_ledger::{ClaimRow, Landed};
 use tallybook_rules::Amount;
 
 async fn settle(house: &House, rows: Vec<ClaimRow>) -> Outcome {
@@ -51,7 +52,7 @@ async fn of_each_voucher_exactly_what_its_calls_cost_is_settled() {
         channels(&house, 40).into_iter().map(|row| if row.slot < 39 { below(row) } else { row }).collect();
     let outcome = settle(&house, rows.clone()).await;
     let sizes: Vec<u32> = outcome.landed.iter().map(|landed| landed.rows).collect();
-    assert_eq!(sizes, [16, 16, 8], "without a table");
+    assert_eq!(sizes, [17, 17, 6], "without a table");
     let expected: Vec<u64> = (0..39).map(|slot| 60 + slot).chain([100]).collect();
     assert_eq!(settled(&house), expected);
     house.on_page(|page| page.header.paid[0] = page.header.claimed_total);
@@ -168,7 +169,7 @@ async fn legs_that_cannot_be_paid_are_left_out_and_claims_go_on() {
 async fn a_payout_that_fails_does_not_hold_up_the_claim() {
     let house = House::new(2);
     let rows = channels(&house, 2);
-    house.chain.state().payout_fails = true;
+    house.chain.state().payout_fails.push(house.page);
     let outcome = settle(&house, rows).await;
     assert_eq!((outcome.landed.len(), outcome.refused.len()), (1, 0));
     assert_eq!((settled(&house), house.chain.state().paid_out), (vec![100, 100], 0));
@@ -193,17 +194,20 @@ async fn a_page_of_another_book_or_none_is_not_touched() {
     let house = House::new(1);
     let batch = Batch::new(house.page.to_bytes(), channels(&house, 1)).unwrap();
     house.on_page(|page| page.header.book = [0; 32]);
-    let outcome = house.settler.settle(&house.book, &batch, &house.notes).await;
-    assert_eq!(outcome, Err(Rejection::WrongBook));
-    house.chain.state().page = None;
-    let outcome = house.settler.settle(&house.book, &batch, &house.notes).await;
-    assert_eq!(outcome, Err(Rejection::UnknownPage));
+    let refused = |outcome: Outcome| (outcome.refused, outcome.landed, outcome.unknown);
+    let outcome = house.settler.settle(&house.book, &batch, &house.notes).await.unwrap();
+    assert_eq!(refused(outcome), (vec![(0, Rejection::WrongBook)], vec![], false));
+    house.chain.state().pages.clear();
+    let outcome = house.settler.settle(&house.book, &batch, &house.notes).await.unwrap();
+    assert_eq!(refused(outcome), (vec![(0, Rejection::UnknownPage)], vec![], false));
+    assert!(house.chain.state().sent.is_empty());
 }
 
 #[tokio::test]
 async fn a_table_that_the_node_does_not_see_is_gone_without() {
     for (seen, sizes) in [(true, vec![23]), (false, vec![19, 4])] {
-        let house = House::new(23);
+        let mut house = House::new(23);
+        house.set(|settings| settings.make_tables = true);
         let rows = channels(&house, 23);
         let contents = [house.page, house.book.vault(&house.page), house.book.address, house.book.mint()];
         let mut addresses = contents.to_vec();
@@ -216,4 +220,158 @@ async fn a_table_that_the_node_does_not_see_is_gone_without() {
         assert_eq!(landed, sizes, "table seen: {seen}");
         assert_eq!(settled(&house), [100; 23]);
     }
+}
+
+/// A house whose chain takes version 1, with `count` pages of `rows` channels each, and a batch of each page.
+fn pages(count: u32, rows: u8) -> (House, Vec<Batch>) {
+    let house = House::new(96);
+    house.open_v1(0);
+    let batches = (0..count).map(|index| {
+        let page = house.add_page(index);
+        let rows = (0..rows).map(|slot| house.channel_in(&page, slot, 10_000, 100)).collect();
+        Batch::new(page.to_bytes(), rows).unwrap()
+    });
+    let batches = batches.collect();
+    (house, batches)
+}
+
+async fn together(house: &House, batches: &[Batch]) -> Vec<Outcome> {
+    let batches: Vec<_> = batches.iter().map(|batch| (&house.book, batch)).collect();
+    house.settler.settle_together(&batches, &house.notes).await.unwrap()
+}
+
+/// How many channels of each page are settled.
+fn settled_in(house: &House, batches: &[Batch]) -> Vec<usize> {
+    let state = house.chain.state();
+    let of = |batch: &Batch| {
+        let page = state.pages.get(&Address::from(*batch.page()));
+        page.map_or(0, |page| page.slots.iter().filter(|slot| slot.settled.get() == 100).count())
+    };
+    batches.iter().map(of).collect()
+}
+
+/// The rows of each transaction in an outcome.
+fn sizes(outcome: &Outcome) -> Vec<u32> {
+    outcome.landed.iter().map(|landed| landed.rows).collect()
+}
+
+#[tokio::test]
+async fn given_several_pages_when_settled_together_then_one_transaction_claims_and_pays_out_in_all_and_is_in_each_outcome()
+ {
+    let (house, batches) = pages(3, 20);
+    let outcomes = together(&house, &batches).await;
+    assert_eq!(settled_in(&house, &batches), [20; 3]);
+    let state = house.chain.state();
+    assert_eq!((state.sent.len(), state.paid_out), (1, 3));
+    let landed: Vec<&Landed> = outcomes.iter().flat_map(|outcome| &outcome.landed).collect();
+    assert!(landed.iter().all(|one| one.signature == landed[0].signature && one.rows == 20));
+    assert_eq!(landed.iter().map(|one| one.fee_lamports).sum::<u64>(), 5_000, "its cost is there once");
+    let recorded: Vec<[u8; 32]> = batches.iter().map(|batch| *batch.page()).collect();
+    assert_eq!(*house.notes.pages.lock().unwrap(), [recorded]);
+    drop(state);
+    assert_eq!(together(&house, &batches).await, vec![Outcome::default(); 3], "nothing is left");
+}
+
+#[tokio::test]
+async fn given_pages_when_one_was_closed_meanwhile_or_its_claim_fails_then_the_others_are_settled_at_once() {
+    let (house, batches) = pages(4, 5);
+    house.chain.state().pages.remove(&Address::from(*batches[2].page()));
+    house.chain.state().poisoned_pages.push(Address::from(*batches[1].page()));
+    let outcomes = together(&house, &batches).await;
+    assert_eq!(settled_in(&house, &batches), [5, 0, 0, 5]);
+    assert_eq!(outcomes[2].refused, [0, 1, 2, 3, 4].map(|slot| (slot, Rejection::UnknownPage)));
+    assert_eq!(outcomes[1].refused, [0, 1, 2, 3, 4].map(|slot| (slot, Rejection::SignatureMismatch)));
+    assert_eq!((sizes(&outcomes[0]), sizes(&outcomes[3])), (vec![5], vec![5]));
+    assert_eq!(house.chain.state().sent.len(), 1, "the two good pages share one");
+}
+
+#[tokio::test]
+async fn given_pages_when_the_payout_of_one_fails_then_all_are_claimed_and_the_others_paid_out() {
+    let (house, batches) = pages(3, 5);
+    house.chain.state().payout_fails.push(Address::from(*batches[1].page()));
+    let outcomes = together(&house, &batches).await;
+    assert_eq!(settled_in(&house, &batches), [5; 3]);
+    assert!(outcomes.iter().all(|outcome| sizes(outcome) == [5] && outcome.refused.is_empty()));
+    let state = house.chain.state();
+    assert_eq!((state.sent.len(), state.paid_out), (1, 2));
+}
+
+#[tokio::test]
+async fn given_pages_when_their_transaction_fails_on_chain_then_the_page_at_fault_goes_alone_and_each_fee_is_counted() {
+    let (house, batches) = pages(3, 4);
+    house.chain.state().faults.push_back(Fault::Fails);
+    let outcomes = together(&house, &batches).await;
+    assert_eq!(settled_in(&house, &batches), [4; 3]);
+    let all: Vec<_> = outcomes.iter().map(sizes).collect();
+    assert_eq!(all, [vec![0, 4], vec![0, 4], vec![0, 4]]);
+    assert_eq!(house.chain.state().sent.len(), 3, "the failed one, the others, and the page that was named");
+    let fees: u64 = outcomes.iter().flat_map(|outcome| &outcome.landed).map(|landed| landed.fee_lamports).sum();
+    assert_eq!(fees, 15_000);
+}
+
+#[tokio::test]
+async fn given_more_pages_than_fit_when_settled_together_then_they_are_split_between_pages_and_all_are_settled() {
+    // 94 rows of one page fit; of 4 pages of 30 rows the first three go together, and 33 pages have 66 accounts and more.
+    for (count, rows, transactions) in [(4, 30, 2), (33, 1, 2)] {
+        let (house, batches) = pages(count, rows);
+        let outcomes = together(&house, &batches).await;
+        assert!(outcomes.iter().all(|outcome| sizes(outcome) == [u32::from(rows)]), "no page is cut");
+        assert_eq!(house.chain.state().sent.len(), transactions);
+        assert_eq!(settled_in(&house, &batches), vec![usize::from(rows); batches.len()]);
+    }
+}
+
+#[tokio::test]
+async fn given_a_closing_channel_among_pages_when_settled_together_then_it_goes_alone_and_first() {
+    let (house, batches) = pages(2, 3);
+    let payer = house.page_view().slots[1].payer;
+    house.on_page(|page| page.request_close(1, 1, &payer, 900, 0).unwrap());
+    together(&house, &batches).await;
+    assert_eq!(house.chain.state().claimed, [vec![1], vec![0, 2], vec![0, 1, 2]]);
+    assert_eq!(house.chain.state().sent.len(), 2);
+}
+
+#[tokio::test]
+async fn given_a_chain_that_takes_version_1_after_all_not_when_settled_then_smaller_transactions_settle_the_same_once()
+{
+    for v1 in [V1::Unreadable, V1::Unsupported] {
+        // Given a chain that took them when it was asked.
+        let (house, batches) = pages(2, 30);
+        assert_eq!(house.settler.shape().await, Shape::V1);
+        house.chain.state().v1 = v1;
+        // When it takes them no more.
+        let outcomes = together(&house, &batches).await;
+        // Then nothing is lost, and nothing was sent that could not be read.
+        assert_eq!(outcomes.iter().map(sizes).collect::<Vec<_>>(), [[19, 11], [19, 11]], "{v1:?}");
+        assert_eq!(settled_in(&house, &batches), [30, 30]);
+        assert_eq!(house.notes.attempts.lock().unwrap().len(), 4);
+        assert_eq!(house.settler.shape().await, Shape::Legacy, "and the next batch is built so from the start");
+    }
+}
+
+#[tokio::test]
+async fn given_a_node_that_simulates_version_1_and_cannot_read_what_is_sent_when_settled_then_the_first_expires_and_smaller_ones_land()
+ {
+    let (house, batches) = pages(2, 10);
+    house.chain.state().v1 = V1::UnreadableWhenSent;
+    house.chain.state().blocks_a_question = 200;
+    let outcomes = together(&house, &batches).await;
+    assert_eq!(settled_in(&house, &batches), [10, 10]);
+    assert!(outcomes.iter().all(|outcome| !outcome.unknown && outcome.refused.is_empty()));
+    let attempts = house.notes.attempts.lock().unwrap().clone();
+    let landed: Vec<_> = outcomes.iter().flat_map(|outcome| &outcome.landed).map(|landed| landed.signature).collect();
+    assert!(!landed.contains(&attempts[0].signature), "the first never landed");
+    assert_eq!(attempts.len(), 3, "its blockhash had expired before another was signed");
+}
+
+#[tokio::test]
+async fn given_a_shape_that_is_prescribed_when_the_chain_does_not_take_it_then_nothing_is_sent_and_rows_stay_due() {
+    let (mut house, batches) = pages(1, 3);
+    house.set(|settings| settings.shape = ShapeChoice::Only(Shape::V1));
+    house.chain.state().v1 = V1::Unsupported;
+    let outcome = house.settler.settle(&house.book, &batches[0], &house.notes).await;
+    assert_eq!(outcome, Err(Rejection::ChainUnavailable));
+    house.set(|settings| settings.shape = ShapeChoice::Only(Shape::Legacy));
+    assert_eq!(sizes(&house.settler.settle(&house.book, &batches[0], &house.notes).await.unwrap()), [3]);
+    assert!(house.chain.state().sent.len() == 1);
 }
