@@ -126,7 +126,11 @@ impl Agent {
                 Phase::Leaving => {
                     self.leave_all().await;
                     self.times.gone.fetch_add(1, Ordering::Relaxed);
-                    self.until_not(phase).await;
+                    // An opening that it has given up may still land.
+                    while self.times.phase() == phase {
+                        self.pause(1_000, 2_000).await;
+                        self.leave_all().await;
+                    }
                 }
             }
         }

@@ -44,7 +44,7 @@ use truth::Counts;
 use world::Ended;
 
 /// Worlds of one run, unless `TALLYBOOK_SEEDS` says otherwise.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 400;
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
