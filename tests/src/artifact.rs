@@ -69,9 +69,10 @@ fn inherited(workspace: &str, manifests: &str) -> String {
             section = line;
         }
         let counts = match section {
-            "[profile.release]" | "[workspace.package]" => true,
+            "[workspace.package]" => true,
             "[workspace.dependencies]" => line.split_once(" =").is_some_and(|(name, _)| is_named(name)),
-            _ => false,
+            // What it says of single packages too.
+            _ => section.starts_with("[profile.release"),
         };
         if counts {
             kept.push(line);

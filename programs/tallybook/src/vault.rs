@@ -1,18 +1,19 @@
 //! The vault of a page: the only place where tokens move.
 
 use crate::error::Failure;
-use crate::state::{Book, PAGE_SEED, Page};
+use crate::state::{PAGE_SEED, Page};
 use anchor_lang::prelude::*;
 use anchor_lang::solana_program::instruction::Instruction;
 use anchor_lang::solana_program::program::invoke_signed_unchecked;
 use anchor_spl::associated_token::{self, AssociatedToken};
 use anchor_spl::token::accessor;
 use anchor_spl::token_2022::spl_token_2022::{
-    extension::{BaseStateWithExtensions, StateWithExtensions, memo_transfer::MemoTransfer},
+    extension::{BaseStateWithExtensions, PodStateWithExtensions, memo_transfer::MemoTransfer},
     instruction::TokenInstruction,
-    state::{Account as TokenAccount, AccountState},
+    pod::PodAccount,
+    state::AccountState,
 };
-use tallybook_rules::{Amount, Rejection};
+use tallybook_rules::{Amount, Book, Rejection};
 
 type Outcome<T> = core::result::Result<T, Failure>;
 
@@ -29,17 +30,16 @@ pub(crate) struct Vault<'a, 'info> {
 
 impl<'a, 'info> Vault<'a, 'info> {
     /// Takes accounts that belong together, as their constraints have said: the book names mint and token program, the page
-    /// names book and vault. [`Rejection::WrongAccount`] if book or page has another layout version.
+    /// names book and vault. [`Rejection::WrongAccount`] if the page has another layout version.
     pub(crate) fn new(
-        book: &AccountLoader<'info, Book>,
+        book: &Book,
         page: &'a AccountLoader<'info, Page>,
         account: &'a AccountInfo<'info>,
         mint: &'a AccountInfo<'info>,
         token_program: &'a AccountInfo<'info>,
     ) -> Outcome<Self> {
-        let decimals = book.load()?.rules()?.decimals;
         page.load()?.rules()?;
-        Ok(Self { page, account, mint, token_program, decimals })
+        Ok(Self { page, account, mint, token_program, decimals: book.decimals })
     }
 
     /// Takes `amount` out of a payer's account, by the payer's signature, and measures that all of it arrived
@@ -51,7 +51,7 @@ impl<'a, 'info> Vault<'a, 'info> {
         payer: &AccountInfo<'info>,
     ) -> Outcome<()> {
         let before = balance(self.account)?;
-        self.transfer(amount, source, self.account, payer, &[])?;
+        self.transfer(source, self.account, payer).send(amount, &[])?;
         let after = balance(self.account)?;
         if before.plus(amount)? != after {
             return Err(Rejection::DepositNotReceived.into());
@@ -62,8 +62,13 @@ impl<'a, 'info> Vault<'a, 'info> {
     /// Pays each amount to its account, by the page's signature. The page must not be borrowed.
     pub(crate) fn pay(&self, payments: &[Payment<'_, 'info>]) -> Outcome<()> {
         self.as_page(|seeds| {
-            payments.iter().filter(|payment| !payment.amount.is_zero()).try_for_each(|payment| {
-                self.transfer(payment.amount, self.account, payment.to, self.page.as_ref(), seeds)
+            let mut due = payments.iter().filter(|payment| !payment.amount.is_zero());
+            let Some(first) = due.next() else { return Ok(()) };
+            let mut transfer = self.transfer(self.account, first.to, self.page.as_ref());
+            transfer.send(first.amount, seeds)?;
+            due.try_for_each(|payment| {
+                transfer.turn_to(payment.to);
+                transfer.send(payment.amount, seeds)
             })
         })?;
         self.check()
@@ -84,7 +89,7 @@ impl<'a, 'info> Vault<'a, 'info> {
         }
         self.as_page(|seeds| {
             if !left.is_zero() {
-                self.transfer(left, self.account, to, self.page.as_ref(), seeds)?;
+                self.transfer(self.account, to, self.page.as_ref()).send(left, seeds)?;
             }
             let instruction = Instruction {
                 program_id: *self.token_program.key,
@@ -118,11 +123,11 @@ impl<'a, 'info> Vault<'a, 'info> {
             return Ok(false);
         }
         let data = to.try_borrow_data()?;
-        let Ok(state) = StateWithExtensions::<TokenAccount>::unpack(&data) else {
+        let Ok(state) = PodStateWithExtensions::<PodAccount>::unpack(&data) else {
             return Ok(false);
         };
         Ok(state.base.mint == *self.mint.key
-            && state.base.state == AccountState::Initialized
+            && state.base.state == u8::from(AccountState::Initialized)
             && owner.is_none_or(|owner| state.base.owner.as_array() == owner)
             && !state.get_extension::<MemoTransfer>().is_ok_and(|memo| memo.require_incoming_transfer_memos.into()))
     }
@@ -138,29 +143,51 @@ impl<'a, 'info> Vault<'a, 'info> {
         Ok(self.page.load()?.rules()?.check_vault(balance)?)
     }
 
+    /// From one account to another, by the authority's signature.
     fn transfer(
         &self,
-        amount: Amount,
         from: &AccountInfo<'info>,
         to: &AccountInfo<'info>,
         authority: &AccountInfo<'info>,
-        seeds: &[&[&[u8]]],
-    ) -> Outcome<()> {
-        let data = TokenInstruction::TransferChecked { amount: amount.get(), decimals: self.decimals };
+    ) -> Transfer<'info> {
+        let accounts = [from.clone(), self.mint.clone(), to.clone(), authority.clone()];
+        Transfer { token_program: *self.token_program.key, decimals: self.decimals, accounts }
+    }
+}
+
+/// The token program's number of `TransferChecked`; amount and decimals follow it.
+const TRANSFER_CHECKED: u8 = 12;
+
+/// What the token program is called with: the same for many recipients.
+struct Transfer<'info> {
+    token_program: Pubkey,
+    decimals: u8,
+    /// From, mint, to, authority.
+    accounts: [AccountInfo<'info>; 4],
+}
+
+impl<'info> Transfer<'info> {
+    /// The next amount goes to this account.
+    fn turn_to(&mut self, recipient: &AccountInfo<'info>) {
+        let [_, _, to, _] = &mut self.accounts;
+        to.clone_from(recipient);
+    }
+
+    fn send(&self, amount: Amount, seeds: &[&[&[u8]]]) -> Outcome<()> {
+        let [from, mint, to, authority] = &self.accounts;
+        let [a, b, c, d, e, f, g, h] = amount.get().to_le_bytes();
         let instruction = Instruction {
-            program_id: *self.token_program.key,
+            program_id: self.token_program,
             accounts: vec![
                 AccountMeta::new(*from.key, false),
-                AccountMeta::new_readonly(*self.mint.key, false),
+                AccountMeta::new_readonly(*mint.key, false),
                 AccountMeta::new(*to.key, false),
                 AccountMeta::new_readonly(*authority.key, true),
             ],
-            data: data.pack(),
+            data: vec![TRANSFER_CHECKED, a, b, c, d, e, f, g, h, self.decimals],
         };
-        let accounts = [from.clone(), self.mint.clone(), to.clone(), authority.clone()];
         // Unchecked: no account is borrowed here, which `invoke_signed` would spend compute units to find out.
-        invoke_signed_unchecked(&instruction, &accounts, seeds)?;
-        Ok(())
+        Ok(invoke_signed_unchecked(&instruction, &self.accounts, seeds)?)
     }
 }
 
@@ -200,7 +227,7 @@ impl NewVault<'_, '_> {
             },
         ))?;
         let data = self.vault.try_borrow_data()?;
-        let state = StateWithExtensions::<TokenAccount>::unpack(&data).map_err(|_| Rejection::WrongVault)?.base;
+        let state = PodStateWithExtensions::<PodAccount>::unpack(&data).map_err(|_| Rejection::WrongVault)?.base;
         let is_ours = self.vault.owner == self.token_program.key
             && state.owner == *self.page.key
             && state.mint == *self.mint.key

@@ -68,9 +68,10 @@ impl Row {
     }
 
     /// Reads a row; every 39 bytes are one.
+    #[inline]
     pub fn from_bytes(bytes: &[u8; ROW_BYTES]) -> Self {
-        let [slot, a, b, c, d, e, f, nonce @ ..] = *bytes;
-        Self { slot, cumulative: Amount::new(u64::from_le_bytes([a, b, c, d, e, f, 0, 0])), nonce }
+        let [slot, _, _, _, _, _, _, nonce @ ..] = *bytes;
+        Self { slot, cumulative: amount(bytes, 1), nonce }
     }
 }
 
@@ -97,17 +98,24 @@ impl BelowRow {
     }
 
     /// Reads a row; every 45 bytes are one. What it says is to be held to [`BelowRow::check`].
+    #[inline]
     pub fn from_bytes(bytes: &[u8; BELOW_ROW_BYTES]) -> Self {
-        let [slot, a, b, c, d, e, f, g, h, i, j, k, l, nonce @ ..] = *bytes;
-        let amount = |[a, b, c, d, e, f]: [u8; 6]| Amount::new(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]));
-        let signed = Row { slot, cumulative: amount([a, b, c, d, e, f]), nonce };
-        Self { signed, amount: amount([g, h, i, j, k, l]) }
+        let [slot, _, _, _, _, _, _, _, _, _, _, _, _, nonce @ ..] = *bytes;
+        Self { signed: Row { slot, cumulative: amount(bytes, 1), nonce }, amount: amount(bytes, 7) }
     }
 
     /// [`Rejection::AmountAboveSigned`] when it settles more than was signed.
     pub fn check(&self) -> Result<(), Rejection> {
         if self.amount > self.signed.cumulative { Err(Rejection::AmountAboveSigned) } else { Ok(()) }
     }
+}
+
+/// The u48 LE that begins at `from`, of which at least eight bytes are there: one load, where six bytes taken one by one
+/// would be as many.
+#[inline]
+fn amount<const N: usize>(row: &[u8; N], from: usize) -> Amount {
+    let word = row.get(from..).and_then(<[u8]>::first_chunk).map_or(0, |eight| u64::from_le_bytes(*eight));
+    Amount::new(word & Amount::MAX_DEPOSIT.get())
 }
 
 /// Splits a claim's bytes into scalar and rows of `ROW` bytes ([`ROW_BYTES`] or [`BELOW_ROW_BYTES`]);

@@ -320,15 +320,8 @@ impl<'a> Page<'a> {
     /// What must hold after every instruction: each slot is sound, `outstanding` is the sum over the slots, `used`
     /// counts them, and no leg was paid more than was claimed.
     pub fn check(&self) -> Result<(), Rejection> {
-        let (mut outstanding, mut used) = (0u64, 0u64);
-        for slot in self.slots.iter() {
-            slot.check()?;
-            // Wraps nowhere: after the check each difference is 0 ..= 2^48 − 1, and a page has at most 255 slots. Said so
-            // that the chain, where every page is checked after every change, does not pay for looking.
-            outstanding = outstanding.wrapping_add(slot.deposit.get().wrapping_sub(slot.settled.get()));
-            used = used.wrapping_add(u64::from(slot.status_byte != Slot::FREE));
-        }
-        if outstanding != self.header.outstanding.get() || used != u64::from(self.header.used) {
+        let sums = Sums::of(self.slots)?;
+        if sums.outstanding != self.header.outstanding.get() || sums.used != usize::from(self.header.used) {
             return Err(Rejection::InvariantBroken);
         }
         self.header.owed_in_all().map(|_| ())
@@ -338,6 +331,40 @@ impl<'a> Page<'a> {
     pub fn free_slot(&self) -> Option<(u8, u32)> {
         let (at, slot) = self.slots.iter().enumerate().find(|(_, slot)| slot.status_byte == Slot::FREE)?;
         Some((u8::try_from(at).ok()?, slot.generation.checked_add(1)?))
+    }
+}
+
+/// What is summed up over the slots of a page.
+struct Sums {
+    /// Σ (deposit − settled).
+    outstanding: u64,
+    /// Slots that are not free.
+    used: usize,
+}
+
+impl Sums {
+    /// The sums, if each slot is as [`Slot::check`] wants it. On chain every page pays for this after every change: so it is a
+    /// function of its own, takes several slots at a time, and counts the free ones, which on a full page are few.
+    #[inline(never)]
+    fn of(slots: &[Slot]) -> Result<Self, Rejection> {
+        let (mut outstanding, mut free) = (0u64, 0usize);
+        let mut is_sound = |slot: &Slot| {
+            let (deposit, settled) = (slot.deposit.get(), slot.settled.get());
+            if slot.status_byte == Slot::FREE {
+                free = free.wrapping_add(1);
+                return deposit == 0 && settled == 0;
+            }
+            // Wraps nowhere: of sound slots each difference is 0 ..= 2^48 − 1, and a page has at most 255. Said so that the
+            // chain does not pay for looking.
+            outstanding = outstanding.wrapping_add(deposit).wrapping_sub(settled);
+            settled <= deposit && deposit < Amount::DEPOSIT_LIMIT.get() && slot.status_byte <= Slot::CLOSING
+        };
+        let (chunks, rest) = slots.as_chunks::<8>();
+        if chunks.iter().all(|chunk| chunk.iter().all(&mut is_sound)) && rest.iter().all(&mut is_sound) {
+            Ok(Self { outstanding, used: slots.len().wrapping_sub(free) })
+        } else {
+            Err(Rejection::InvariantBroken)
+        }
     }
 }
 

@@ -122,7 +122,7 @@ rejections! {
     /// The signer is not the slot's payer.
     WrongPayer = 27, "wrong_payer", Final, "Only the payer of the channel may do this.";
     /// The book's open policy asks for the operator's signature.
-    OperatorMustSign = 28, "operator_must_sign", Final, "This book opens channels only with its operator's signature: ask the resource server for it.";
+    OperatorMustSign = 28, "operator_must_sign", Final, "This needs the signature of the book's operator, which is missing: the resource server has that key.";
     /// The deposit is below the book's smallest.
     DepositTooSmall = 29, "deposit_too_small", Final, "Deposit at least the book's min_deposit.";
     /// The deposit is 2^48 base units or above.
@@ -194,7 +194,7 @@ rejections! {
     /// The chain refused the transaction in simulation.
     SimulationFailed = 115, "simulation_failed", Transient, "The chain refuses this transaction: check the payer's token balance and that the slot is free.";
     /// The transaction expired without landing.
-    DepositExpired = 116, "deposit_expired", Transient, "The deposit did not land in time and nothing was moved: sign it again with a fresh blockhash.";
+    DepositExpired = 116, "deposit_expired", Transient, "The transaction did not land in time and nothing was moved: ask again, and sign it with a fresh blockhash.";
     /// Sent, but its outcome is not known yet.
     SettlementPending = 117, "settlement_pending", Transient, "The transaction was sent and its outcome is not known yet: ask again with the same payload.";
     /// The payer or address has used up what the sponsor pays for.

@@ -55,6 +55,13 @@ impl Slot {
         }
     }
 
+    /// `payer ‖ signer`, as they lie in the account.
+    #[inline]
+    pub(crate) fn payer_and_signer(&self) -> &[u8] {
+        let (both, _) = bytemuck::bytes_of(self).split_at(core::mem::offset_of!(Self, deposit));
+        both
+    }
+
     /// `deposit − settled`: what a voucher can still claim.
     pub const fn unsettled(&self) -> Result<Amount, Rejection> {
         self.deposit.minus(self.settled)

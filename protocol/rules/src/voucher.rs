@@ -1,6 +1,6 @@
 //! The bytes that are signed and hashed. Pinned by the golden vectors in `tests/vectors`.
 
-use crate::Amount;
+use crate::{Amount, Slot};
 
 /// First bytes of a page domain: names product, purpose and version.
 pub const PAGE_DOMAIN_TAG: &[u8; 17] = b"tallybook:page:v1";
@@ -29,10 +29,40 @@ pub fn channel_id<H: Hasher>(
     payer: &[u8; 32],
     signer: &[u8; 32],
 ) -> [u8; 32] {
-    H::sha256(&[page_domain, &[slot], &generation.to_le_bytes(), payer, signer])
+    let channel = Slot { payer: *payer, signer: *signer, generation, ..Slot::default() };
+    ChannelIds::of(page_domain).id::<H>(slot, &channel)
+}
+
+/// The [`channel_id`]s of one page, one after another. What a page's ids begin with stands in one place, since on chain each
+/// part of what is hashed costs, and each copy.
+#[derive(Clone, Copy, Debug)]
+pub struct ChannelIds {
+    /// `page_domain ‖ slot ‖ generation`, the last two of the channel before.
+    head: [u8; 37],
+}
+
+impl ChannelIds {
+    /// Those of the page of this domain.
+    #[inline]
+    pub fn of(page_domain: &[u8; 32]) -> Self {
+        let mut head = [0; 37];
+        let (domain, _) = head.split_at_mut(page_domain.len());
+        domain.copy_from_slice(page_domain);
+        Self { head }
+    }
+
+    /// The id of the channel in the slot numbered `at`.
+    #[inline]
+    pub fn id<H: Hasher>(&mut self, at: u8, slot: &Slot) -> [u8; 32] {
+        let [.., number, a, b, c, d] = &mut self.head;
+        *number = at;
+        [*a, *b, *c, *d] = slot.generation.to_le_bytes();
+        H::sha256(&[&self.head, slot.payer_and_signer()])
+    }
 }
 
 /// `"TB" ‖ 0x01 ‖ channel_id ‖ cumulative u64 LE`: the 43 bytes that the channel's signer signs.
+#[inline]
 pub fn voucher_bytes(channel_id: &[u8; 32], cumulative: Amount) -> [u8; VOUCHER_BYTES] {
     let mut bytes = [0; VOUCHER_BYTES];
     let (magic, rest) = bytes.split_at_mut(VOUCHER_MAGIC.len());

@@ -108,6 +108,15 @@ fn given_a_row_when_written_and_read_then_it_is_the_same() {
     let row = Row { slot: 95, cumulative: Amount::MAX_DEPOSIT, nonce: [7; 32] };
     assert_eq!(Row::from_bytes(&row.to_bytes().unwrap()), row);
     assert!(Row { cumulative: Amount::DEPOSIT_LIMIT, ..row }.to_bytes().is_err());
+    // What stands beside an amount is not of it.
+    for (slot, nonce) in [(0xff, [0; 32]), (0, [0xff; 32])] {
+        let row = Row { slot, cumulative: Amount::new(0x0102_0304_0506), nonce };
+        assert_eq!(Row::from_bytes(&row.to_bytes().unwrap()), row);
+        let below = BelowRow { signed: row, amount: Amount::ZERO };
+        assert_eq!(BelowRow::from_bytes(&below.to_bytes().unwrap()), below);
+        let below = BelowRow { signed: Row { cumulative: Amount::ZERO, ..row }, amount: Amount::MAX_DEPOSIT };
+        assert_eq!(BelowRow::from_bytes(&below.to_bytes().unwrap()), below);
+    }
 }
 
 #[test]

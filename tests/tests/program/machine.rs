@@ -15,15 +15,20 @@ use tallybook_chain::PROGRAM_ID;
 
 /// The feature gate of transactions of version 1: not on mainnet yet, and of no effect on others.
 const TRANSACTION_V1: Address = address!("txv1aq4pp281K9um3tnPgkfX8UqtFT6wcVW3hNezGLL");
+/// The feature gate of the runtime's SHA-512, which a build with the feature `sha512-syscall` calls: not on mainnet yet.
+const SHA512_SYSCALL: Address = address!("s512oDwgx8hjMnaQjXfqqrZroVj4HvC6TkN3iSSWXCh");
 const LOADER: Address = address!("BPFLoaderUpgradeab1e11111111111111111111111");
 const SYSTEM: Address = address!("11111111111111111111111111111111");
 const RENT: Address = address!("SysvarRent111111111111111111111111111111111");
 const CLOCK: Address = address!("SysvarC1ock11111111111111111111111111111111");
 
-/// The released program; another build of it if `TALLYBOOK_PROGRAM` names one.
+/// Names another build of the program than the released one.
+const OTHER_BUILD: &str = "TALLYBOOK_PROGRAM";
+
+/// The released program, or another build of it.
 fn artifact() -> Vec<u8> {
     let released = concat!(env!("CARGO_MANIFEST_DIR"), "/../programs/tallybook/artifact/tallybook.so");
-    let path = std::env::var_os("TALLYBOOK_PROGRAM").unwrap_or_else(|| released.into());
+    let path = std::env::var_os(OTHER_BUILD).unwrap_or_else(|| released.into());
     std::fs::read(path).expect("the released program is committed")
 }
 
@@ -32,6 +37,9 @@ fn artifact() -> Vec<u8> {
 pub(crate) fn machine(sponsor: &Keypair, watch: Option<Watch>) -> LiteSVM {
     let mut features = LiteSVM::mainnet_feature_set();
     features.activate(&TRANSACTION_V1, 0);
+    if std::env::var_os(OTHER_BUILD).is_some() {
+        features.activate(&SHA512_SYSCALL, 0);
+    }
     let svm = LiteSVM::new_debuggable(watch.is_some());
     let mut svm = svm.with_feature_set(features).with_builtins().with_precompiles().with_feature_accounts();
     let mut elf = artifact();

@@ -48,20 +48,18 @@ pub struct ClosePage<'info> {
 /// page's number is never given again, so that no voucher of it ever meets another page.
 pub(crate) fn close_page(ctx: Context<'_, ClosePage<'_>>) -> Outcome {
     let accounts = ctx.accounts;
-    let vault = Vault::new(&accounts.book, &accounts.page, &accounts.vault, &accounts.mint, &accounts.token_program)?;
-    let legs = {
-        let book = accounts.book.load()?;
-        let book = book.rules()?;
-        let authority = accounts.authority.key;
-        if *authority.as_array() != book.payee && authority != accounts.rent_payer.key {
-            return Err(Rejection::WrongAuthority.into());
-        }
-        book.legs().to_vec()
-    };
+    let book = accounts.book.load()?;
+    let book = book.rules()?;
+    let vault = Vault::new(book, &accounts.page, &accounts.vault, &accounts.mint, &accounts.token_program)?;
+    let authority = accounts.authority.key;
+    if *authority.as_array() != book.payee && authority != accounts.rent_payer.key {
+        return Err(Rejection::WrongAuthority.into());
+    }
+    let legs = book.legs();
     let payee: &Leg = legs.first().ok_or(Rejection::InvariantBroken)?;
     check_destination(payee, &accounts.payee_account, &[accounts.authority.to_account_info()])?;
     let index = change(&accounts.page, |page| {
-        page.header.check_closable(&legs)?;
+        page.header.check_closable(legs)?;
         Ok(page.header.index)
     })?;
     let left = vault.close(&accounts.payee_account, &payee.recipient, &accounts.rent_payer)?;

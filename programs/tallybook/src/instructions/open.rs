@@ -42,9 +42,9 @@ pub struct Open<'info> {
 /// Opens the slot and takes the deposit.
 pub(crate) fn open(ctx: Context<'_, Open<'_>>, slot: u8, opening: &Opening) -> Outcome {
     let accounts = ctx.accounts;
-    let vault = Vault::new(&accounts.book, &accounts.page, &accounts.vault, &accounts.mint, &accounts.token_program)?;
     let book = accounts.book.load()?;
     let book = book.rules()?;
+    let vault = Vault::new(book, &accounts.page, &accounts.vault, &accounts.mint, &accounts.token_program)?;
     let now = now()?;
     // In order of precedence: what the slot says, whether the operator agrees, the deposit, the voucher key.
     change(&accounts.page, |page| {

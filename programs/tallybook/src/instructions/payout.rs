@@ -40,19 +40,20 @@ pub struct Payout<'info> {
 /// one recipient never keeps the others, or the claim before, from going through.
 pub(crate) fn payout<'info>(ctx: Context<'info, Payout<'info>>, legs: u8) -> Outcome {
     let accounts = ctx.accounts;
-    let vault = Vault::new(&accounts.book, &accounts.page, &accounts.vault, &accounts.mint, &accounts.token_program)?;
     let book = accounts.book.load()?;
     let book = book.rules()?;
-    let named = named_legs(book, legs)?;
+    let vault = Vault::new(book, &accounts.page, &accounts.vault, &accounts.mint, &accounts.token_program)?;
+    let count = count_legs(book, legs)?;
     let (destinations, recipients) =
-        ctx.remaining_accounts.split_at_checked(named.len()).ok_or(Rejection::AccountCountMismatch)?;
-    let mut payments = Vec::with_capacity(named.len());
+        ctx.remaining_accounts.split_at_checked(count).ok_or(Rejection::AccountCountMismatch)?;
+    let named = (0u8..).zip(book.legs()).filter(|(at, _)| legs & 1 << at != 0);
+    let mut payments = Vec::with_capacity(count);
     let (mut paid_legs, mut paid) = (0u8, Amount::ZERO);
     change(&accounts.page, |page| {
-        for ((at, leg), to) in named.iter().zip(destinations) {
+        for ((at, leg), to) in named.zip(destinations) {
             check_destination(leg, to, recipients)?;
             if vault.can_pay(to, Some(&leg.recipient))? {
-                let amount = page.header.pay(usize::from(*at), leg)?;
+                let amount = page.header.pay(usize::from(at), leg)?;
                 paid = paid.plus(amount)?;
                 paid_legs |= 1 << at;
                 payments.push(Payment { to, amount });
@@ -65,15 +66,13 @@ pub(crate) fn payout<'info>(ctx: Context<'info, Payout<'info>>, legs: u8) -> Out
     Ok(())
 }
 
-/// The legs of the bit mask with their numbers. [`Rejection::AccountCountMismatch`] for none, or for one that the book
-/// does not have.
-fn named_legs(book: &rules::Book, mask: u8) -> Outcome<Vec<(u8, Leg)>> {
-    let in_use = (0u8..).zip(book.legs());
-    let named: Vec<_> = in_use.filter(|(at, _)| mask & 1 << at != 0).map(|(at, leg)| (at, *leg)).collect();
-    if named.is_empty() || mask.count_ones() != u32::try_from(named.len()).map_err(|_| Rejection::Overflow)? {
+/// How many legs the bit mask names. [`Rejection::AccountCountMismatch`] for none, or for one that the book does not have.
+fn count_legs(book: &rules::Book, mask: u8) -> Outcome<usize> {
+    let legs = u32::try_from(book.legs().len()).map_err(|_| Rejection::Overflow)?;
+    if mask == 0 || mask.checked_shr(legs) != Some(0) {
         return Err(Rejection::AccountCountMismatch.into());
     }
-    Ok(named)
+    Ok(usize::try_from(mask.count_ones()).map_err(|_| Rejection::Overflow)?)
 }
 
 /// The account is the leg's own, or the leg's recipient signs for another one.

@@ -51,14 +51,12 @@ pub struct RefundRow {
 /// Lowers each deposit and returns the difference. A row whose payer cannot be paid now is skipped.
 pub(crate) fn refund<'info>(ctx: Context<'info, Refund<'info>>, rows: &[RefundRow]) -> Outcome {
     let accounts = ctx.accounts;
-    let vault = Vault::new(&accounts.book, &accounts.page, &accounts.vault, &accounts.mint, &accounts.token_program)?;
-    {
-        let book = accounts.book.load()?;
-        let book = book.rules()?;
-        let authority = accounts.authority.key.as_array();
-        if *authority != book.payee && *authority != book.operator {
-            return Err(Rejection::WrongAuthority.into());
-        }
+    let book = accounts.book.load()?;
+    let book = book.rules()?;
+    let vault = Vault::new(book, &accounts.page, &accounts.vault, &accounts.mint, &accounts.token_program)?;
+    let authority = accounts.authority.key.as_array();
+    if *authority != book.payee && *authority != book.operator {
+        return Err(Rejection::WrongAuthority.into());
     }
     let destinations = ctx.remaining_accounts;
     if rows.is_empty() || rows.len() != destinations.len() {

@@ -39,7 +39,8 @@ pub struct TopUp<'info> {
 /// Raises the deposit and takes the money.
 pub(crate) fn top_up(ctx: Context<'_, TopUp<'_>>, slot: u8, generation: u32, amount: Amount) -> Outcome {
     let accounts = ctx.accounts;
-    let vault = Vault::new(&accounts.book, &accounts.page, &accounts.vault, &accounts.mint, &accounts.token_program)?;
+    let book = accounts.book.load()?;
+    let vault = Vault::new(book.rules()?, &accounts.page, &accounts.vault, &accounts.mint, &accounts.token_program)?;
     let deposit = change(&accounts.page, |page| {
         page.top_up(slot, generation, amount)?;
         Ok(page.slot(slot)?.deposit)

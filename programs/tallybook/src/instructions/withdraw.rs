@@ -39,7 +39,8 @@ pub struct Withdraw<'info> {
 /// Frees each slot and returns what its payer did not spend. A slot whose payer cannot be paid now is skipped.
 pub(crate) fn withdraw<'info>(ctx: Context<'info, Withdraw<'info>>, slots: &[u8]) -> Outcome {
     let accounts = ctx.accounts;
-    let vault = Vault::new(&accounts.book, &accounts.page, &accounts.vault, &accounts.mint, &accounts.token_program)?;
+    let book = accounts.book.load()?;
+    let vault = Vault::new(book.rules()?, &accounts.page, &accounts.vault, &accounts.mint, &accounts.token_program)?;
     let destinations = ctx.remaining_accounts;
     if slots.is_empty() || slots.len() != destinations.len() {
         return Err(Rejection::AccountCountMismatch.into());

@@ -14,8 +14,10 @@ use bytemuck::{cast, cast_ref, cast_slice};
 use solana_curve25519::edwards::{PodEdwardsPoint, add_edwards, multiscalar_multiply_edwards};
 use solana_curve25519::scalar::PodScalar;
 use tallybook_rules::half_aggregation::{ROW_BYTES, Row, SCALAR_BYTES, coefficient, transcript};
-use tallybook_rules::voucher::{VOUCHER_BYTES, channel_id, voucher_bytes};
-use tallybook_rules::{Hasher, Rejection, Slot};
+use tallybook_rules::voucher::ChannelIds;
+#[cfg(not(all(feature = "sha512-syscall", target_os = "solana")))]
+use tallybook_rules::voucher::VOUCHER_MAGIC;
+use tallybook_rules::{Amount, Hasher, Rejection, Slot};
 
 #[cfg(target_endian = "big")]
 compile_error!("words are written as they lie in memory: little-endian");
@@ -29,13 +31,13 @@ impl Hasher for Runtime {
     }
 }
 
+/// Words of a point or a scalar, and of two of them.
+const POINT_WORDS: usize = 4;
+const PAIR_WORDS: usize = 2 * POINT_WORDS;
+
 /// `−B`, compressed: the base point's encoding with its sign bit set.
-const MINUS_BASE: PodEdwardsPoint = {
-    let mut bytes = [0x66; 32];
-    bytes[0] = 0x58;
-    bytes[31] = 0xe6;
-    PodEdwardsPoint(bytes)
-};
+const MINUS_BASE: [u64; POINT_WORDS] =
+    [0x6666_6666_6666_6658, 0x6666_6666_6666_6666, 0x6666_6666_6666_6666, 0xe666_6666_6666_6666];
 
 /// The identity, compressed.
 const IDENTITY: PodEdwardsPoint = {
@@ -60,24 +62,23 @@ pub(crate) fn check_batch(
     let scalar = canonical(scalar)?;
     // Scalars z_0, z_0·k_0, z_1, z_1·k_1, … , s over points R_0, A_0, R_1, A_1, … , −B. The 64 bytes of h_i lie where
     // z_i and z_i·k_i go later: so the hashes are one slice, as the transcript wants them, and are reduced in place.
-    let points_count = rows.len().saturating_mul(2).saturating_add(1);
-    let mut scalars = vec![0; points_count.saturating_mul(4)];
-    let mut points = Vec::with_capacity(points_count);
-    let (pairs, last) = scalars.as_chunks_mut::<8>();
-    for (row, hash) in rows.iter().zip(pairs.iter_mut()) {
-        let [_, _, _, _, _, _, _, nonce @ ..] = row;
+    let words = rows.len().saturating_mul(PAIR_WORDS).saturating_add(POINT_WORDS);
+    let (mut scalars, mut points) = (vec![0; words], vec![0; words]);
+    let ((pairs, last_scalar), (keys, last_point)) = (scalars.as_chunks_mut(), points.as_chunks_mut());
+    let mut channels = ChannelIds::of(page_domain);
+    for ((row, hash), keys) in rows.iter().zip(pairs.iter_mut()).zip(keys) {
         let row = Row::from_bytes(row);
         let slot = slots.get(usize::from(row.slot)).ok_or(Rejection::NoSuchSlot)?;
-        let channel = channel_id::<Runtime>(page_domain, row.slot, slot.generation, &slot.payer, &slot.signer);
-        *hash = challenge(nonce, &slot.signer, &voucher_bytes(&channel, row.cumulative));
-        points.push(PodEdwardsPoint(*nonce));
-        points.push(PodEdwardsPoint(slot.signer));
+        let channel = channels.id::<Runtime>(row.slot, slot);
+        let ([r0, r1, r2, r3], [a0, a1, a2, a3]) = (cast(row.nonce), cast(slot.signer));
+        *keys = [r0, r1, r2, r3, a0, a1, a2, a3];
+        challenge(keys, &channel, row.cumulative, hash);
     }
-    points.push(MINUS_BASE);
-    last.copy_from_slice(&scalar);
+    last_scalar.copy_from_slice(&scalar);
+    last_point.copy_from_slice(&MINUS_BASE);
 
     weigh(pairs)?;
-    let sum = multiscalar_multiply_edwards(cast_slice::<u64, PodScalar>(&scalars), &points)
+    let sum = multiscalar_multiply_edwards(cast_slice::<u64, PodScalar>(&scalars), cast_slice(&points))
         .ok_or(Rejection::SignatureMismatch)?;
     // 8·P is the identity exactly when P is one of the eight points of small order, and the runtime encodes points
     // canonically: a look at eight encodings instead of three doublings.
@@ -92,22 +93,22 @@ pub(crate) fn check_signer(signer: &[u8; 32]) -> Result<(), Rejection> {
 }
 
 /// Turns each hash `h_i` into the scalars `z_i` and `z_i · k_i`.
-fn weigh(pairs: &mut [[u64; 8]]) -> Result<(), Rejection> {
+fn weigh(pairs: &mut [[u64; PAIR_WORDS]]) -> Result<(), Rejection> {
     let rows = u16::try_from(pairs.len()).map_err(|_| Rejection::MalformedRows)?;
     let transcript = transcript::<Runtime>(rows, cast_slice(pairs));
     let mut seed = [0; 34];
     let (seed_transcript, _) = seed.split_at_mut(transcript.len());
     seed_transcript.copy_from_slice(&transcript);
-    for (row, pair) in (0..rows).zip(pairs.iter_mut()) {
-        let hash: &[u8; 64] = cast_ref(pair);
-        let ([z0, z1], [k0, k1, k2, k3]) = if row == 0 {
-            ([1, 0], scalar::reduce(hash))
-        } else {
-            let [.., low, high] = &mut seed;
-            [*low, *high] = row.to_le_bytes();
-            let [z, _]: [[u8; 16]; 2] = cast(coefficient::<Runtime>(&seed));
-            (cast(z), scalar::multiply(&z, hash))
-        };
+    let (first, others) = pairs.split_first_mut().ok_or(Rejection::MalformedRows)?;
+    let [k0, k1, k2, k3] = scalar::reduce(cast_ref(first));
+    *first = [1, 0, 0, 0, k0, k1, k2, k3];
+    let mut row = 0u16;
+    for pair in others {
+        row = row.wrapping_add(1);
+        let [.., low, high] = &mut seed;
+        [*low, *high] = row.to_le_bytes();
+        let [z0, z1, _, _]: [u64; 4] = cast(coefficient::<Runtime>(&seed));
+        let [k0, k1, k2, k3] = scalar::multiply([z0, z1], cast_ref(pair));
         *pair = [z0, z1, 0, 0, k0, k1, k2, k3];
     }
     Ok(())
@@ -119,24 +120,29 @@ fn canonical(scalar: &[u8; SCALAR_BYTES]) -> Result<[u64; 4], Rejection> {
     if words.iter().rev().lt(ORDER.iter().rev()) { Ok(words) } else { Err(Rejection::ScalarNotCanonical) }
 }
 
-/// `h = SHA-512(R ‖ A ‖ voucher)`
+/// Writes `h = SHA-512(R ‖ A ‖ voucher)`, of the channel's voucher over `cumulative`; `keys` is `R ‖ A`.
+///
+/// The voucher is written as the words that a block is made of, not as the bytes of [`tallybook_rules::voucher`], which would
+/// have to be taken apart again.
 #[cfg(not(all(feature = "sha512-syscall", target_os = "solana")))]
 #[inline(always)]
-fn challenge(nonce: &[u8; 32], signer: &[u8; 32], voucher: &[u8; VOUCHER_BYTES]) -> [u64; 8] {
-    let word = u64::from_be_bytes;
-    let [r0, r1, r2, r3] = cast::<_, [[u8; 8]; 4]>(*nonce).map(word);
-    let [a0, a1, a2, a3] = cast::<_, [[u8; 8]; 4]>(*signer).map(word);
-    let [head @ .., x, y, z] = *voucher;
-    let [m0, m1, m2, m3, m4] = cast::<[u8; 40], [[u8; 8]; 5]>(head).map(word);
-    let m5 = word([x, y, z, 0x80, 0, 0, 0, 0]);
-    sha512::one_block([r0, r1, r2, r3, a0, a1, a2, a3, m0, m1, m2, m3, m4, m5, 0, 0])
+fn challenge(keys: &[u64; PAIR_WORDS], channel: &[u8; 32], cumulative: Amount, hash: &mut [u64; 8]) {
+    let id =
+        |from: usize| channel.get(from..).and_then(<[u8]>::first_chunk).map_or(0, |word| u64::from_be_bytes(*word));
+    let [r0, r1, r2, r3, a0, a1, a2, a3] = keys.map(u64::swap_bytes);
+    let amount = cumulative.get().swap_bytes();
+    // Three bytes of magic and 32 of channel id, so that both ends of the id and the amount lie across words.
+    let [t, b, version] = VOUCHER_MAGIC;
+    let head = u64::from_be_bytes([t, b, version, 0, 0, 0, 0, 0]) | id(0) >> 24;
+    let (across, last) = (id(24) << 40 | amount >> 24, amount << 40 | 0x80 << 32);
+    *hash = sha512::one_block([r0, r1, r2, r3, a0, a1, a2, a3, head, id(5), id(13), id(21), across, last, 0, 0]);
 }
 
-/// `h = SHA-512(R ‖ A ‖ voucher)`
+/// Writes `h = SHA-512(R ‖ A ‖ voucher)`, of the channel's voucher over `cumulative`; `keys` is `R ‖ A`.
 #[cfg(all(feature = "sha512-syscall", target_os = "solana"))]
-fn challenge(nonce: &[u8; 32], signer: &[u8; 32], voucher: &[u8; VOUCHER_BYTES]) -> [u64; 8] {
-    let parts: [&[u8]; 3] = [nonce, signer, voucher];
-    let mut hash = [0; 8];
+fn challenge(keys: &[u64; PAIR_WORDS], channel: &[u8; 32], cumulative: Amount, hash: &mut [u64; 8]) {
+    let voucher = tallybook_rules::voucher::voucher_bytes(channel, cumulative);
+    let parts: [&[u8]; 2] = [cast_slice(keys), &voucher];
     // SAFETY: the syscall reads `parts.len()` slices (a pointer and a length each, as Rust lays slices out in the virtual
     // machine) and writes the 64 bytes of `hash`, which live until it returns.
     #[expect(unsafe_code, reason = "the runtime's SHA-512 has no safe wrapper in a library yet")]
@@ -147,7 +153,6 @@ fn challenge(nonce: &[u8; 32], signer: &[u8; 32], voucher: &[u8; VOUCHER_BYTES])
             hash.as_mut_ptr().cast(),
         );
     }
-    hash
 }
 
 #[cfg(test)]

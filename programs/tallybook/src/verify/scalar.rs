@@ -23,11 +23,10 @@ const MASK: i64 = (1 << 28) - 1;
 /// The limbs of `c = L − 2^252`.
 const C: [i64; 5] = [0xcf5_d3ed, 0x126_31a5, 0x79c_d658, 0xf9d_ea2f, 0x14de];
 
-/// Limb `at` of the little-endian number `bytes`, in one unaligned load.
+/// Limb `at` of the little-endian number `bytes`, in one unaligned load: of four bytes taken one by one LLVM makes four.
 #[inline(always)]
-fn limb(bytes: &[u8], at: usize) -> i64 {
-    let from = 28 * at / 8;
-    let word = u32::from_le_bytes([bytes[from], bytes[from + 1], bytes[from + 2], bytes[from + 3]]);
+fn limb<const N: usize>(bytes: &[u8; N], at: usize) -> i64 {
+    let word = bytes.get(28 * at / 8..).and_then(<[u8]>::first_chunk).map_or(0, |four| u32::from_le_bytes(*four));
     if at % 2 == 1 { i64::from(word >> 4) } else { i64::from(word) & MASK }
 }
 
@@ -72,11 +71,12 @@ pub(super) fn reduce(h: &[u8; 64]) -> [u64; 4] {
     canonical(limbs, top)
 }
 
-/// `z · h mod L` for a 128-bit `z`, canonical, in little-endian words.
+/// `z · h mod L` for a 128-bit `z` in little-endian words, canonical.
 #[inline(always)]
-pub(super) fn multiply(z: &[u8; 16], h: &[u8; 64]) -> [u64; 4] {
+pub(super) fn multiply(z: [u64; 2], h: &[u8; 64]) -> [u64; 4] {
     let h = Kept(fold(h));
-    let z = [limb(z, 0), limb(z, 1), limb(z, 2), limb(z, 3), i64::from(u16::from_le_bytes([z[14], z[15]]))];
+    let [low, high] = z;
+    let z = [low, low >> 28, low >> 56 | high << 8, high >> 20, high >> 48].map(|limb| limb.cast_signed() & MASK);
     macro_rules! product {
         ($column:ident, [$($i:literal * $j:literal),*], [$($limb:ident . $at:literal),*]) => {
             column!($column, [$(h.get($i).wrapping_mul(z[$j])),*], [$($limb . $at),*])
@@ -146,23 +146,26 @@ fn canonical(limbs: [i64; 9], top: i64) -> [u64; 4] {
     let r3 = column!(column, [l3], [top.3]);
     let r4 = column!(column, [l4], [top.4]);
     let r5 = column!(column, [l5], []);
-    let mut limbs = [r0, r1, r2, r3, r4, r5, l6, l7, l8];
-    if column.0 != 0 {
-        carry_out(&mut limbs, column.0);
-    }
-    let l = |at: usize| limbs[at].cast_unsigned();
+    let limbs = [r0, r1, r2, r3, r4, r5, l6, l7, l8];
+    if column.0 == 0 { packed(limbs) } else { carry_out(limbs, column.0) }
+}
+
+/// Nine limbs of a canonical scalar as little-endian words.
+#[inline(always)]
+fn packed(limbs: [i64; 9]) -> [u64; 4] {
+    let [l0, l1, l2, l3, l4, l5, l6, l7, l8] = limbs.map(i64::cast_unsigned);
     [
-        l(0) | l(1) << 28 | l(2) << 56,
-        l(2) >> 8 | l(3) << 20 | l(4) << 48,
-        l(4) >> 16 | l(5) << 12 | l(6) << 40,
-        l(6) >> 24 | l(7) << 4 | l(8) << 32,
+        l0 | l1 << 28 | l2 << 56,
+        l2 >> 8 | l3 << 20 | l4 << 48,
+        l4 >> 16 | l5 << 12 | l6 << 40,
+        l6 >> 24 | l7 << 4 | l8 << 32,
     ]
 }
 
 /// Carries beyond limb 5 (by chance once in 2^28 times), and brings what is then outside [0, L) into it.
 #[cold]
 #[inline(never)]
-fn carry_out(limbs: &mut [i64; 9], carry: i64) {
+fn carry_out(mut limbs: [i64; 9], carry: i64) -> [u64; 4] {
     let mut column = Column(carry);
     for limb in &mut limbs[6..] {
         *limb = column!(column, [*limb], []);
@@ -170,9 +173,9 @@ fn carry_out(limbs: &mut [i64; 9], carry: i64) {
     // The value is limbs + carry · 2^252 with a carry of −1, 0 or 1, within 2^161 of [0, 2^252).
     let Column(carry) = column;
     if carry == 0 {
-        return;
+        return packed(limbs);
     }
-    let mut less = *limbs;
+    let mut less = limbs;
     let mut column = Column(0);
     for (at, limb) in less.iter_mut().enumerate() {
         if at < C.len() {
@@ -185,9 +188,10 @@ fn carry_out(limbs: &mut [i64; 9], carry: i64) {
     if carry == 1 && borrow < 0 {
         limbs[8] += 1 << 28; // it was in [2^252, L) already
     } else {
-        *limbs = less;
+        limbs = less;
         limbs[8] += borrow << 28;
     }
+    packed(limbs)
 }
 
 #[cfg(test)]
@@ -230,7 +234,7 @@ mod tests {
         let k = Scalar::from_bytes_mod_order_wide(h);
         let words = |scalar: Scalar| bytemuck::cast::<[u8; 32], [u64; 4]>(scalar.to_bytes());
         assert_eq!(reduce(h), words(k), "h = {h:02x?}");
-        assert_eq!(multiply(&z.to_le_bytes(), h), words(Scalar::from(z) * k), "z = {z:x}, h = {h:02x?}");
+        assert_eq!(multiply(bytemuck::cast(z.to_le_bytes()), h), words(Scalar::from(z) * k), "z = {z:x}, h = {h:02x?}");
     }
 
     /// Coefficients that stress the columns: all ones, one bit, runs, and random.

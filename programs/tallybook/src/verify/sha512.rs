@@ -1,10 +1,11 @@
 //! SHA-512 of the one block that a challenge is, written for the virtual machine.
 //!
 //! `R ‖ A ‖ voucher` is 107 bytes: with its padding exactly one block. The hash is what a claim mostly costs, so this
-//! is laid out for a machine of ten registers (about 6,300 compute units; the `sha2` crate takes 1,300 more):
+//! is laid out for a machine of ten registers (about 6,200 compute units; the `sha2` crate takes 1,400 more):
 //!
-//! * LLVM would keep all 24 words of schedule and state as values, and spill them badly. Here only `a, b, e, f` and
-//!   `a ^ b` are values; what is needed later lies in [`Kept`] memory, in rings of four and sixteen, and nothing moves.
+//! * LLVM would keep all 24 words of schedule and state as values, and spill them badly. Here seven are values: `a, b`,
+//!   `b ^ c`, `e, f, g, h`; what is needed later lies in [`Kept`] memory, in rings of four and sixteen, and nothing moves.
+//! * The round constants are added where the words are made: a round has no register left for a pointer to them.
 //! * The sums of three rotations are nested: `S1(e) = rotr14(e ^ rotr4(e ^ rotr23(e)))`.
 //! * `maj(a, b, c) = b ^ ((a ^ b) & (b ^ c))`, where `b ^ c` is the `a ^ b` of the round before.
 //! * Rounds and schedule of sixteen words stand in separate basic blocks, which keeps LLVM from interleaving them.
@@ -83,7 +84,7 @@ const fn next_word(w: u64, w1: u64, w9: u64, w14: u64) -> u64 {
     w.wrapping_add(early(w1)).wrapping_add(w9).wrapping_add(late(w14))
 }
 
-/// The part of the state that is held in registers.
+/// What is held in registers: the state but for `c` and `d`.
 struct Working {
     a: u64,
     b: u64,
@@ -91,27 +92,27 @@ struct Working {
     b_xor_c: u64,
     e: u64,
     f: u64,
+    g: u64,
+    h: u64,
 }
 
 impl Working {
-    /// One round; says the new `a` and `e`.
+    /// One round. `sum` is that of the word and the round's constant, `d` the `a` of four rounds ago.
     #[inline(always)]
-    fn round(&mut self, word: u64, k: u64, d: u64, g: u64, h: u64) -> (u64, u64) {
-        let t = word.wrapping_add(k).wrapping_add(h).wrapping_add(sum_of_e(self.e));
-        let t = t.wrapping_add(((self.f ^ g) & self.e) ^ g);
-        let e = d.wrapping_add(t);
-        let a_xor_b = self.a ^ self.b;
-        let a = t.wrapping_add((self.b_xor_c & a_xor_b) ^ self.b).wrapping_add(sum_of_a(self.a));
-        *self = Self { a, b: self.a, b_xor_c: a_xor_b, e, f: self.e };
-        (a, e)
+    fn round(&mut self, sum: u64, d: u64) {
+        let Self { a, b, b_xor_c, e, f, g, h } = *self;
+        let t = h.wrapping_add(sum).wrapping_add(sum_of_e(e)).wrapping_add(((f ^ g) & e) ^ g);
+        let next_e = d.wrapping_add(t);
+        let a_xor_b = a ^ b;
+        let next_a = t.wrapping_add((b_xor_c & a_xor_b) ^ b).wrapping_add(sum_of_a(a));
+        *self = Self { a: next_a, b: a, b_xor_c: a_xor_b, e: next_e, f: e, g: f, h: g };
     }
 
-    /// Round `at`, with `d`, `h` and `g` out of the rings of the last four `a` and `e`, and the new ones into them.
+    /// Round `at`, with `d` out of the ring of the last four `a`, and the new one into it.
     #[inline(always)]
-    fn kept_round(&mut self, at: usize, word: u64, k: u64, last_a: &mut Kept<u64, 4>, last_e: &mut Kept<u64, 4>) {
-        let (a, e) = self.round(word, k, last_a.get(at % 4), last_e.get((at + 1) % 4), last_e.get(at % 4));
-        last_e.set(at % 4, e);
-        last_a.set(at % 4, a);
+    fn kept_round(&mut self, at: usize, sum: u64, last_a: &mut Kept<u64, 4>) {
+        self.round(sum, last_a.get(at % 4));
+        last_a.set(at % 4, self.a);
     }
 }
 
@@ -125,6 +126,23 @@ macro_rules! unrolled {
     };
 }
 
+/// The next sixteen words into `$schedule`, and their sums with the constants `$k` into `$sums`. `$old` says a word of the
+/// sixteen before, or of those that have replaced them, by how many come before it.
+macro_rules! next_words {
+    ($schedule:ident, $sums:ident, $k:expr, $old:expr) => {{
+        let (k, old) = ($k, $old);
+        let mut word = old(&$schedule, 0);
+        unrolled!(I in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] {
+            let following = old(&$schedule, I + 1);
+            let next = next_word(word, following, old(&$schedule, I + 9), old(&$schedule, I + 14));
+            $schedule.set(I, next);
+            $sums.set(I, next.wrapping_add(k[I]));
+            word = following;
+        });
+        let _: u64 = word;
+    }};
+}
+
 /// SHA-512 of the 107 bytes whose 14 big-endian words, padded with `0x80` and zeros, are the first of `words`; the other
 /// two are written here. The digest as it lies in memory: little-endian words of the big-endian hash.
 #[inline(always)]
@@ -133,45 +151,35 @@ pub(super) fn one_block(words: [u64; 16]) -> [u64; 8] {
     schedule.set(14, 0);
     schedule.set(15, MESSAGE_BITS);
 
-    let mut v = Working { a: IV[0], b: IV[1], b_xor_c: IV[1] ^ IV[2], e: IV[4], f: IV[5] };
-    let (a0, e0) = v.round(schedule.get(0), K[0], IV[3], IV[6], IV[7]);
-    let (a1, e1) = v.round(schedule.get(1), K[1], IV[2], IV[5], IV[6]);
-    let (a2, e2) = v.round(schedule.get(2), K[2], IV[1], IV[4], IV[5]);
-    let (a3, e3) = v.round(schedule.get(3), K[3], IV[0], e0, IV[4]);
-    let (mut last_a, mut last_e) = (Kept([a0, a1, a2, a3]), Kept([e0, e1, e2, e3]));
-    unrolled!(I in [4 5 6 7 8 9 10 11 12 13] v.kept_round(I, schedule.get(I), K[I], &mut last_a, &mut last_e));
-    v.kept_round(14, 0, K[14], &mut last_a, &mut last_e);
-    v.kept_round(15, MESSAGE_BITS, K[15], &mut last_a, &mut last_e);
+    let [a, b, c, d, e, f, g, h] = IV;
+    let mut v = Working { a, b, b_xor_c: b ^ c, e, f, g, h };
+    let mut first = |at: usize, d| {
+        v.round(schedule.get(at).wrapping_add(K[at]), d);
+        v.a
+    };
+    let mut last_a = Kept([first(0, d), first(1, c), first(2, b), first(3, a)]);
+    unrolled!(I in [4 5 6 7 8 9 10 11 12 13] v.kept_round(I, schedule.get(I).wrapping_add(K[I]), &mut last_a));
+    v.kept_round(14, K[14], &mut last_a);
+    v.kept_round(15, MESSAGE_BITS.wrapping_add(K[15]), &mut last_a);
 
-    // The first sixteen new words: those numbered 14 and 15 are constants until they are replaced in their turn.
-    unrolled!(I in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] {
-        let old = |at: usize| match at {
-            14 => 0,
-            15 => MESSAGE_BITS,
-            _ => schedule.get(at % 16),
-        };
-        let next = next_word(old(I), old(I + 1), old(I + 9), old(I + 14));
-        schedule.set(I, next);
-    });
     let (_, later) = K.split_at(16);
     let (chunks, _) = later.as_chunks::<16>();
     let mut chunks = chunks.iter();
-    let mut chunk = chunks.next();
-    while let Some(k) = chunk {
-        unrolled!(I in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] {
-            v.kept_round(I, schedule.get(I), k[I], &mut last_a, &mut last_e);
-        });
-        chunk = chunks.next();
-        if chunk.is_some() {
-            unrolled!(I in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] {
-                let old = |after: usize| schedule.get((I + after) % 16);
-                let next = next_word(old(0), old(1), old(9), old(14));
-                schedule.set(I, next);
-            });
-        }
+    let first = chunks.next().unwrap_or(&[0; 16]);
+    let mut sums = Kept([0; 16]);
+    // The words numbered 14 and 15 are constants until they are replaced in their turn.
+    next_words!(schedule, sums, first, |schedule: &Kept<u64, 16>, at: usize| match at {
+        14 => 0,
+        15 => MESSAGE_BITS,
+        _ => schedule.get(at % 16),
+    });
+    loop {
+        unrolled!(I in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] v.kept_round(I, sums.get(I), &mut last_a));
+        let Some(chunk) = chunks.next() else { break };
+        next_words!(schedule, sums, chunk, |schedule: &Kept<u64, 16>, at: usize| schedule.get(at % 16));
     }
-    let sums = [v.a, v.b, last_a.get(1), last_a.get(0), v.e, v.f, last_e.get(1), last_e.get(0)];
-    core::array::from_fn(|at| sums[at].wrapping_add(IV[at]).swap_bytes())
+    let state = [v.a, v.b, last_a.get(1), last_a.get(0), v.e, v.f, v.g, v.h];
+    core::array::from_fn(|at| state[at].wrapping_add(IV[at]).swap_bytes())
 }
 
 #[cfg(test)]

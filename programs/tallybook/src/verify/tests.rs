@@ -8,6 +8,7 @@ use tallybook_rules::Amount;
 use tallybook_rules::signing::{
     SignedVoucher, SigningKey, VerifiedVoucher, aggregate, halves, is_strong_signer, verify_aggregate,
 };
+use tallybook_rules::voucher::channel_id;
 
 const DOMAIN: [u8; 32] = [7; 32];
 
