@@ -2,6 +2,10 @@
 //! they measure in.
 
 #![allow(
+    clippy::as_conversions,
+    clippy::float_arithmetic,
+    clippy::panic,
+    clippy::print_stdout,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -11,4 +15,5 @@
 )]
 
 pub mod planner;
+pub mod request;
 pub mod settlement;

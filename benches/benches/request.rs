@@ -1,0 +1,273 @@
+//! What a paid call costs. `cargo measure-request`, or with `-- --quick` to see that it works.
+//!
+//! All parties share the processors of this machine: the load, the server, and where there is one the facilitator. Every
+//! ratio is of numbers that were measured in turn within this run. With `TALLYBOOK_REPORT=DIR` all of it is written to
+//! `DIR/request.json`.
+
+#![allow(
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    clippy::float_arithmetic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a bench measures and prints; no money is in it"
+)]
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+use tallybook_benches::request::house::{EMBEDDED, House, REMOTE};
+use tallybook_benches::request::world::{World, payment_header};
+use tallybook_benches::request::{Facilitator, Http, InProcess, Latency, Report, Runs, Scale, Spread};
+use tallybook_benches::request::{inside, load, scale};
+use tallybook_rules::Rejection;
+use tallybook_wire::{PaymentPayload, read_header};
+use tokio::runtime::Runtime;
+
+/// How much is measured.
+#[derive(Clone, Copy)]
+struct Size {
+    quick: bool,
+    cores: usize,
+    /// How often each is measured.
+    runs: u64,
+    /// Calls of one caller in one run.
+    calls: u64,
+    /// Calls one after another.
+    lone: u64,
+    channels: usize,
+    stored: usize,
+}
+
+const CONNECTIONS: usize = 64;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, part, number, path] = arguments.as_slice() {
+        return alone(part, number.parse().unwrap(), Path::new(path));
+    }
+    let quick = arguments.iter().any(|argument| argument == "--quick");
+    let only = arguments.iter().find_map(|argument| argument.strip_prefix("--only="));
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let size = if quick {
+        Size { quick, cores, runs: 3, calls: 20, lone: 200, channels: 20_000, stored: 20_000 }
+    } else {
+        Size { quick, cores, runs: 7, calls: 100, lone: 2_000, channels: 200_000, stored: 1_000_000 }
+    };
+    let world = World::new(1_024);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(cores).enable_all().build().unwrap();
+    let wants = |part: &str| only.is_none_or(|only| only == part);
+    if let Some(only) = only {
+        println!("only {only}");
+    }
+    let mut in_process = Vec::new();
+    if wants("inside") {
+        in_process = [1, 64, 512].map(|callers| in_process_by(&runtime, &world, size, callers)).to_vec();
+    }
+    if !["house", "inside"].iter().all(|part| wants(part)) && !wants("house") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let house = runtime.block_on(House::open(&world, folder.path()));
+    let embedded = paid_beside_unpaid(&house, &world, size, EMBEDDED, "paywall with its own ledger");
+    let remote = paid_beside_unpaid(&house, &world, size, REMOTE, "paywall that asks the facilitator");
+    let facilitator = facilitator(&house, &world, size);
+    let latency = latency(&runtime, &house, &world, size);
+    if only.is_some() {
+        return;
+    }
+    drop(runtime);
+    let scale = scaled(size);
+    let quick = size.quick;
+    let report = Report { cores, quick, in_process, embedded, remote, facilitator, latency, scale };
+    if let Ok(folder) = std::env::var("TALLYBOOK_REPORT") {
+        let path = Path::new(&folder).join("request.json");
+        std::fs::write(&path, serde_json::to_vec_pretty(&report).unwrap()).unwrap();
+        println!("written to {}", path.display());
+    }
+}
+
+fn show(name: &str, runs: &Runs, unit: &str) {
+    let noisy = if runs.noisy { "  noisy" } else { "" };
+    println!("  {name:<44} {:>12.2} {unit}{noisy}", runs.median);
+}
+
+fn in_process_by(runtime: &Runtime, world: &World, size: Size, callers: usize) -> InProcess {
+    let folder = tempfile::tempdir().unwrap();
+    let sequencer = inside::sequencer(world, &folder.path().join("vouchers.sqlite"));
+    // As many in all, however many call at once, but not for a minute when it is one.
+    let calls = (size.calls * 64 / callers as u64).min(size.lone / 2);
+    let (mut ratios, mut accepted, mut verified) = (Vec::new(), Vec::new(), Vec::new());
+    for run in 0..size.runs {
+        let scripts = inside::scripts(world, callers, 1 + run * calls..1 + (run + 1) * calls);
+        let verify = inside::verify_per_second(world, (size.calls * 64) as usize, size.cores);
+        let took = runtime.block_on(inside::accept(&sequencer, world.address.to_bytes(), scripts)).took;
+        let per_second = (callers as u64 * calls) as f64 / took.as_secs_f64();
+        ratios.push(per_second / verify);
+        accepted.push(per_second);
+        verified.push(verify);
+    }
+    let [ratio, calls_per_second, verify_per_second] = [ratios, accepted, verified].map(Runs::of);
+    println!("in process, {callers} callers: verified, decided, durable");
+    show("of the signatures alone", &ratio, "");
+    show("calls", &calls_per_second, "/s");
+    show("verify_strict alone", &verify_per_second, "/s");
+    InProcess { callers, ratio, calls_per_second, verify_per_second }
+}
+
+fn paid_beside_unpaid(house: &House, world: &World, size: Size, path: &str, name: &str) -> Http {
+    let mut rows: [Vec<f64>; 6] = Default::default();
+    for run in 0..size.runs {
+        let calls = 1 + run * size.calls..1 + (run + 1) * size.calls;
+        let (free, paid) = (house.unpaid(CONNECTIONS, size.calls), house.paid(world, path, CONNECTIONS, calls));
+        let verify = inside::verify_per_second(world, (size.calls * 32) as usize, size.cores);
+        let (free, paid) = (load::run(house.server, free), load::run(house.server, paid));
+        let bound = 1.0 / (1.0 / free.per_second() + 1.0 / verify);
+        let (to_bound, to_unpaid) = (paid.per_second() / bound, paid.per_second() / free.per_second());
+        let row = [to_bound, to_unpaid, paid.per_second(), free.per_second(), paid.load_micros(), free.load_micros()];
+        rows.iter_mut().zip(row).for_each(|(rows, one)| rows.push(one));
+    }
+    let [ratio_of_bound, ratio_to_unpaid, paid_per_second, unpaid_per_second, load_paid, load_unpaid] =
+        rows.map(Runs::of);
+    println!("{name}, {CONNECTIONS} connections");
+    show("paid calls over the bound", &ratio_of_bound, "");
+    show("paid calls over unpaid ones", &ratio_to_unpaid, "");
+    show("paid calls", &paid_per_second, "/s");
+    show("unpaid calls", &unpaid_per_second, "/s");
+    show("the load itself, for a paid call", &load_paid, "µs");
+    show("the load itself, for an unpaid call", &load_unpaid, "µs");
+    let (load_paid_micros, load_unpaid_micros) = (load_paid.median, load_unpaid.median);
+    Http {
+        connections: CONNECTIONS,
+        ratio_of_bound,
+        ratio_to_unpaid,
+        paid_per_second,
+        unpaid_per_second,
+        load_paid_micros,
+        load_unpaid_micros,
+    }
+}
+
+fn facilitator(house: &House, world: &World, size: Size) -> Facilitator {
+    let (mut ratios, mut called, mut plain) = (Vec::new(), Vec::new(), Vec::new());
+    // The calls before these were charged here through the paywall.
+    let first = 1 + size.runs * size.calls;
+    for run in 0..size.runs {
+        let calls = first + run * size.calls..first + (run + 1) * size.calls;
+        let (ask, asked) = (house.plain(CONNECTIONS, size.calls * 2), house.questions(world, CONNECTIONS, calls));
+        let verify = inside::verify_per_second(world, (size.calls * 32) as usize, size.cores);
+        let (ask, asked) = (load::run(house.facilitator, ask), load::run(house.facilitator, asked));
+        let calls_per_second = asked.per_second() / 2.0;
+        ratios.push(calls_per_second * (2.0 / ask.per_second() + 1.0 / verify));
+        called.push(calls_per_second);
+        plain.push(ask.per_second());
+    }
+    let [ratio_of_bound, calls_per_second, plain_per_second] = [ratios, called, plain].map(Runs::of);
+    println!("the facilitator asked directly, {CONNECTIONS} connections");
+    show("calls over the bound", &ratio_of_bound, "");
+    show("calls (/verify and /settle)", &calls_per_second, "/s");
+    show("GET /supported", &plain_per_second, "/s");
+    Facilitator { connections: CONNECTIONS, ratio_of_bound, calls_per_second, plain_per_second }
+}
+
+fn latency(runtime: &Runtime, house: &House, world: &World, size: Size) -> Latency {
+    let first = 1 + size.runs * size.calls;
+    let (mut unpaid, mut paid) = (Vec::new(), Vec::new());
+    // In turn, some at a time, so that both meet the same noise.
+    let some = size.lone / 10;
+    for run in 0..10 {
+        let calls = first + run * some..first + (run + 1) * some;
+        unpaid.extend(load::run(house.server, house.unpaid(1, some)).nanos);
+        paid.extend(load::run(house.server, house.paid(world, EMBEDDED, 1, calls)).nanos);
+    }
+    let (unpaid, paid) = (Spread::of(&unpaid), Spread::of(&paid));
+    let folder = tempfile::tempdir().unwrap();
+    let sequencer = inside::sequencer(world, &folder.path().join("vouchers.sqlite"));
+    let accepted = inside::accept(&sequencer, world.address.to_bytes(), inside::scripts(world, 1, 1..1 + size.lone));
+    let accepted = runtime.block_on(accepted);
+    let verify_micros = 1e6 / inside::verify_per_second(world, size.lone as usize, 1);
+    let parse_micros = parse_micros(house, world, size.lone);
+    let reserve_micros = Spread::of(&accepted.reserve_nanos).p50_micros - verify_micros;
+    let commit_micros = Spread::of(&accepted.commit_nanos).p50_micros;
+    let added_p50_micros = paid.p50_micros - unpaid.p50_micros;
+    let added_p99_micros = paid.p99_micros - unpaid.p99_micros;
+    let rest_micros = added_p50_micros - parse_micros - verify_micros - reserve_micros - commit_micros;
+    println!("one call after another, paywall with its own ledger: p50 and p99 in µs");
+    println!("  unpaid {:>40.1} {:>10.1}", unpaid.p50_micros, unpaid.p99_micros);
+    println!("  paid {:>42.1} {:>10.1}", paid.p50_micros, paid.p99_micros);
+    println!("  added {added_p50_micros:>41.1} {added_p99_micros:>10.1}");
+    println!(
+        "    of it: parse {parse_micros:.1}, verify {verify_micros:.1}, to the writer and back {reserve_micros:.1},"
+    );
+    println!("           commit with its sync {commit_micros:.1}, the rest {rest_micros:.1}");
+    Latency {
+        unpaid,
+        paid,
+        added_p50_micros,
+        added_p99_micros,
+        parse_micros,
+        verify_micros,
+        reserve_micros,
+        commit_micros,
+        rest_micros,
+    }
+}
+
+/// Reading the header and holding it to the offer, as the paywall does.
+fn parse_micros(house: &House, world: &World, calls: u64) -> f64 {
+    let headers: Vec<_> =
+        (1..=calls).map(|call| payment_header(&house.offer, world.channels[0].voucher(call))).collect();
+    let began = Instant::now();
+    for header in &headers {
+        let payment: PaymentPayload = read_header(header.as_bytes()).unwrap();
+        let offered = house.offer.priced(payment.accepted.amount, 60.try_into().unwrap());
+        assert_eq!(payment.accepted.answers(&offered), Ok::<(), Rejection>(()));
+    }
+    began.elapsed().as_secs_f64() * 1e6 / calls as f64
+}
+
+fn scaled(size: Size) -> Scale {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vouchers.sqlite");
+    let ledger_bytes_per_channel = child("ledger", size.channels, &path);
+    // What a desk has beyond the ledger, in the same state: no vouchers in either.
+    let list_bytes_per_channel = child("desk", size.channels, &path) - child("seen", size.channels, &path);
+    println!("{} channels in memory", size.channels);
+    println!("  of the ledger, each {ledger_bytes_per_channel:>32.0} bytes");
+    println!("  of the list of signers, each {list_bytes_per_channel:>23.0} bytes");
+    child("fill", size.stored, &path);
+    let start_seconds = child("start", size.stored, &path);
+    println!("{} channels in the store", size.stored);
+    println!("  from opening it to a ledger {start_seconds:>24.2} s");
+    Scale {
+        channels: size.channels,
+        ledger_bytes_per_channel,
+        list_bytes_per_channel,
+        stored: size.stored,
+        start_seconds,
+    }
+}
+
+/// Measures a part in a process of its own, whose memory nothing else has touched.
+fn child(part: &str, number: usize, path: &Path) -> f64 {
+    let this = std::env::current_exe().unwrap();
+    let output = Command::new(this).args([part, &number.to_string()]).arg(path).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+}
+
+/// The other side of [`child`].
+fn alone(part: &str, number: usize, path: &Path) {
+    let measured = match part {
+        "ledger" => scale::ledger_bytes(number, true),
+        "seen" => scale::ledger_bytes(number, false),
+        "desk" => scale::desk_bytes(number),
+        "start" => scale::start(path).as_secs_f64(),
+        _ => {
+            scale::fill(path, number);
+            0.0
+        }
+    };
+    println!("{measured}");
+}
