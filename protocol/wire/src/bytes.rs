@@ -1,7 +1,8 @@
+use crate::text;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use core::fmt;
 use core::str::FromStr;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tallybook_rules::Rejection;
 
 /// The largest transaction on the wire: one packet of the network.
@@ -9,13 +10,22 @@ pub const MAX_TRANSACTION_BYTES: usize = 1_232;
 /// The longest base64 of such a transaction, padding included.
 const MAX_TRANSACTION_CHARS: usize = MAX_TRANSACTION_BYTES.div_ceil(3) * 4;
 
-/// Implements base58 reading, writing and showing for a newtype over an array of bytes.
+/// Implements base58 reading, writing and showing for a newtype over an array of bytes: on the stack, since a payment has
+/// a dozen of them.
 macro_rules! base58 {
-    ($name:ident, $bytes:literal, $max_chars:literal) => {
+    ($name:ident, $bytes:literal, $max_chars:literal, $decode:path, $encode:path) => {
         impl $name {
             /// The bytes.
             pub const fn as_bytes(&self) -> &[u8; $bytes] {
                 &self.0
+            }
+
+            fn with_text<T>(&self, then: impl FnOnce(&str) -> T) -> T {
+                let mut chars = [0; $max_chars];
+                let length = $encode(&self.0, &mut chars);
+                let text = chars.get(..usize::from(length)).and_then(|chars| core::str::from_utf8(chars).ok());
+                // Base58 is ASCII, and never longer than its room.
+                then(text.unwrap_or_default())
             }
         }
 
@@ -36,18 +46,21 @@ macro_rules! base58 {
 
             fn from_str(text: &str) -> Result<Self, Rejection> {
                 let mut bytes = [0; $bytes];
-                match bs58::decode(text).onto(&mut bytes) {
-                    Ok($bytes) if text.len() <= $max_chars => Ok(Self(bytes)),
-                    _ => Err(Rejection::MalformedPayload),
-                }
+                // Only the one spelling of exactly so many bytes is read, at most $max_chars characters.
+                $decode(text, &mut bytes).map_err(|_| Rejection::MalformedPayload)?;
+                Ok(Self(bytes))
             }
         }
 
-        impl TryFrom<String> for $name {
-            type Error = Rejection;
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                text::read(deserializer, str::parse)
+            }
+        }
 
-            fn try_from(text: String) -> Result<Self, Rejection> {
-                text.parse()
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                self.with_text(|text| serializer.serialize_str(text))
             }
         }
 
@@ -59,7 +72,7 @@ macro_rules! base58 {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&bs58::encode(&self.0).into_string())
+                self.with_text(|text| f.write_str(text))
             }
         }
 
@@ -72,17 +85,15 @@ macro_rules! base58 {
 }
 
 /// 32 bytes in base58: an address, a channel id or a hash.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Key(pub [u8; 32]);
 
 /// 64 bytes in base58: an Ed25519 signature, of a voucher or of a transaction.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Signature(pub [u8; 64]);
 
-base58!(Key, 32, 44);
-base58!(Signature, 64, 88);
+base58!(Key, 32, 44, five8::decode_32, five8::encode_32);
+base58!(Signature, 64, 88, five8::decode_64, five8::encode_64);
 
 impl Key {
     /// Reads base58 or 64 hexadecimal digits, as a channel id may stand in a path.

@@ -1,7 +1,7 @@
 //! Amounts as x402 writes them: decimal strings of base units, `"500"`. For `#[serde(with = "decimal")]`.
 
-use serde::{Deserialize, Deserializer, Serializer, de::Error};
-use std::borrow::Cow;
+use crate::text;
+use serde::{Deserializer, Serializer};
 use tallybook_rules::{Amount, Rejection};
 
 /// Reads `0`, or digits without a leading zero, up to 2^64 − 1. One amount has one spelling.
@@ -20,12 +20,14 @@ pub fn serialize<S: Serializer>(amount: &Amount, serializer: S) -> Result<S::Ok,
 
 /// Reads an amount.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Amount, D::Error> {
-    parse(&Cow::<str>::deserialize(deserializer)?).map_err(D::Error::custom)
+    text::read(deserializer, parse)
 }
 
 /// The same where the amount may be left out, be `null`, or be `""` (which x402 writes for "none").
 pub mod option {
-    use super::{Amount, Cow, Deserialize, Deserializer, Error, Serializer, parse};
+    use super::{Amount, Deserializer, Serializer, parse};
+    use serde::{Deserialize, de::Error};
+    use std::borrow::Cow;
 
     /// Writes an amount, or `null`.
     pub fn serialize<S: Serializer>(amount: &Option<Amount>, serializer: S) -> Result<S::Ok, S::Error> {

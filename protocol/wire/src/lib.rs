@@ -22,6 +22,7 @@ mod pages;
 mod payment;
 mod reason;
 mod requirements;
+mod text;
 mod views;
 
 pub use administration::AdministrationView;

@@ -1,20 +1,19 @@
+use crate::{Key, text};
 use core::fmt;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use tallybook_rules::Rejection;
 
 /// The name of the scheme.
 pub const SCHEME: &str = "@tallybook/channel";
 
 /// The scheme `@tallybook/channel`: there is only this one value.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "&'static str")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug, Serialize)]
+#[serde(into = "&'static str")]
 pub struct Scheme;
 
-impl TryFrom<String> for Scheme {
-    type Error = Rejection;
-
-    fn try_from(text: String) -> Result<Self, Rejection> {
-        (text == SCHEME).then_some(Self).ok_or(Rejection::UnsupportedScheme)
+impl<'de> Deserialize<'de> for Scheme {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        text::read(deserializer, |name| (name == SCHEME).then_some(Self).ok_or(Rejection::UnsupportedScheme))
     }
 }
 
@@ -69,8 +68,7 @@ impl Network {
 
     /// The id of the cluster with this genesis hash.
     pub fn of_genesis(genesis_hash: &[u8; 32]) -> Self {
-        let hash = bs58::encode(genesis_hash).into_string();
-        let reference: String = hash.chars().take(Self::REFERENCE_CHARS).collect();
+        let reference: String = Key(*genesis_hash).to_string().chars().take(Self::REFERENCE_CHARS).collect();
         Self(format!("{}{reference}", Self::NAMESPACE))
     }
 

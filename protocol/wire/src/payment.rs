@@ -1,8 +1,8 @@
 use crate::{Key, PaymentRequirements, ResourceInfo, Signature, TransactionBytes, Version, decimal};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tallybook_rules::Amount;
 use tallybook_rules::signing::{SignedVoucher, channel_id};
+use tallybook_rules::{Amount, Rejection};
 
 /// The `PAYMENT-SIGNATURE` header: how the client pays.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -31,7 +31,7 @@ impl PaymentPayload {
 
 /// The payment of our scheme.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
+#[serde(tag = "type", rename_all = "lowercase", try_from = "RawPayload")]
 pub enum ChannelPayload {
     /// Opens a channel, and pays the call with its first voucher.
     Deposit {
@@ -52,9 +52,44 @@ pub enum ChannelPayload {
         /// The newest voucher, at exactly the charged amount.
         voucher: Voucher,
         /// From the resource server to the facilitator's `/settle` only: the transaction, signed by the operator.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         transaction: Option<TransactionBytes>,
     },
+}
+
+/// The same, read in one go: a tag that may come last would otherwise have every member copied first.
+#[derive(Deserialize)]
+struct RawPayload {
+    #[serde(rename = "type")]
+    kind: PayloadKind,
+    channel: Option<Channel>,
+    voucher: Voucher,
+    deposit: Option<Deposit>,
+    transaction: Option<TransactionBytes>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum PayloadKind {
+    Deposit,
+    Voucher,
+    Refund,
+}
+
+impl TryFrom<RawPayload> for ChannelPayload {
+    type Error = Rejection;
+
+    fn try_from(raw: RawPayload) -> Result<Self, Rejection> {
+        let RawPayload { kind, channel, voucher, deposit, transaction } = raw;
+        match kind {
+            PayloadKind::Voucher => Ok(Self::Voucher { voucher }),
+            PayloadKind::Refund => Ok(Self::Refund { voucher, transaction }),
+            PayloadKind::Deposit => match channel.zip(deposit) {
+                Some((channel, deposit)) => Ok(Self::Deposit { channel, voucher, deposit }),
+                None => Err(Rejection::MalformedPayload),
+            },
+        }
+    }
 }
 
 impl ChannelPayload {

@@ -177,6 +177,18 @@ proptest! {
     }
 
     #[test]
+    fn base58_is_read_and_written_as_everybody_does(key in key(), signature in signature(), zeros in 0usize..=32, text in "[1-9A-HJ-NP-Za-km-z0OIl é]{0,90}") {
+        let mut key = key;
+        key.0[..zeros].fill(0);
+        prop_assert_eq!(key.to_string(), bs58::encode(key.0).into_string());
+        prop_assert_eq!(signature.to_string(), bs58::encode(signature.0).into_string());
+        prop_assert_eq!(key.to_string().parse(), Ok(key));
+        let theirs = bs58::decode(&text).into_vec().unwrap_or_default();
+        prop_assert_eq!(text.parse::<Key>().ok().map(|key| key.0.to_vec()), Some(theirs.clone()).filter(|bytes| bytes.len() == 32));
+        prop_assert_eq!(text.parse::<Signature>().ok().map(|key| key.0.to_vec()), Some(theirs).filter(|bytes| bytes.len() == 64));
+    }
+
+    #[test]
     fn a_channel_id_reads_in_both_spellings(key in key()) {
         let hex: String = key.0.iter().map(|byte| format!("{byte:02x}")).collect();
         prop_assert_eq!(Key::from_base58_or_hex(&hex), Ok(key));
@@ -242,6 +254,33 @@ fn every_spoiled_member_has_its_rejection() {
         *bad.pointer_mut(pointer).unwrap() = value;
         let json = serde_json::to_vec(&bad).unwrap();
         assert_eq!(read_body::<PaymentPayload>(&json), Err(rejection), "{pointer}");
+    }
+}
+
+#[test]
+fn base58_at_its_ends_is_read() {
+    for byte in [0, 255] {
+        assert_eq!(Key([byte; 32]).to_string().parse(), Ok(Key([byte; 32])));
+        assert_eq!(Signature([byte; 64]).to_string().parse(), Ok(Signature([byte; 64])));
+    }
+    // One above the largest: 33 bytes.
+    assert_eq!("JEKNVnkbo3jma5nREBBJCDoXFVeKkD56V3xKrvRmWxFH".parse::<Key>(), Err(Rejection::MalformedPayload));
+}
+
+#[test]
+fn a_payload_is_read_whatever_the_order_of_its_members_and_wants_those_of_its_type() {
+    let voucher = serde_json::to_string(sample().payload.voucher()).unwrap();
+    let read = |text: String| read_body::<ChannelPayload>(text.as_bytes());
+    assert_eq!(read(format!(r#"{{"voucher":{voucher},"later":[1],"type":"voucher"}}"#)), Ok(sample().payload));
+    let refund = ChannelPayload::Refund { voucher: *sample().payload.voucher(), transaction: None };
+    assert_eq!(read(format!(r#"{{"voucher":{voucher},"transaction":null,"type":"refund"}}"#)), Ok(refund));
+    for lacking in [
+        format!(r#"{{"type":"deposit","voucher":{voucher}}}"#),
+        format!(r#"{{"voucher":{voucher}}}"#),
+        r#"{"type":"voucher"}"#.to_owned(),
+        format!(r#"{{"type":"voucher","voucher":{voucher},"voucher":{voucher}}}"#),
+    ] {
+        assert_eq!(read(lacking.clone()), Err(Rejection::MalformedPayload), "{lacking}");
     }
 }
 
