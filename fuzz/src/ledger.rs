@@ -88,11 +88,11 @@ impl World {
     }
 
     fn channel(&self, slot: u8) -> Option<Channel> {
-        self.ledger.channel(&self.id(slot)).copied()
+        self.ledger.channel(&self.id(slot))
     }
 
     fn channels(&self) -> Vec<Channel> {
-        let mut channels: Vec<Channel> = self.ledger.channels().copied().collect();
+        let mut channels: Vec<Channel> = self.ledger.channels().collect();
         channels.sort_by_key(|channel| *channel.id());
         channels
     }

@@ -25,7 +25,7 @@ pub fn ledger_bytes(channels: usize, vouchers: bool) -> f64 {
         ledger.commit(&voucher, PRICE, NOW).unwrap();
     }
     let bytes = (resident() - before) as f64 / channels as f64;
-    assert_eq!(ledger.channels().len(), channels);
+    assert_eq!(ledger.len(), channels);
     bytes
 }
 
@@ -36,7 +36,7 @@ pub fn desk_bytes(channels: usize) -> f64 {
     let mut desk = Desk::new(Ledger::new(Settings::default()), Box::new(MemoryStore::default()));
     desk.observe(world.pages.iter().map(BookPage::seen), Finality::Confirmed);
     let bytes = (resident() - before) as f64 / channels as f64;
-    assert_eq!(desk.ledger.channels().len(), channels);
+    assert_eq!(desk.ledger.len(), channels);
     bytes
 }
 

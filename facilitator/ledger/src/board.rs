@@ -1,4 +1,5 @@
 use crate::Place;
+use crate::offers::Opening;
 use tallybook_rules::{PageHeader, Rejection, Slot};
 
 /// A page as the chain showed it once.
@@ -35,7 +36,7 @@ pub enum Held {
 }
 
 /// One slot, seen as a place that a channel can have.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(crate) struct Seat {
     /// The generation of the channel in it, or of the last one.
     pub(crate) generation: u32,
@@ -43,8 +44,16 @@ pub(crate) struct Seat {
     pub(crate) channel: Option<[u8; 32]>,
     /// When it was last offered to anybody, in Unix seconds.
     offered_at: i64,
-    /// The channel whose deposit is on its way, and until when the slot is kept for it.
-    hold: Option<([u8; 32], i64)>,
+    /// For whom the slot is kept.
+    hold: Option<Box<Hold>>,
+}
+
+/// A channel whose deposit is on its way. Few seats have one.
+#[derive(Clone, Copy, Debug)]
+struct Hold {
+    channel_id: [u8; 32],
+    /// In Unix seconds.
+    until: i64,
 }
 
 /// A page seen as a row of seats.
@@ -60,18 +69,17 @@ impl Board {
         Self { header: *seen.header, chain_slot: seen.chain_slot, seats: vec![Seat::default(); seen.slots.len()] }
     }
 
-    /// The seat to offer next, with its rank: the free one that was offered longest ago, before those that are taken.
-    pub(crate) fn longest_unoffered(&self, now: i64) -> Option<((bool, i64), u8)> {
-        (0u8..)
-            .zip(&self.seats)
-            .filter(|(_, seat)| seat.generation < u32::MAX)
-            .map(|(at, seat)| ((!seat.is_free(now), seat.offered_at), at))
-            .min()
+    /// A seat by the order of its offering, if a channel can be opened in it.
+    pub(crate) fn opening(&self, page: &[u8; 32], slot: u8) -> Option<Opening> {
+        let seat = self.seats.get(usize::from(slot))?;
+        let is_open = seat.channel.is_none() && seat.generation < u32::MAX;
+        is_open.then_some(Opening { offered_at: seat.offered_at, index: self.header.index, slot, page: *page })
     }
 
-    /// In how many seats a channel can be opened.
-    pub(crate) fn free_seats(&self, now: i64) -> usize {
-        self.seats.iter().filter(|seat| seat.is_free(now) && seat.generation < u32::MAX).count()
+    /// The seat that was offered longest ago, whoever has it.
+    pub(crate) fn longest_unoffered(&self) -> Option<u8> {
+        let seats = (0u8..).zip(&self.seats).filter(|(_, seat)| seat.generation < u32::MAX);
+        seats.map(|(at, seat)| (seat.offered_at, at)).min().map(|(_, at)| at)
     }
 
     /// Offers a seat: says with which generation it is opened.
@@ -100,17 +108,14 @@ impl Board {
         if seat.generation.checked_add(1) != Some(place.generation) {
             return Err(Rejection::WrongGeneration);
         }
-        seat.hold = Some((channel_id, until));
+        seat.hold = Some(Box::new(Hold { channel_id, until }));
         Ok(Held::Free)
     }
 
-    /// Ends a hold of this channel.
-    pub(crate) fn unhold(&mut self, at: u8, channel_id: &[u8; 32]) {
-        if let Some(seat) = self.seats.get_mut(usize::from(at))
-            && seat.hold.is_some_and(|(holder, _)| holder == *channel_id)
-        {
-            seat.hold = None;
-        }
+    /// Ends a hold of this channel; says whether there was one.
+    pub(crate) fn unhold(&mut self, at: u8, channel_id: &[u8; 32]) -> bool {
+        let seat = self.seats.get_mut(usize::from(at));
+        seat.is_some_and(|seat| seat.hold.take_if(|hold| hold.channel_id == *channel_id).is_some())
     }
 
     /// Writes down who has a seat, as the chain shows it.
@@ -127,10 +132,6 @@ impl Board {
 
 impl Seat {
     fn live_hold(&self, now: i64) -> Option<[u8; 32]> {
-        self.hold.filter(|(_, until)| now < *until).map(|(holder, _)| holder)
-    }
-
-    fn is_free(&self, now: i64) -> bool {
-        self.channel.is_none() && self.live_hold(now).is_none()
+        self.hold.as_ref().filter(|hold| now < hold.until).map(|hold| hold.channel_id)
     }
 }

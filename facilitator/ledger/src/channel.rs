@@ -187,14 +187,18 @@ impl Channel {
     }
 
     /// What must hold after every change: `settled ≤ charged ≤ signed ≤ deposit`, where a payee may lower the deposit
-    /// again, and a sound slot.
+    /// again, a sound slot, and a voucher of this very channel.
     pub fn check(&self) -> Result<(), Rejection> {
         self.on_chain.check()?;
         let sound = self.settled() <= self.charged
             && self.charged <= self.signed()
             && self.signed() <= self.funded
             && self.deposit() <= self.funded
-            && (self.unsettled_since == 0) == self.gain().is_zero();
+            && (self.unsettled_since == 0) == self.gain().is_zero()
+            && self.place.generation == self.on_chain.generation
+            && self.newest.is_none_or(|newest| {
+                newest.voucher().channel_id == self.id && newest.signer() == &self.on_chain.signer
+            });
         if sound { Ok(()) } else { Err(Rejection::InvariantBroken) }
     }
 

@@ -1,6 +1,8 @@
 use crate::board::Board;
 use crate::channel::Stored;
-use crate::queue::Queue;
+use crate::offers::Offers;
+use crate::queue::{Queue, Standing};
+use crate::rows::Rows;
 use crate::{Channel, ChannelRecord, Held, Place, Reservation, Room};
 use std::collections::{BTreeMap, HashMap};
 use tallybook_rules::signing::{SignedVoucher, VerifiedVoucher};
@@ -53,7 +55,9 @@ pub struct Committed {
 pub struct Ledger {
     pub(crate) settings: Settings,
     pub(crate) boards: BTreeMap<[u8; 32], Board>,
-    pub(crate) channels: HashMap<[u8; 32], Channel>,
+    /// What can be offered, by book: told of each seat that is taken, freed or offered.
+    pub(crate) offers: HashMap<[u8; 32], Offers>,
+    pub(crate) channels: Rows,
     /// Records of channels that do not stand on chain: read back and not met yet, or ended and not final yet.
     pub(crate) stored: HashMap<[u8; 32], Stored>,
     /// What waits to be claimed: told of each channel that changes.
@@ -66,7 +70,8 @@ impl Ledger {
         Self {
             settings,
             boards: BTreeMap::new(),
-            channels: HashMap::new(),
+            offers: HashMap::new(),
+            channels: Rows::default(),
             stored: HashMap::new(),
             queue: Queue::default(),
         }
@@ -103,14 +108,15 @@ impl Ledger {
         now: i64,
         expires: i64,
     ) -> Result<Channel, Refused> {
-        let credit = self.settings.credit;
-        let channel = self.channel_mut(&voucher.voucher().channel_id)?;
-        channel.decide(&voucher, amount, credit, now).map_err(|rejection| channel.refuse(rejection))?;
+        let mut channel = self.known(&voucher.voucher().channel_id)?;
+        let decided = channel.decide(&voucher, amount, self.settings.credit, now);
+        decided.map_err(|rejection| channel.refuse(rejection))?;
         if channel.was_paid_by(voucher.voucher()) {
             channel.last = None;
         }
         channel.reservation = Some(Reservation { voucher, amount, expires });
-        Ok(*channel)
+        self.channels.put(&channel);
+        Ok(channel)
     }
 
     /// Whether a voucher would pay for a call of at most `amount` once `addition` is on top of the channel's deposit: what is
@@ -123,7 +129,7 @@ impl Ledger {
         addition: Amount,
         now: i64,
     ) -> Result<Channel, Refused> {
-        let channel = *self.channel(&voucher.voucher().channel_id).ok_or(Rejection::UnknownChannel)?;
+        let channel = self.known(&voucher.voucher().channel_id)?;
         let mut topped_up = channel;
         topped_up.on_chain.deposit = channel.on_chain.deposit.plus(addition)?;
         let decided = topped_up.decide(voucher, amount, Amount::MAX_DEPOSIT, now);
@@ -137,19 +143,17 @@ impl Ledger {
     /// unknown_channel, no_reservation, charge_above_ceiling, or deposit_exceeded when the payee took the deposit back
     /// meanwhile.
     pub fn commit(&mut self, voucher: &SignedVoucher, charge: Amount, now: i64) -> Result<Committed, Refused> {
-        let channel = self.channel_mut(&voucher.channel_id)?;
+        let channel = self.known(&voucher.channel_id)?;
         let reserved = channel.live_reservation(now);
         // A reservation first: the voucher of the next call may be the very same as that of the last one.
         let Some(reserved) = reserved.filter(|reserved| reserved.voucher.voucher() == voucher) else {
             let last = channel.last.filter(|last| last.is_of(voucher));
             let last = last.ok_or_else(|| channel.refuse(Rejection::NoReservation))?;
-            return Ok(Committed { channel: *channel, charge: last.charge.unwrap_or(charge), change: None });
+            return Ok(Committed { channel, charge: last.charge.unwrap_or(charge), change: None });
         };
-        let before = channel.standing();
-        *channel = channel.charge(&reserved, charge, now).map_err(|rejection| channel.refuse(rejection))?;
-        let committed = Committed { channel: *channel, charge, change: channel.record() };
-        self.queue.moved(before, &committed.channel);
-        Ok(committed)
+        let charged = channel.charge(&reserved, charge, now).map_err(|rejection| channel.refuse(rejection))?;
+        self.keep(channel.standing(), &charged);
+        Ok(Committed { channel: charged, charge, change: charged.record() })
     }
 
     /// Takes over what another ledger of the same payee has accepted on a channel, open or closing: its newest voucher, and
@@ -157,20 +161,19 @@ impl Ledger {
     ///
     /// In order of precedence: unknown_channel, bad_signature, amount_above_signed, deposit_exceeded.
     pub fn adopt(&mut self, voucher: VerifiedVoucher, charged: Amount, now: i64) -> Result<Committed, Refused> {
-        let channel = self.channel_mut(&voucher.voucher().channel_id)?;
-        let before = *channel;
-        *channel = before.adopted(voucher, charged, now).map_err(|rejection| channel.refuse(rejection))?;
-        let change = if *channel == before { None } else { channel.record() };
-        let adopted = Committed { channel: *channel, charge: Amount::ZERO, change };
-        self.queue.moved(before.standing(), &adopted.channel);
-        Ok(adopted)
+        let before = self.known(&voucher.voucher().channel_id)?;
+        let channel = before.adopted(voucher, charged, now).map_err(|rejection| before.refuse(rejection))?;
+        let change = if channel == before { None } else { channel.record() };
+        self.keep(before.standing(), &channel);
+        Ok(Committed { channel, charge: Amount::ZERO, change })
     }
 
     /// Gives a reservation back: the call failed, nothing is charged. Asking twice does no harm.
     pub fn release(&mut self, voucher: &SignedVoucher) -> Result<Channel, Refused> {
-        let channel = self.channel_mut(&voucher.channel_id)?;
+        let mut channel = self.known(&voucher.channel_id)?;
         channel.reservation = channel.reservation.filter(|reservation| reservation.voucher.voucher() != voucher);
-        Ok(*channel)
+        self.channels.put(&channel);
+        Ok(channel)
     }
 
     /// Marks a channel as on its way to a refund, at the wish of its signer who signs for exactly what is charged. It
@@ -178,20 +181,19 @@ impl Ledger {
     ///
     /// unknown_channel, bad_signature, channel_busy, wrong_cumulative; the same again is the same answer.
     pub fn leave(&mut self, voucher: VerifiedVoucher, now: i64) -> Result<Committed, Refused> {
-        let channel = self.channel_mut(&voucher.voucher().channel_id)?;
-        let refusal = if voucher.signer() != &channel.on_chain.signer {
+        let before = self.known(&voucher.voucher().channel_id)?;
+        let refusal = if voucher.signer() != &before.on_chain.signer {
             Some(Rejection::BadSignature)
-        } else if channel.live_reservation(now).is_some() {
+        } else if before.live_reservation(now).is_some() {
             Some(Rejection::ChannelBusy)
-        } else if voucher.voucher().cumulative != channel.charged {
+        } else if voucher.voucher().cumulative != before.charged {
             Some(Rejection::WrongCumulative)
         } else {
             None
         };
         if let Some(rejection) = refusal {
-            return Err(channel.refuse(rejection));
+            return Err(before.refuse(rejection));
         }
-        let before = *channel;
         let mut next = before;
         if next.leaving_since == 0 {
             next.leaving_since = now.max(1);
@@ -200,8 +202,7 @@ impl Ledger {
             next.newest = Some(voucher);
         }
         next.check()?;
-        *channel = next;
-        self.queue.moved(before.standing(), &next);
+        self.keep(before.standing(), &next);
         let change = if next == before { None } else { next.record() };
         Ok(Committed { channel: next, charge: Amount::ZERO, change })
     }
@@ -213,28 +214,22 @@ impl Ledger {
     /// opens one is told [`Rejection::BookFull`] by [`Ledger::hold`]. [`Rejection::UnknownBook`]; [`Rejection::BookFull`]
     /// for a book without a page.
     pub fn offer(&mut self, book: &[u8; 32], now: i64) -> Result<Place, Rejection> {
-        let mut pages = self.boards.iter_mut().filter(|(_, board)| board.header.book == *book).peekable();
-        pages.peek().ok_or(Rejection::UnknownBook)?;
-        let longest_unoffered = pages
-            .filter_map(|(page, board)| {
-                let (order, slot) = board.longest_unoffered(now)?;
-                Some(((order, board.header.index), slot, *page, board))
-            })
-            .min_by_key(|(order, ..)| *order);
-        let (_, slot, page, board) = longest_unoffered.ok_or(Rejection::BookFull)?;
+        let offers = self.offers.get_mut(book).ok_or(Rejection::UnknownBook)?;
+        let (page, slot) = match offers.next(now) {
+            Some(opening) => (opening.page, Some(opening.slot)),
+            None => (offers.any_page().ok_or(Rejection::BookFull)?, None),
+        };
+        let board = self.boards.get_mut(&page).ok_or(Rejection::BookFull)?;
+        let slot = slot.or_else(|| board.longest_unoffered()).ok_or(Rejection::BookFull)?;
+        let before = board.opening(&page, slot);
         let generation = board.offer(slot, now)?;
+        offers.moved(before, board.opening(&page, slot));
         Ok(Place { page, slot, generation })
     }
 
     /// How much place there is in a book, as far as is known; none in a book that is not served.
     pub fn room(&self, book: &[u8; 32], now: i64) -> Room {
-        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        let pages = self.boards.values().filter(|board| board.header.book == *book);
-        pages.fold(Room::default(), |room, board| Room {
-            pages: room.pages.saturating_add(1),
-            slots: room.slots.saturating_add(count(board.seats.len())),
-            free_slots: room.free_slots.saturating_add(count(board.free_seats(now))),
-        })
+        self.offers.get(book).map(|offers| offers.room(now)).unwrap_or_default()
     }
 
     /// Holds a slot for a checked and signed deposit until a time. [`Rejection::UnknownPage`],
@@ -242,10 +237,12 @@ impl Ledger {
     /// [`Rejection::WrongGeneration`].
     pub fn hold(&mut self, place: &Place, channel_id: [u8; 32], until: i64, now: i64) -> Result<Held, Rejection> {
         let board = self.boards.get_mut(&place.page).ok_or(Rejection::UnknownPage)?;
-        let book = board.header.book;
+        let offers = self.offers.entry(board.header.book).or_default();
         let held = board.hold(place, channel_id, until, now);
-        let mut pages = self.boards.values().filter(|board| board.header.book == book);
-        if held == Err(Rejection::SlotTaken) && !pages.any(|board| board.free_seats(now) > 0) {
+        if held == Ok(Held::Free) {
+            offers.hold(place, until, now);
+        }
+        if held == Err(Rejection::SlotTaken) && offers.next(now).is_none() {
             return Err(Rejection::BookFull);
         }
         held
@@ -253,18 +250,19 @@ impl Ledger {
 
     /// Gives a held slot back.
     pub fn unhold(&mut self, place: &Place, channel_id: &[u8; 32]) {
-        if let Some(board) = self.boards.get_mut(&place.page) {
-            board.unhold(place.slot, channel_id);
+        if let Some(board) = self.boards.get_mut(&place.page)
+            && board.unhold(place.slot, channel_id)
+            && let Some(offers) = self.offers.get_mut(&board.header.book)
+        {
+            offers.unhold(place);
         }
     }
 
     /// Notes that claims of these channels are on their way: they are not planned again until [`Ledger::ended`].
     pub fn sent(&mut self, channel_ids: impl IntoIterator<Item = [u8; 32]>) {
         for channel_id in channel_ids {
-            if let Some(channel) = self.channels.get_mut(&channel_id) {
-                let before = channel.standing();
-                channel.in_flight = true;
-                self.queue.moved(before, channel);
+            if let Some(before) = self.channels.get(&channel_id) {
+                self.keep(before.standing(), &Channel { in_flight: true, ..before });
             }
         }
     }
@@ -274,13 +272,12 @@ impl Ledger {
     pub fn ended(&mut self, channel_ids: impl IntoIterator<Item = [u8; 32]>, refused: &[(u8, Rejection)], now: i64) {
         let claim_after = now.saturating_add(self.settings.retry_seconds);
         for channel_id in channel_ids {
-            if let Some(channel) = self.channels.get_mut(&channel_id) {
-                let before = channel.standing();
-                channel.in_flight = false;
+            if let Some(before) = self.channels.get(&channel_id) {
+                let mut channel = Channel { in_flight: false, ..before };
                 if refused.iter().any(|(slot, _)| *slot == channel.place.slot) {
                     channel.claim_after = claim_after;
                 }
-                self.queue.moved(before, channel);
+                self.keep(before.standing(), &channel);
             }
         }
     }
@@ -290,18 +287,39 @@ impl Ledger {
         self.boards.get(page).map(|board| board.header.book)
     }
 
-    /// The channel of this id.
-    pub fn channel(&self, channel_id: &[u8; 32]) -> Option<&Channel> {
+    /// The channel of this id, as it stands.
+    pub fn channel(&self, channel_id: &[u8; 32]) -> Option<Channel> {
         self.channels.get(channel_id)
     }
 
-    /// All channels, in no order.
-    pub fn channels(&self) -> impl ExactSizeIterator<Item = &Channel> {
-        self.channels.values()
+    /// All channels, in no order. Not for anything that every call does: it walks all of them.
+    pub fn channels(&self) -> impl Iterator<Item = Channel> + '_ {
+        self.channels.iter()
     }
 
-    fn channel_mut(&mut self, channel_id: &[u8; 32]) -> Result<&mut Channel, Rejection> {
-        self.channels.get_mut(channel_id).ok_or(Rejection::UnknownChannel)
+    /// How many channels stand.
+    pub fn len(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// True when no channel stands.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What is charged and can be claimed of all channels, in base units of all mints together. Kept, not counted.
+    pub fn unsettled(&self) -> Amount {
+        self.channels.unsettled()
+    }
+
+    fn known(&self, channel_id: &[u8; 32]) -> Result<Channel, Rejection> {
+        self.channels.get(channel_id).ok_or(Rejection::UnknownChannel)
+    }
+
+    /// Keeps a channel that stood as `before` as it is now.
+    pub(crate) fn keep(&mut self, before: Standing, channel: &Channel) {
+        self.queue.moved(before, channel);
+        self.channels.put(channel);
     }
 }
 

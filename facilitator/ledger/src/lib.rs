@@ -20,9 +20,11 @@ mod change;
 mod channel;
 mod ledger;
 mod observe;
+mod offers;
 mod pack;
 mod plan;
 mod queue;
+mod rows;
 
 pub use batch::{Attempt, Batch, Bundle, ClaimRow, Landed, Outcome};
 pub use board::{Held, PageSeen, Room};

@@ -2,6 +2,7 @@ use crate::board::Board;
 use crate::channel::Stored;
 use crate::queue::Standing;
 use crate::{Change, Channel, Ledger, PageSeen, Place};
+use std::collections::HashSet;
 use tallybook_rules::signing::channel_id;
 use tallybook_rules::{Amount, Rejection, Slot, Status};
 
@@ -66,7 +67,13 @@ impl Ledger {
         if finality == Finality::Final {
             return Ok(self.finalise(seen));
         }
-        let board = self.boards.entry(seen.address).or_insert_with(|| Board::new(seen));
+        let offers = self.offers.entry(seen.header.book).or_default();
+        let board = self.boards.entry(seen.address).or_insert_with(|| {
+            offers.add_page(seen.address, seen.slots.len());
+            let board = Board::new(seen);
+            (0u8..).take(seen.slots.len()).for_each(|at| offers.moved(None, board.opening(&seen.address, at)));
+            board
+        });
         if seen.chain_slot < board.chain_slot {
             return Ok(Observed::default());
         }
@@ -90,16 +97,25 @@ impl Ledger {
         now: i64,
         observed: &mut Observed,
     ) -> Result<(), Rejection> {
-        let id = id_in(seen, at, slot);
         let board = self.boards.get_mut(&seen.address).ok_or(Rejection::UnknownPage)?;
         let before = board.seats.get(usize::from(at)).and_then(|seat| seat.channel);
+        let stands = before.and_then(|before| self.channels.get(&before));
+        if stands.is_some_and(|channel| channel.on_chain == *slot) {
+            // As it was last time, as nearly all are: nothing is hashed for it.
+            return Ok(());
+        }
+        let id = id_in(seen, at, slot);
+        let opening = board.opening(&seen.address, at);
         board.seat(at, slot, id);
+        if let Some(offers) = self.offers.get_mut(&board.header.book) {
+            offers.moved(opening, board.opening(&seen.address, at));
+        }
         if let Some(gone) = before.filter(|before| id != Some(*before)) {
             self.end(&gone, observed);
         }
         let Some(channel_id) = id else { return Ok(()) };
         let known = self.channels.get(&channel_id);
-        let stood = known.map_or(Standing::Idle, Channel::standing);
+        let stood = known.as_ref().map_or(Standing::Idle, Channel::standing);
         let (channel, was_open) = match known {
             Some(channel) => (channel.observed(*slot, now)?, channel.on_chain.status() == Ok(Status::Open)),
             None => {
@@ -112,20 +128,24 @@ impl Ledger {
         if was_open && slot.status()? == Status::Closing {
             observed.events.push(Event::Closing { channel_id, closing_at: slot.closing_at, unsettled: channel.gain() });
         }
-        self.queue.moved(stood, &channel);
-        self.channels.insert(channel_id, channel);
+        self.keep(stood, &channel);
         Ok(())
     }
 
     /// Drops the pages of `books` that a finalized look at `chain_slot` does not show among `shown`: they were closed, so
     /// that nothing is offered in them any more. A page that was seen at that slot or later is not final yet, and stays.
     pub fn drop_closed(&mut self, books: &[[u8; 32]], shown: &[[u8; 32]], chain_slot: u64) -> Observed {
+        let shown: HashSet<&[u8; 32]> = shown.iter().collect();
         let is_closed = |page: &[u8; 32], board: &Board| {
             board.chain_slot < chain_slot && books.contains(&board.header.book) && !shown.contains(page)
         };
         let closed: Vec<([u8; 32], Board)> = self.boards.extract_if(.., |page, board| is_closed(page, board)).collect();
         let mut observed = Observed::default();
         for (page, board) in closed {
+            if let Some(offers) = self.offers.get_mut(&board.header.book) {
+                offers.drop_page(&page);
+            }
+            self.offers.retain(|_, offers| !offers.is_empty());
             // A page closes without channels; one that was not seen to end has ended with it.
             board.seats.iter().filter_map(|seat| seat.channel).for_each(|channel| self.end(&channel, &mut observed));
             let over = self.stored.extract_if(|_, stored| stored.record.place.page == page);
@@ -150,11 +170,26 @@ impl Ledger {
         }
     }
 
+    /// The channel that a sight shows in a slot, if it is known.
+    fn channel_in(&self, seen: &PageSeen<'_>, at: u8, slot: &Slot) -> Option<Channel> {
+        let seated = self.boards.get(&seen.address).and_then(|board| board.seats.get(usize::from(at))?.channel);
+        let seated = seated.and_then(|id| self.channels.get(&id));
+        // The same payer and signer in the same generation are the same channel: nothing is hashed for it.
+        let is_same = |channel: &Channel| {
+            let known = &channel.on_chain;
+            slot.status() != Ok(Status::Free)
+                && (known.generation, known.payer, known.signer) == (slot.generation, slot.payer, slot.signer)
+        };
+        seated.filter(is_same).or_else(|| self.channels.get(&id_in(seen, at, slot)?))
+    }
+
     /// Deposits that nothing can undo any more, and channels that are over for good.
     fn finalise(&mut self, seen: &PageSeen<'_>) -> Observed {
         for (at, slot) in (0u8..).zip(seen.slots) {
-            if let Some(channel) = id_in(seen, at, slot).and_then(|id| self.channels.get_mut(&id)) {
-                channel.final_deposit = slot.deposit;
+            if let Some(channel) = self.channel_in(seen, at, slot)
+                && channel.final_deposit != slot.deposit
+            {
+                self.channels.put(&Channel { final_deposit: slot.deposit, ..channel });
             }
         }
         let over = self.stored.extract_if(|id, stored| is_over(seen, id, &stored.record.place));

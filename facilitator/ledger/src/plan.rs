@@ -1,5 +1,7 @@
+use crate::offers::Offers;
 use crate::pack::{Capacity, Packing, order};
 use crate::{Batch, Bundle, Channel, ClaimRow, Ledger};
+use std::collections::HashMap;
 use tallybook_rules::{Amount, Rejection};
 
 /// When claims are worth a transaction, and what goes into one.
@@ -94,17 +96,33 @@ impl Ledger {
     /// What must hold between calls: every channel is sound, and what is known of waiting claims is what a count gives.
     /// Walks all channels.
     pub fn check(&self) -> Result<(), Rejection> {
-        self.channels.values().try_for_each(Channel::check)?;
-        if self.queue.is_of(self.channels.values()) { Ok(()) } else { Err(Rejection::InvariantBroken) }
+        self.channels.iter().try_for_each(|channel| channel.check())?;
+        let gains = self.channels.iter().map(|channel| u128::from(channel.gain().get()));
+        let unsettled = gains.fold(0u128, u128::saturating_add);
+        let is_counted = u128::from(self.unsettled().get()) == unsettled.min(u64::MAX.into());
+        if !self.offers_are_counted() {
+            return Err(Rejection::InvariantBroken);
+        }
+        if is_counted && self.queue.is_of(self.channels.iter()) { Ok(()) } else { Err(Rejection::InvariantBroken) }
+    }
+
+    /// True when what can be offered is what the boards say.
+    fn offers_are_counted(&self) -> bool {
+        let mut fresh: HashMap<[u8; 32], Offers> = HashMap::new();
+        for (page, board) in &self.boards {
+            let offers = fresh.entry(board.header.book).or_default();
+            offers.add_page(*page, board.seats.len());
+            (0u8..).take(board.seats.len()).for_each(|at| offers.moved(None, board.opening(page, at)));
+        }
+        fresh.len() == self.offers.len()
+            && fresh.iter().all(|(book, offers)| self.offers.get(book).is_some_and(|known| known.is_like(offers)))
     }
 
     /// Lets rows that the chain refused wait with the others again, when their time is over.
     fn pardon(&mut self, now: i64) {
         for id in self.queue.pardoned(now) {
-            if let Some(channel) = self.channels.get_mut(&id) {
-                let before = channel.standing();
-                channel.claim_after = 0;
-                self.queue.moved(before, channel);
+            if let Some(before) = self.channels.get(&id) {
+                self.keep(before.standing(), &Channel { claim_after: 0, ..before });
             }
         }
     }

@@ -207,9 +207,9 @@ impl Queue {
     }
 
     /// True when this is what counting `channels` anew would give; ages may lie back.
-    pub(crate) fn is_of<'a>(&self, channels: impl Iterator<Item = &'a Channel>) -> bool {
+    pub(crate) fn is_of(&self, channels: impl Iterator<Item = Channel>) -> bool {
         let mut fresh = Self { thresholds: self.thresholds, ..Self::default() };
-        channels.for_each(|channel| fresh.moved(Standing::Idle, channel));
+        channels.for_each(|channel| fresh.moved(Standing::Idle, &channel));
         let same = |page: &[u8; 32], tally: &Tally| {
             let other = self.tallies.get(page);
             other

@@ -110,13 +110,13 @@ fn given_stored_records_when_a_new_ledger_observes_then_it_goes_on_where_the_old
     let mut world = World::new(2);
     world.open(0, 1_000);
     let Change::Channel(record) = world.pay(0, 400).unwrap() else { panic!() };
-    let before = *world.channel(0);
+    let before = world.channel(0);
     world.ledger = Ledger::new(Settings { credit: Amount::MAX_DEPOSIT, ..Settings::default() });
     world.ledger.restore(record).unwrap();
     assert_eq!(world.ledger.unmet(), 1);
     world.see();
     assert_eq!(world.ledger.unmet(), 0);
-    assert_eq!(*world.channel(0), before);
+    assert_eq!(world.channel(0), before);
 }
 
 #[test]

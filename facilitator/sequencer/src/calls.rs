@@ -2,14 +2,18 @@
 //! HTTP and for a server that embeds its ledger.
 
 use crate::{Desk, Sequencer};
-use tallybook_ledger::{Change, Channel, Committed, Refused};
+use tallybook_ledger::{Change, Channel, Committed, Event, Finality, PageSeen, Refused};
 use tallybook_rules::signing::{SignedVoucher, VerifiedVoucher};
 use tallybook_rules::{Amount, Rejection};
 use tallybook_wire::{AnswerExtra, ChannelState, Signature, VoucherState};
 
+/// Pages that are taken in at one time: as long as a call may have to wait for the desk.
+const PAGES_AT_ONCE: usize = 16;
+
 impl Sequencer {
     /// Reserves `amount` base units for `seconds`. The signature is verified here, on the caller's own task and with
-    /// nothing locked, since it takes tens of microseconds; the writer only compares numbers.
+    /// nothing locked, since it takes tens of microseconds; at the desk only numbers are compared. A reservation is not
+    /// durable, so it waits for no commit but that of its own channel's last call.
     ///
     /// As [`tallybook_ledger::Ledger::reserve`], and [`Rejection::RequirementsMismatch`] for a channel of another `book`.
     pub async fn reserve(
@@ -20,7 +24,7 @@ impl Sequencer {
         seconds: u32,
     ) -> Result<Channel, Refused> {
         let verified = self.verified(&voucher)?;
-        let reserved = self.ask(move |desk| {
+        let reserved = self.ask_of(&voucher.channel_id, |desk| {
             check_book(desk, &voucher.channel_id, &book)?;
             let expires = desk.now.saturating_add(seconds.into());
             let before = desk.ledger.channel(&voucher.channel_id);
@@ -53,9 +57,9 @@ impl Sequencer {
 
     /// Gives a reservation back; says whether there was one.
     pub async fn release(&self, voucher: SignedVoucher, book: [u8; 32]) -> Result<bool, Rejection> {
-        let released = self.ask(move |desk| {
+        let released = self.ask_of(&voucher.channel_id, |desk| {
             check_book(desk, &voucher.channel_id, &book)?;
-            let before = desk.ledger.channel(&voucher.channel_id).copied();
+            let before = desk.ledger.channel(&voucher.channel_id);
             let after = desk.ledger.release(&voucher).map_err(|refused| refused.rejection)?;
             Ok(before.is_some_and(|before| before.reserved(desk.now) != after.reserved(desk.now)))
         });
@@ -77,6 +81,17 @@ impl Sequencer {
             Ok::<Channel, Refused>(left.channel)
         });
         Ok((left.await??, verified))
+    }
+
+    /// Takes in pages as the chain showed them, some at a time, so that calls come between; says what is new once that is
+    /// durable. See [`Desk::observe`]. [`Rejection::StoreUnavailable`] when the writer has ended.
+    pub async fn observe(&self, pages: &[PageSeen<'_>], finality: Finality) -> Result<Vec<Event>, Rejection> {
+        let mut events = Vec::new();
+        for some in pages.chunks(PAGES_AT_ONCE) {
+            events.extend(self.insist_now(|desk| desk.observe(some.iter().copied(), finality)).await?);
+            tokio::task::yield_now().await;
+        }
+        self.insist(|_| events).await
     }
 
     fn verified(&self, voucher: &SignedVoucher) -> Result<VerifiedVoucher, Rejection> {

@@ -1,7 +1,6 @@
 use crate::{Signers, clock};
-use metrics::{counter, histogram};
-use std::collections::BTreeMap;
-use std::time::Instant;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex};
 use tallybook_ledger::{BatchRecord, Change, Event, Finality, Ledger, PageSeen, Settings};
 use tallybook_rules::Rejection;
 use tallybook_store::{StoreFailure, VoucherStore};
@@ -19,19 +18,27 @@ pub enum OpenFailure {
     Damaged(Rejection),
 }
 
-/// What the writer works on. A job gets it for itself, and is over before the next one begins.
+/// The store, held by the writer while it writes, and by a job that asks it.
+pub(crate) type SharedStore = Arc<Mutex<Box<dyn VoucherStore>>>;
+
+/// What decisions are made on. A job gets it for itself, and is over before the next one begins.
 pub struct Desk {
     /// The rules.
     pub ledger: Ledger,
-    /// The time of this group, in Unix seconds; never runs backwards.
+    /// The time of this job, in Unix seconds; never runs backwards.
     pub now: i64,
     /// Lookup tables, by page.
     pub tables: BTreeMap<[u8; 32], [u8; 32]>,
     /// The number of the newest batch.
     pub newest_batch: u64,
-    store: Box<dyn VoucherStore>,
+    store: SharedStore,
     signers: Signers,
+    /// What is written next, in the order in which it was decided.
     changes: Vec<Change>,
+    /// The channels that are in it.
+    unwritten: HashSet<[u8; 32]>,
+    /// The channels that are in what is being written.
+    being_written: HashSet<[u8; 32]>,
     failure: Option<StoreFailure>,
 }
 
@@ -43,9 +50,11 @@ impl Desk {
             now: clock(),
             tables: BTreeMap::new(),
             newest_batch: 0,
-            store,
+            store: Arc::new(Mutex::new(store)),
             signers: Signers::default(),
             changes: Vec::new(),
+            unwritten: HashSet::new(),
+            being_written: HashSet::new(),
             failure: None,
         }
     }
@@ -62,18 +71,23 @@ impl Desk {
         Ok((desk, stored.sending))
     }
 
-    /// Makes a change durable before anybody of this group is answered.
+    /// Makes a change durable before the job that wrote it, or any later one that may speak of it, is answered.
     pub fn write(&mut self, change: Change) {
+        if let Change::Channel(record) = &change {
+            self.unwritten.insert(record.voucher.channel_id);
+        }
         self.changes.push(change);
     }
 
-    /// Asks the store for what is durable; what this group writes is not there yet. A failure ends the group unanswered,
-    /// as a failed commit does, so that [`Rejection::StoreUnavailable`] is seen by the job alone.
+    /// Asks the store for what is durable; what was written just now may not be there yet. Waits for a commit that is under
+    /// way, so this is nothing for a job of every call. A failure ends the group unanswered, as a failed commit does, so that
+    /// [`Rejection::StoreUnavailable`] is seen by the job alone.
     pub fn ask_store<T>(
         &mut self,
         ask: impl FnOnce(&mut dyn VoucherStore) -> Result<T, StoreFailure>,
     ) -> Result<T, Rejection> {
-        ask(self.store.as_mut()).map_err(|failure| {
+        let asked = self.store.lock().map_err(|_| StoreFailure::Poisoned).and_then(|mut store| ask(store.as_mut()));
+        asked.map_err(|failure| {
             self.failure = Some(failure);
             Rejection::StoreUnavailable
         })
@@ -110,20 +124,41 @@ impl Desk {
         &self.signers
     }
 
-    /// Makes all that was written durable, at once.
-    pub(crate) fn commit(&mut self) -> Result<(), StoreFailure> {
+    /// Whether there is something for the writer: changes, or a failure to end with.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.changes.is_empty() || self.failure.is_some()
+    }
+
+    /// Whether the store has failed a job.
+    pub(crate) const fn has_failed(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    /// Whether a channel's newest record waits to be written.
+    pub(crate) fn is_unwritten(&self, channel_id: &[u8; 32]) -> bool {
+        self.unwritten.contains(channel_id)
+    }
+
+    /// Whether a record of a channel is being written.
+    pub(crate) fn is_being_written(&self, channel_id: &[u8; 32]) -> bool {
+        self.being_written.contains(channel_id)
+    }
+
+    /// Hands over all that is to be written, in the place of what was; or the failure of a job.
+    pub(crate) fn take(&mut self, changes: &mut Vec<Change>) -> Result<SharedStore, StoreFailure> {
         if let Some(failure) = self.failure.take() {
             return Err(failure);
         }
-        if self.changes.is_empty() {
-            return Ok(());
-        }
-        let begun = Instant::now();
-        self.store.commit(&self.changes)?;
-        counter!("tallybook_changes_total").increment(u64::try_from(self.changes.len()).unwrap_or(u64::MAX));
-        histogram!("tallybook_commit_seconds").record(begun.elapsed());
-        self.changes.clear();
-        Ok(())
+        changes.clear();
+        std::mem::swap(&mut self.changes, changes);
+        std::mem::swap(&mut self.unwritten, &mut self.being_written);
+        self.unwritten.clear();
+        Ok(Arc::clone(&self.store))
+    }
+
+    /// What was handed over is durable.
+    pub(crate) fn wrote(&mut self) {
+        self.being_written.clear();
     }
 }
 

@@ -1,11 +1,16 @@
-//! The single writer: one thread owns ledger and store, takes all that waits, decides in order, makes it durable in one
-//! commit, and only then answers.
+//! One order for all decisions, and one writer: a decision is made at the desk, by whoever asks, in its turn; one thread
+//! takes all that was decided while it wrote the last commit, makes it durable in one, and only then is anybody answered.
 //!
 //! Whoever keeps vouchers uses it: the facilitator, and a resource server that embeds its own ledger. A [`Desk`] is what
-//! the thread works on, a [`Sequencer`] the way to it for any number of tasks.
+//! decisions are made on, a [`Sequencer`] the way to it for any number of tasks. The desk is locked for the microsecond that
+//! a decision takes, never while a signature is verified or something is written. So a reservation costs no turn of another
+//! thread, and a commit costs one; nobody waits for others to come.
 //!
-//! When the store fails, nobody of that group is answered, the thread ends, and [`Sequencer::ended`] is cancelled: whether
-//! the last write is on disk is known only after a restart, so its owner ends too.
+//! Decisions run ahead of the disk by one commit and what is gathered for the next. What is answered does not: an answer
+//! waits for every write that it may speak of.
+//!
+//! When the store fails, nobody who waits is answered, the thread ends, and [`Sequencer::ended`] is cancelled: whether the
+//! last write is on disk is known only after a restart, so its owner ends too.
 //!
 //! ```no_run
 //! use tallybook_ledger::{Change, Settings};
@@ -28,6 +33,7 @@
 
 mod calls;
 mod desk;
+mod group;
 mod offer;
 mod sequencer;
 mod signers;

@@ -22,7 +22,7 @@ impl Sequencer {
     /// An offer of the book `address` with these terms: a slot of the ledger that is free, as far as is known, and how much
     /// place there is. [`Rejection::BookFull`] for a book without a page.
     pub async fn offer(&self, address: Key, terms: &Book, by: Sponsorship) -> Result<Offer, Rejection> {
-        let asked = self.ask(move |desk| {
+        let asked = self.ask_now(|desk| {
             let place = desk.ledger.offer(&address.0, desk.now);
             (place, desk.ledger.room(&address.0, desk.now))
         });

@@ -1,36 +1,86 @@
+use crate::desk::SharedStore;
+use crate::group::{Group, Outcome};
 use crate::{Desk, Signers, clock};
+use metrics::{counter, histogram};
 use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
+use tallybook_ledger::Change;
 use tallybook_rules::Rejection;
 use tallybook_store::StoreFailure;
-use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// The most decisions of one commit.
-const GROUP: usize = 1_024;
-
-/// Tells one caller what came of its job. Called after the commit.
-type Answer = Box<dyn FnOnce() + Send>;
-/// Decides, and hands the answer over for later.
-type Job = Box<dyn FnOnce(&mut Desk) -> Answer + Send>;
-
-/// The way to the writer.
+/// The way to the desk, and to durability.
 #[derive(Clone, Debug)]
 pub struct Sequencer {
-    jobs: mpsc::Sender<Job>,
+    shared: Arc<Shared>,
     signers: Signers,
     ended: CancellationToken,
+    /// The writer ends with the last of these.
+    _handle: Arc<Handle>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    room: Mutex<Room>,
+    /// There is something to write, or nobody will bring anything more: for a writer that is a thread,
+    work: Condvar,
+    /// and for one that is a future.
+    work_again: Notify,
+    /// The most answers that may wait for one commit.
+    queue: usize,
+}
+
+/// What the desk's lock guards.
+#[derive(Debug)]
+struct Room {
+    desk: Desk,
+    /// What is written next, and who waits for it.
+    open: Arc<Group>,
+    waiting: usize,
+    /// What is being written.
+    writing: Option<Arc<Group>>,
+    /// No handle is left.
+    closed: bool,
+    /// The store has failed, or a job has panicked.
+    ended: bool,
+}
+
+#[derive(Debug)]
+struct Handle(Arc<Shared>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Ok(mut room) = self.0.room.lock() {
+            room.closed = true;
+        }
+        self.0.wake();
+    }
+}
+
+/// What an answer says of the desk, and so what it waits for.
+#[derive(Clone, Copy)]
+enum Says<'a> {
+    /// Something that all writing before it has to be durable for.
+    Anything,
+    /// Something of one channel alone, and nothing that the job itself has changed durably.
+    Of(&'a [u8; 32]),
+    /// Nothing of what is durable.
+    Nothing,
 }
 
 impl Sequencer {
-    /// Starts the writer's thread, before which at most `queue` jobs wait. It ends when the last handle is gone, or with
-    /// the failure of the store. `Err` when the system gives no thread.
+    /// Starts the thread that writes. At most `queue` answers wait for one commit. The thread ends when the last handle is
+    /// gone and all is written, or with the failure of the store. `Err` when the system gives no thread.
     pub fn start(desk: Desk, queue: usize) -> io::Result<(Self, JoinHandle<Result<(), StoreFailure>>)> {
-        let (sequencer, waiting) = Self::before(&desk, queue);
-        let ended = sequencer.ended.clone();
-        let thread = std::thread::Builder::new().name("sequencer".to_owned()).spawn(move || {
-            let _ended = ended.drop_guard();
-            work(desk, waiting)
+        let sequencer = Self::before(desk, queue);
+        let (shared, guard) = (Arc::clone(&sequencer.shared), sequencer.ended.clone().drop_guard());
+        let thread = std::thread::Builder::new().name("sequencer".to_owned());
+        let thread = thread.spawn(move || {
+            let _ending = Ending(&shared, guard);
+            write_all(&shared)
         })?;
         Ok((sequencer, thread))
     }
@@ -38,53 +88,78 @@ impl Sequencer {
     /// As [`Self::start`], but without a thread: the writer is a future, for a program that runs on one thread and decides
     /// itself who goes on when. It blocks that thread while the store writes.
     pub fn on_one_thread(desk: Desk, queue: usize) -> (Self, impl Future<Output = Result<(), StoreFailure>> + Send) {
-        let (sequencer, mut waiting) = Self::before(&desk, queue);
-        let ended = sequencer.ended.clone();
+        let sequencer = Self::before(desk, queue);
+        let (shared, guard) = (Arc::clone(&sequencer.shared), sequencer.ended.clone().drop_guard());
         let writer = async move {
-            let _ended = ended.drop_guard();
-            let (mut desk, mut answers) = (desk, Vec::new());
-            while let Some(first) = waiting.recv().await {
-                group(&mut desk, first, &mut waiting, &mut answers)?;
+            let _ending = Ending(&shared, guard);
+            let mut changes = Vec::new();
+            loop {
+                match shared.next(&mut changes)? {
+                    Next::Group(store, group) => write(&store, &changes, group)?,
+                    Next::Nothing => shared.work_again.notified().await,
+                    Next::End => return Ok(()),
+                }
             }
-            Ok(())
         };
         (sequencer, writer)
     }
 
-    /// The way to a writer that is to work on `desk`, and the jobs that wait for it.
-    fn before(desk: &Desk, queue: usize) -> (Self, mpsc::Receiver<Job>) {
-        let (jobs, waiting) = mpsc::channel(queue);
-        (Self { jobs, signers: desk.signers().clone(), ended: CancellationToken::new() }, waiting)
+    /// The way to a writer that is to begin.
+    fn before(desk: Desk, queue: usize) -> Self {
+        let signers = desk.signers().clone();
+        let open = Arc::new(Group::default());
+        let room = Room { desk, open, waiting: 0, writing: None, closed: false, ended: false };
+        let (work, work_again) = (Condvar::new(), Notify::new());
+        let shared = Arc::new(Shared { room: Mutex::new(room), work, work_again, queue });
+        let _handle = Arc::new(Handle(Arc::clone(&shared)));
+        Self { shared, signers, ended: CancellationToken::new(), _handle }
     }
 
-    /// Runs a job, and returns its answer once everything it wrote is durable.
+    /// Runs a job, and returns its answer once everything that was written by then is durable.
     ///
     /// [`Rejection::Overloaded`] when too many wait, [`Rejection::StoreUnavailable`] when the writer has ended.
-    pub async fn ask<T: Send + 'static>(
-        &self,
-        job: impl FnOnce(&mut Desk) -> T + Send + 'static,
-    ) -> Result<T, Rejection> {
-        let (job, answer) = with_answer(job);
-        self.jobs.try_send(job).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Rejection::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => Rejection::StoreUnavailable,
-        })?;
-        answer.await.map_err(|_| Rejection::StoreUnavailable)
+    pub async fn ask<T>(&self, job: impl FnOnce(&mut Desk) -> T) -> Result<T, Rejection> {
+        self.run(job, Says::Anything, self.shared.queue).await
     }
 
-    /// As [`Self::ask`], for what its owner itself must get done: waits for its turn however many wait.
+    /// As [`Self::ask`], for what its owner itself must get done: it is run however many wait.
     /// [`Rejection::StoreUnavailable`] when the writer has ended.
-    pub async fn insist<T: Send + 'static>(
-        &self,
-        job: impl FnOnce(&mut Desk) -> T + Send + 'static,
-    ) -> Result<T, Rejection> {
-        let (job, answer) = with_answer(job);
-        let sent = self.jobs.send(job).await;
-        sent.map_err(|_| Rejection::StoreUnavailable)?;
-        answer.await.map_err(|_| Rejection::StoreUnavailable)
+    pub async fn insist<T>(&self, job: impl FnOnce(&mut Desk) -> T) -> Result<T, Rejection> {
+        self.run(job, Says::Anything, usize::MAX).await
     }
 
-    /// Whose vouchers bind a channel, without asking the writer; [`Rejection::UnknownChannel`] for one that no observed
+    /// As [`Self::ask`], for a job that writes nothing and whose answer says something of one channel only: waits for no
+    /// commit unless that channel is in it.
+    pub(crate) async fn ask_of<T>(
+        &self,
+        channel_id: &[u8; 32],
+        job: impl FnOnce(&mut Desk) -> T,
+    ) -> Result<T, Rejection> {
+        self.run(job, Says::Of(channel_id), self.shared.queue).await
+    }
+
+    /// As [`Self::ask`], for a job whose answer says nothing of what is durable: waits for no commit.
+    pub(crate) async fn ask_now<T>(&self, job: impl FnOnce(&mut Desk) -> T) -> Result<T, Rejection> {
+        self.run(job, Says::Nothing, self.shared.queue).await
+    }
+
+    /// As [`Self::ask_now`], however many wait.
+    pub(crate) async fn insist_now<T>(&self, job: impl FnOnce(&mut Desk) -> T) -> Result<T, Rejection> {
+        self.run(job, Says::Nothing, usize::MAX).await
+    }
+
+    async fn run<T>(&self, job: impl FnOnce(&mut Desk) -> T, says: Says<'_>, queue: usize) -> Result<T, Rejection> {
+        let (answer, group) = self.shared.decide(job, says, queue)?;
+        match group {
+            None => Ok(answer),
+            Some(group) => match group.outcome().await {
+                Outcome::Durable => Ok(answer),
+                Outcome::Lost => Err(Rejection::StoreUnavailable),
+            },
+        }
+    }
+
+    /// Whose vouchers bind a channel, without asking the desk; [`Rejection::UnknownChannel`] for one that no observed
     /// page shows.
     pub fn signer(&self, channel_id: &[u8; 32]) -> Result<[u8; 32], Rejection> {
         self.signers.of(channel_id).ok_or(Rejection::UnknownChannel)
@@ -101,102 +176,162 @@ impl Sequencer {
     }
 }
 
-fn with_answer<T: Send + 'static>(job: impl FnOnce(&mut Desk) -> T + Send + 'static) -> (Job, oneshot::Receiver<T>) {
-    let (tell, told) = oneshot::channel();
-    let job = move |desk: &mut Desk| -> Answer {
-        let answer = job(desk);
-        // The caller may have gone away meanwhile; what it asked for is done all the same.
-        Box::new(move || drop(tell.send(answer)))
-    };
-    (Box::new(job), told)
+impl Shared {
+    /// Runs a job at the desk: its answer, and the group that has to be durable before it is told.
+    fn decide<T>(
+        &self,
+        job: impl FnOnce(&mut Desk) -> T,
+        says: Says<'_>,
+        queue: usize,
+    ) -> Result<(T, Option<Arc<Group>>), Rejection> {
+        let mut room = self.room.lock().map_err(|_| Rejection::StoreUnavailable)?;
+        if room.ended {
+            return Err(Rejection::StoreUnavailable);
+        }
+        if room.waiting >= queue {
+            return Err(Rejection::Overloaded);
+        }
+        room.desk.now = room.desk.now.max(clock());
+        let had_work = room.desk.has_work();
+        let alarm = Alarm(self);
+        let answer = job(&mut room.desk);
+        drop(alarm);
+        let group = room.waits_for(says);
+        if !had_work && room.desk.has_work() {
+            self.wake();
+        }
+        Ok((answer, group))
+    }
+
+    /// Wakes the writer.
+    fn wake(&self) {
+        self.work.notify_all();
+        self.work_again.notify_one();
+    }
 }
 
-fn work(mut desk: Desk, mut waiting: mpsc::Receiver<Job>) -> Result<(), StoreFailure> {
-    let mut answers = Vec::with_capacity(GROUP);
-    while let Some(first) = waiting.blocking_recv() {
-        group(&mut desk, first, &mut waiting, &mut answers)?;
+/// Wakes the writer when a job panics, so that it ends too: nobody knows what state the desk was left in.
+struct Alarm<'a>(&'a Shared);
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.wake();
+        }
     }
-    Ok(())
 }
 
-/// One group: all that waits is decided, made durable at once, and answered.
-fn group(
-    desk: &mut Desk,
-    first: Job,
-    waiting: &mut mpsc::Receiver<Job>,
-    answers: &mut Vec<Answer>,
-) -> Result<(), StoreFailure> {
-    desk.now = desk.now.max(clock());
-    answers.push(first(desk));
-    while answers.len() < GROUP
-        && let Ok(job) = waiting.try_recv()
-    {
-        answers.push(job(desk));
+impl Room {
+    fn waits_for(&mut self, says: Says<'_>) -> Option<Arc<Group>> {
+        let open = match says {
+            Says::Anything => self.desk.has_work(),
+            Says::Of(channel_id) => self.desk.is_unwritten(channel_id),
+            Says::Nothing => false,
+        };
+        // A job that has failed is told nothing, whatever it would say.
+        if open || self.desk.has_failed() {
+            self.waiting = self.waiting.saturating_add(1);
+            return Some(Arc::clone(&self.open));
+        }
+        let is_concerned = match says {
+            Says::Anything => true,
+            Says::Of(channel_id) => self.desk.is_being_written(channel_id),
+            Says::Nothing => false,
+        };
+        self.writing.clone().filter(|_| is_concerned)
     }
-    if let Err(failure) = desk.commit() {
+}
+
+/// Tells everybody who waits, and who comes later, that the writer has ended; also when it panics. Only then it counts as
+/// ended.
+struct Ending<'a>(&'a Shared, #[expect(dead_code, reason = "dropped last")] DropGuard);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        let mut room = self.0.room.lock().unwrap_or_else(PoisonError::into_inner);
+        room.ended = true;
+        room.open.end(Outcome::Lost);
+    }
+}
+
+/// Writes what is there, all of it in one commit, again and again.
+fn write_all(shared: &Shared) -> Result<(), StoreFailure> {
+    let mut changes = Vec::new();
+    loop {
+        match shared.next(&mut changes)? {
+            Next::Group(store, group) => write(&store, &changes, group)?,
+            Next::Nothing => shared.wait()?,
+            Next::End => return Ok(()),
+        }
+    }
+}
+
+/// What the writer does next.
+enum Next {
+    /// Writes for this group.
+    Group(SharedStore, Arc<Group>),
+    /// Waits.
+    Nothing,
+    /// Ends: all is written, and nobody will bring anything more.
+    End,
+}
+
+impl Shared {
+    /// What was written last is durable: takes what is there by now.
+    fn next(&self, changes: &mut Vec<Change>) -> Result<Next, StoreFailure> {
+        let mut room = self.lock()?;
+        room.writing = None;
+        room.desk.wrote();
+        if !room.desk.has_work() {
+            return Ok(if room.closed { Next::End } else { Next::Nothing });
+        }
+        let store = room.desk.take(changes).inspect_err(|failure| {
+            tracing::error!(%failure, "the store failed a question: nothing more is answered, the writer ends");
+        })?;
+        let group = std::mem::take(&mut room.open);
+        room.waiting = 0;
+        room.writing = Some(Arc::clone(&group));
+        Ok(Next::Group(store, group))
+    }
+
+    /// Returns when there may be something to write, or nobody will bring anything more.
+    fn wait(&self) -> Result<(), StoreFailure> {
+        let mut room = self.lock()?;
+        while !room.desk.has_work() && !room.closed {
+            room = self.work.wait(room).map_err(|_| StoreFailure::Poisoned)?;
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> Result<MutexGuard<'_, Room>, StoreFailure> {
+        self.room.lock().map_err(|_| StoreFailure::Poisoned)
+    }
+}
+
+/// Makes changes durable, and then tells the group.
+fn write(store: &SharedStore, changes: &[Change], group: Arc<Group>) -> Result<(), StoreFailure> {
+    // Told as lost when the commit fails, or panics.
+    let mut telling = Telling(group, Outcome::Lost);
+    let begun = Instant::now();
+    let committed = store.lock().map_err(|_| StoreFailure::Poisoned).and_then(|mut store| store.commit(changes));
+    if let Err(failure) = &committed {
         tracing::error!(%failure, "the store failed: nothing more is answered, the writer ends");
-        return Err(failure);
     }
-    answers.drain(..).for_each(|tell| tell());
+    committed?;
+    counter!("tallybook_changes_total").increment(u64::try_from(changes.len()).unwrap_or(u64::MAX));
+    histogram!("tallybook_commit_seconds").record(begun.elapsed());
+    telling.1 = Outcome::Durable;
     Ok(())
+}
+
+/// Tells a group how it went, when dropped.
+struct Telling(Arc<Group>, Outcome);
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        self.0.end(self.1);
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tallybook_ledger::{Attempt, Change, Ledger, Purpose, Settings};
-    use tallybook_store::{FaultyStore, MemoryStore};
-
-    fn change(number: u8) -> Change {
-        Change::Sending {
-            purpose: Purpose::Deposit([number; 32]),
-            attempt: Attempt { signature: [number; 64], last_valid_block_height: 0 },
-        }
-    }
-
-    #[tokio::test]
-    async fn given_a_broken_disk_when_something_is_written_then_nobody_is_answered_and_the_writer_ends() {
-        let (store, broken) = FaultyStore::new(MemoryStore::default());
-        let desk = Desk::new(Ledger::new(Settings::default()), Box::new(store));
-        let (sequencer, thread) = Sequencer::start(desk, 8).unwrap();
-        assert_eq!(sequencer.ask(|desk| desk.write(change(1))).await, Ok(()));
-        broken.store(true, std::sync::atomic::Ordering::SeqCst);
-        assert_eq!(sequencer.ask(|_| 5).await, Ok(5), "nothing to write");
-        let (first, second) = tokio::join!(sequencer.ask(|desk| desk.write(change(2))), sequencer.ask(|_| ()));
-        assert_eq!(first, Err(Rejection::StoreUnavailable));
-        // The second may have waited in the same group or come too late; it may not have come before.
-        assert_eq!(second, Err(Rejection::StoreUnavailable));
-        sequencer.ended().cancelled().await;
-        assert!(matches!(thread.join().unwrap(), Err(StoreFailure::File { .. })));
-        assert_eq!(sequencer.ask(|_| ()).await, Err(Rejection::StoreUnavailable));
-    }
-
-    #[tokio::test]
-    async fn given_a_writer_at_work_when_too_many_wait_then_the_next_is_refused_and_the_rest_is_answered_in_order() {
-        let desk = Desk::new(Ledger::new(Settings::default()), Box::new(MemoryStore::default()));
-        let (sequencer, _) = Sequencer::start(desk, 2).unwrap();
-        let (open, gate) = std::sync::mpsc::channel::<()>();
-        let (begun, has_begun) = oneshot::channel();
-        let busy = sequencer.ask(move |desk| {
-            begun.send(()).unwrap();
-            gate.recv().unwrap();
-            desk.newest_batch += 1;
-            desk.newest_batch
-        });
-        let next = |desk: &mut Desk| {
-            desk.newest_batch += 1;
-            desk.newest_batch
-        };
-        let rest = async {
-            has_begun.await.unwrap();
-            let (second, third, refused) = tokio::join!(sequencer.ask(next), sequencer.ask(next), async {
-                let refused = sequencer.ask(next).await;
-                open.send(()).unwrap();
-                refused
-            });
-            (second, third, refused)
-        };
-        let (first, rest) = tokio::join!(busy, rest);
-        assert_eq!((first, rest), (Ok(1), (Ok(2), Ok(3), Err(Rejection::Overloaded))));
-    }
-}
+mod tests;

@@ -170,6 +170,11 @@ impl<C: Chain> App<C> {
         sight.pages.get(page).cloned().ok_or(Rejection::UnknownPage)
     }
 
+    /// A blockhash to build transactions with, if one was read.
+    pub(crate) fn blockhash(&self) -> Option<[u8; 32]> {
+        self.sight.read().unwrap_or_else(PoisonError::into_inner).blockhash
+    }
+
     pub(crate) fn look(&self) -> Sight {
         self.sight.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

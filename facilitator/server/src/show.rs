@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use tallybook_chain::PROGRAM_ID;
 use tallybook_ledger::{BatchRecord, Channel, Landed, State};
-use tallybook_rules::{Amount, Rejection, Status};
+use tallybook_rules::{Rejection, Status};
 use tallybook_sequencer::Sponsorship;
 use tallybook_settler::Chain;
 use tallybook_wire::{
@@ -38,18 +38,14 @@ pub(crate) async fn offer<C: Chain>(app: &App<C>, book: &Key) -> Result<Offer, R
         network: app.network.clone(),
         fee_payer: app.sponsor(),
         max_timeout_seconds: NonZeroU32::new(app.config.limits.reservation_seconds).unwrap_or(NonZeroU32::MIN),
-        recent_blockhash: app.look().blockhash.map(Key),
+        recent_blockhash: app.blockhash().map(Key),
     };
     app.sequencer.offer(*book, &terms.state, by).await
 }
 
 /// `GET /health`.
 pub(crate) async fn health<C: Chain>(app: &App<C>) -> Result<Health, Rejection> {
-    let counted = app.sequencer.ask(|desk| {
-        let unsettled = desk.ledger.channels().map(Channel::gain);
-        let unsettled = unsettled.fold(Amount::ZERO, |sum, gain| sum.plus(gain).unwrap_or(sum));
-        (desk.ledger.channels().len(), unsettled)
-    });
+    let counted = app.sequencer.ask(|desk| (desk.ledger.len(), desk.ledger.unsettled()));
     let (channels, unsettled) = counted.await?;
     let (slot, answers) = app.chain_seen();
     let status = if app.draining.is_cancelled() {
@@ -74,7 +70,7 @@ pub(crate) async fn channel<C: Chain>(app: &App<C>, id: &Key) -> Result<ChannelV
     let found = app.sequencer.ask(move |desk| {
         if let Some(channel) = desk.ledger.channel(&id) {
             let book = desk.ledger.book_of(&channel.place().page).unwrap_or_default();
-            return Ok(view(channel, book, desk.now));
+            return Ok(view(&channel, book, desk.now));
         }
         let kept = desk.ask_store(|store| store.channel(&id))?;
         Err(kept.map_or(Rejection::UnknownChannel, |_| Rejection::SlotFree))

@@ -49,11 +49,10 @@ pub(crate) async fn look<C: Chain>(app: &App<C>, thorough: bool) -> Result<(), R
     if thorough {
         let last = app.settler.read_pages(&books, Commitment::Finalized).await?;
         let books: Vec<[u8; 32]> = books.iter().map(|book| book.address.to_bytes()).collect();
-        let observed = app.sequencer.insist(move |desk| {
-            desk.observe(last.pages.iter().map(|page| seen(page, last.slot)), Finality::Final);
-            let shown: Vec<[u8; 32]> = last.pages.iter().map(|page| page.address.to_bytes()).collect();
-            desk.drop_closed(&books, &shown, last.slot)
-        });
+        let pages: Vec<_> = last.pages.iter().map(|page| seen(page, last.slot)).collect();
+        app.sequencer.observe(&pages, Finality::Final).await?;
+        let shown: Vec<[u8; 32]> = last.pages.iter().map(|page| page.address.to_bytes()).collect();
+        let observed = app.sequencer.insist(|desk| desk.drop_closed(&books, &shown, last.slot));
         tell(app, &observed.await?);
     }
     Ok(())
@@ -78,11 +77,9 @@ fn pages_of(read: &PagesRead) -> impl Iterator<Item = ([u8; 32], Arc<PageView>)>
 /// Lets the ledger see what was read, and says what is new.
 async fn take_in<C: Chain>(app: &App<C>, read: PagesRead) -> Result<(), Rejection> {
     let slot = read.slot;
-    let observed = app.sequencer.insist(move |desk| {
-        let pages = read.pages.iter().map(|page| seen(page, slot));
-        (desk.observe(pages, Finality::Confirmed), desk.ledger.channels().len())
-    });
-    let (events, channels) = observed.await?;
+    let pages: Vec<_> = read.pages.iter().map(|page| seen(page, slot)).collect();
+    let events = app.sequencer.observe(&pages, Finality::Confirmed).await?;
+    let channels = app.sequencer.insist(|desk| desk.ledger.len()).await?;
     app.chain_answered(slot);
     metrics::watched(slot, channels);
     tell(app, &events);

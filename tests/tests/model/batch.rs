@@ -262,7 +262,7 @@ impl World {
     }
 
     fn channel(&self) -> Option<Channel> {
-        self.house.as_ref()?.ledger.channel(&self.tip.id()?).copied()
+        self.house.as_ref()?.ledger.channel(&self.tip.id()?)
     }
 
     fn reserve(&mut self) -> Option<()> {
@@ -275,7 +275,7 @@ impl World {
         let (now, house) = (self.now, self.house.as_mut()?);
         let reserved = house.ledger.reserve(voucher, Amount::new(CEILING), now, now + 10_000);
         if reserved.is_err() {
-            assert_eq!(house.ledger.channel(channel.id()), Some(&channel), "refused changes nothing");
+            assert_eq!(house.ledger.channel(channel.id()), Some(channel), "refused changes nothing");
         }
         reserved.ok().map(|_| ())
     }

@@ -157,7 +157,7 @@ impl Both {
     fn call(&mut self) {
         let Some(slot) = self.slot() else { return };
         let channel = &self.channels[&slot];
-        let Some(seen) = self.ledger.channel(&channel.id).copied() else { return };
+        let Some(seen) = self.ledger.channel(&channel.id) else { return };
         let rest = seen.deposit().less(seen.charged()).get();
         let amount = match self.random.random_range(0..8) {
             0 => rest,

@@ -3,11 +3,11 @@
 
 use super::Embedded;
 use crate::keeper::Failure;
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tallybook_ledger::Channel;
-use tallybook_rules::{Amount, Rejection};
+use tallybook_rules::Rejection;
 use tallybook_wire::{ForwardRequest, ForwardedVoucher, Key, MAX_FORWARDED};
 
 /// The longest pause between two tries while the facilitator does not answer.
@@ -15,14 +15,14 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// How often the facilitator is asked for its terms.
 const TERMS_EVERY: Duration = Duration::from_secs(60);
 
-/// What the facilitator has said that it holds.
+/// The channels of which the facilitator does not have everything, as far as is known: noted with each charge, so that
+/// nobody walks through all channels to find them.
 #[derive(Default, Debug)]
 pub(super) struct Forwarded(Mutex<Held>);
 
 #[derive(Default, Debug)]
 struct Held {
-    /// Charged, by channel.
-    charged: HashMap<[u8; 32], Amount>,
+    waiting: HashSet<[u8; 32]>,
     /// Channels that are closing: handed over at once.
     urgent: HashSet<[u8; 32]>,
 }
@@ -32,53 +32,83 @@ impl Forwarded {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Something of the channel is to be handed over, or may be.
+    pub(super) fn is_waiting(&self, channel_id: [u8; 32]) {
+        self.lock().waiting.insert(channel_id);
+    }
+
     /// The channel closes: its voucher cannot wait.
     pub(super) fn is_urgent(&self, channel_id: [u8; 32]) {
-        self.lock().urgent.insert(channel_id);
+        let mut held = self.lock();
+        held.waiting.insert(channel_id);
+        held.urgent.insert(channel_id);
     }
 
     /// The channel is over.
     pub(super) fn forget(&self, channel_id: &[u8; 32]) {
         let mut held = self.lock();
-        held.charged.remove(channel_id);
+        held.waiting.remove(channel_id);
         held.urgent.remove(channel_id);
-    }
-
-    fn has(&self, channel: &Channel) -> bool {
-        self.lock().charged.get(channel.id()).is_some_and(|held| *held >= channel.charged())
     }
 
     fn is_anything_urgent(&self) -> bool {
         !self.lock().urgent.is_empty()
     }
 
-    fn took(&self, channel_id: [u8; 32], charged: Amount) {
-        let mut held = self.lock();
-        held.urgent.remove(&channel_id);
-        let known = held.charged.entry(channel_id).or_default();
-        *known = (*known).max(charged);
+    /// Takes all that waits. What is charged from now on waits anew.
+    fn take(&self) -> Vec<[u8; 32]> {
+        self.lock().waiting.drain().collect()
+    }
+
+    /// What was taken and not handed over waits again.
+    fn put_back(&self, channels: impl IntoIterator<Item = [u8; 32]>) {
+        self.lock().waiting.extend(channels);
+    }
+
+    /// What was taken is handed over, or there is nothing of it.
+    fn is_done(&self, channel_id: &[u8; 32]) {
+        self.lock().urgent.remove(channel_id);
     }
 }
 
 impl Embedded {
     /// Hands over what the facilitator does not have yet. Says whether all of it was taken.
-    async fn hand_all_over(self: &Arc<Self>) -> Result<bool, Failure> {
-        let this = Arc::clone(self);
-        let waiting = self.sequencer.insist(move |desk| {
-            let channels = desk.ledger.channels().filter(|channel| !this.forwarded.has(channel));
-            channels.filter_map(forwarded).collect::<Vec<_>>()
-        });
+    async fn hand_all_over(&self) -> Result<bool, Failure> {
+        let taken = self.forwarded.take();
         let mut all_taken = true;
-        for some in waiting.await?.chunks(MAX_FORWARDED) {
-            all_taken &= self.hand(some.to_vec()).await?;
+        for (done, some) in (0usize..).zip(taken.chunks(MAX_FORWARDED)) {
+            let handed = match self.newest_of(some).await {
+                Ok(vouchers) => self.hand(vouchers).await,
+                Err(rejection) => Err(rejection.into()),
+            };
+            match handed {
+                Ok(taken) => all_taken &= taken,
+                Err(failure) => {
+                    let left = taken.chunks(MAX_FORWARDED).skip(done).flatten();
+                    self.forwarded.put_back(left.copied());
+                    return Err(failure);
+                }
+            }
         }
         Ok(all_taken)
+    }
+
+    /// What there is to hand over of some channels.
+    async fn newest_of(&self, channels: &[[u8; 32]]) -> Result<Vec<ForwardedVoucher>, Rejection> {
+        let found = self.sequencer.insist(|desk| {
+            let found = channels.iter().map(|id| (id, desk.ledger.channel(id).and_then(|channel| forwarded(&channel))));
+            found.collect::<Vec<_>>()
+        });
+        let found = found.await?;
+        found.iter().filter(|(_, voucher)| voucher.is_none()).for_each(|(id, _)| self.forwarded.is_done(id));
+        Ok(found.into_iter().filter_map(|(_, voucher)| voucher).collect())
     }
 
     /// Hands over one channel's voucher, and returns once the facilitator has it.
     pub(super) async fn hand_over(&self, channel_id: &Key) -> Result<(), Failure> {
         let id = channel_id.0;
-        let channel = self.sequencer.ask(move |desk| desk.ledger.channel(&id).and_then(forwarded)).await?;
+        let channel =
+            self.sequencer.ask(move |desk| desk.ledger.channel(&id).and_then(|channel| forwarded(&channel))).await?;
         match channel {
             Some(voucher) if !self.hand(vec![voucher]).await? => Err(Failure::Unknown),
             Some(_) | None => Ok(()),
@@ -86,24 +116,23 @@ impl Embedded {
     }
 
     async fn hand(&self, vouchers: Vec<ForwardedVoucher>) -> Result<bool, Failure> {
-        let charged: HashMap<Key, Amount> =
-            vouchers.iter().map(|sent| (sent.voucher.channel_id, sent.charged)).collect();
+        if vouchers.is_empty() {
+            return Ok(true);
+        }
+        let mut sent: HashSet<Key> = vouchers.iter().map(|sent| sent.voucher.channel_id).collect();
         let answer = self.facilitator.forward(&ForwardRequest { book: self.book, vouchers }).await?;
-        let mut taken = 0usize;
         for one in &answer.taken {
             // Only what we have sent counts, whatever the facilitator says it holds.
-            match (charged.get(&one.channel_id), &one.error) {
-                (Some(sent), None) => {
-                    self.forwarded.took(one.channel_id.0, *sent);
-                    taken = taken.saturating_add(1);
-                }
-                (Some(_), Some(reason)) => {
+            match &one.error {
+                None if sent.remove(&one.channel_id) => self.forwarded.is_done(one.channel_id.as_bytes()),
+                Some(reason) if sent.contains(&one.channel_id) => {
                     tracing::warn!(channel = %one.channel_id, reason = %reason.name(), "the facilitator does not take a voucher");
                 }
-                (None, _) => {}
+                None | Some(_) => {}
             }
         }
-        Ok(taken >= charged.len())
+        self.forwarded.put_back(sent.iter().map(|channel_id| channel_id.0));
+        Ok(sent.is_empty())
     }
 }
 
@@ -141,5 +170,36 @@ pub(super) async fn forward(embedded: Weak<Embedded>) {
             () = tokio::time::sleep(pause) => {}
             () = this.urgent.notified() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn given_channels_that_wait_when_taken_then_each_is_there_once_and_what_is_charged_meanwhile_waits_anew() {
+        let forwarded = Forwarded::default();
+        [1, 2, 1].iter().for_each(|channel| forwarded.is_waiting([*channel; 32]));
+        let mut taken = forwarded.take();
+        taken.sort_unstable();
+        assert_eq!(taken, [[1; 32], [2; 32]]);
+        assert!(forwarded.take().is_empty(), "only what has changed since");
+        forwarded.is_waiting([1; 32]);
+        forwarded.put_back([[2; 32]]);
+        assert_eq!(forwarded.take().len(), 2);
+        forwarded.is_waiting([3; 32]);
+        forwarded.forget(&[3; 32]);
+        assert!(forwarded.take().is_empty(), "what is over waits for nothing");
+    }
+
+    #[test]
+    fn given_a_channel_that_closes_when_it_is_handed_over_then_nothing_is_urgent_any_more() {
+        let forwarded = Forwarded::default();
+        forwarded.is_urgent([1; 32]);
+        assert_eq!(forwarded.take(), [[1; 32]]);
+        assert!(forwarded.is_anything_urgent());
+        forwarded.is_done(&[1; 32]);
+        assert!(!forwarded.is_anything_urgent());
     }
 }

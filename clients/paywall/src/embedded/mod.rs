@@ -183,6 +183,9 @@ impl Embedded {
         let charge = payment.payment_requirements.amount;
         match self.sequencer.commit(voucher, self.book.0, charge).await {
             Ok(committed) => {
+                if committed.change.is_some() {
+                    self.forwarded.is_waiting(voucher.channel_id);
+                }
                 let payer = committed.channel.on_chain().payer.into();
                 let extra = AnswerExtra { charged_amount: Some(committed.charge), ..state_of(&committed.channel) };
                 Ok(SettleResponse::Settled { transaction: None, network, payer, amount: None, extra })
@@ -231,6 +234,7 @@ impl Embedded {
         if let Err(refused) = left {
             return Ok(invalid(&refused));
         }
+        self.forwarded.is_waiting(voucher.channel_id.0);
         self.hand_over(&voucher.channel_id).await?;
         self.facilitator.verify(payment).await
     }

@@ -163,22 +163,23 @@ impl Embedded {
     }
 
     async fn observe(&self, pages: Vec<PageView>, slot: u64, finality: Finality) -> Result<Vec<Event>, Rejection> {
-        let observed = self.sequencer.insist(move |desk| {
-            let seen = pages.iter().map(|page| PageSeen {
-                address: page.address.to_bytes(),
-                chain_slot: slot,
-                header: &page.header,
-                slots: &page.slots,
-            });
-            desk.observe(seen, finality)
+        let seen = pages.iter().map(|page| PageSeen {
+            address: page.address.to_bytes(),
+            chain_slot: slot,
+            header: &page.header,
+            slots: &page.slots,
         });
-        observed.await
+        self.sequencer.observe(&seen.collect::<Vec<_>>(), finality).await
     }
 
     fn tell(&self, events: &[Event]) {
         for event in events {
             match event {
-                Event::Opened { channel_id, .. } => tracing::info!(channel = %Key(*channel_id), "a channel is open"),
+                Event::Opened { channel_id, .. } => {
+                    tracing::info!(channel = %Key(*channel_id), "a channel is open");
+                    // After a restart it may have vouchers.
+                    self.forwarded.is_waiting(*channel_id);
+                }
                 Event::Closing { channel_id, closing_at, unsettled } => {
                     tracing::info!(channel = %Key(*channel_id), closing_at, %unsettled, "a channel is closing");
                     self.forwarded.is_urgent(*channel_id);

@@ -153,7 +153,7 @@ impl World {
         self.page().request_close(slot, at.generation, &at.payer, GRACE, now).unwrap();
     }
 
-    pub(crate) fn channel(&self, slot: u8) -> &Channel {
+    pub(crate) fn channel(&self, slot: u8) -> Channel {
         self.ledger.channel(&self.id(slot)).expect("the ledger knows the channel")
     }
 }

@@ -205,12 +205,12 @@ impl Asked {
 
     async fn opened<C: Chain>(&self, app: &App<C>) -> Result<Option<Channel>, Rejection> {
         let channel_id = self.channel_id;
-        app.sequencer.ask(move |desk| desk.ledger.channel(&channel_id).copied()).await
+        app.sequencer.ask(move |desk| desk.ledger.channel(&channel_id)).await
     }
 
     /// Refuses a channel more than are served.
     async fn check_room<C: Chain>(&self, app: &App<C>) -> Result<(), Rejection> {
-        let channels = app.sequencer.ask(|desk| desk.ledger.channels().len()).await?;
+        let channels = app.sequencer.ask(|desk| desk.ledger.len()).await?;
         if u32::try_from(channels).unwrap_or(u32::MAX) >= app.config.limits.channels {
             return Err(Rejection::QuotaExceeded);
         }
