@@ -8,6 +8,7 @@ use crate::price::Price;
 use crate::respond::{Body, Refused, json, refused, unavailable};
 use http::header::HOST;
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::Value;
 use std::sync::Arc;
@@ -41,28 +42,35 @@ pub(crate) enum Paying {
     Foreign(Arc<Foreign>, Box<Value>),
 }
 
-/// What is sold, and how it can be paid.
+/// What is sold, and how it can be paid. What only a 402 says is put into words when one is made: most calls are paid.
 #[derive(Clone, Debug)]
 pub(crate) struct Sale {
-    resource: ResourceInfo,
+    charge: Arc<ChargeLayer>,
     ways: Vec<Way>,
-    foreign: Arc<[Arc<Foreign>]>,
+    host: Option<HeaderValue>,
+    path: Option<PathAndQuery>,
 }
 
 impl Sale {
-    pub(crate) fn new(charge: &ChargeLayer, request: &Parts) -> Self {
-        let path = request.uri.path_and_query().map_or("/", |path| path.as_str());
-        let host = request.headers.get(HOST).and_then(|host| host.to_str().ok());
-        let url = host.map_or_else(|| path.to_owned(), |host| format!("http://{host}{path}"));
+    pub(crate) fn new(charge: &Arc<ChargeLayer>, request: &Parts) -> Self {
         let ways = charge
             .ways
             .iter()
             .map(|(paywall, pricing)| Way { shared: Arc::clone(&paywall.shared), price: pricing.of(request) });
         Self {
-            resource: ResourceInfo { url, ..charge.resource.clone() },
             ways: ways.collect(),
-            foreign: Arc::clone(&charge.foreign),
+            charge: Arc::clone(charge),
+            host: request.headers.get(HOST).cloned(),
+            path: request.uri.path_and_query().cloned(),
         }
+    }
+
+    /// What is sold, by its URL.
+    fn resource(&self) -> ResourceInfo {
+        let path = self.path.as_ref().map_or("/", PathAndQuery::as_str);
+        let host = self.host.as_ref().and_then(|host| host.to_str().ok());
+        let url = host.map_or_else(|| path.to_owned(), |host| format!("http://{host}{path}"));
+        ResourceInfo { url, ..self.charge.resource.clone() }
     }
 
     pub(crate) fn ways(&self) -> &[Way] {
@@ -98,7 +106,7 @@ impl Sale {
 
     fn read_foreign(&self, value: &HeaderValue) -> Result<Paying, Refused> {
         let payment: Value = read_header(value.as_bytes())?;
-        let found = self.foreign.iter().find(|scheme| scheme.answers(&payment));
+        let found = self.charge.foreign.iter().find(|scheme| scheme.answers(&payment));
         let scheme = found.ok_or(Rejection::UnsupportedScheme)?;
         Ok(Paying::Foreign(Arc::clone(scheme), Box::new(payment)))
     }
@@ -122,7 +130,7 @@ impl Sale {
                 Err(failure) => failed = failed.or(Some(failure)),
             }
         }
-        accepts.extend(self.foreign.iter().map(|scheme| Accept::Foreign(scheme.requirements().clone())));
+        accepts.extend(self.charge.foreign.iter().map(|scheme| Accept::Foreign(scheme.requirements().clone())));
         let failed = failed.map(|failure| failure.reason()).or(full);
         match failed {
             Some(reason) if accepts.is_empty() => unavailable(&reason),
@@ -160,7 +168,7 @@ impl Sale {
     }
 
     fn required(&self, accepts: Vec<Accept>, error: Option<Reason>) -> Response<Body> {
-        let required = PaymentRequired::any_of(self.resource.clone(), accepts, error);
+        let required = PaymentRequired::any_of(self.resource(), accepts, error);
         let mut response = json(StatusCode::PAYMENT_REQUIRED, &required);
         if let Ok(value) = header(&required) {
             response.headers_mut().insert(PAYMENT_REQUIRED, value);

@@ -41,7 +41,7 @@ impl FacilitatorRequest {
     /// [`Rejection::ChargeAboveCeiling`] when that is more than what was accepted.
     pub fn check_charge(&self) -> Result<(), Rejection> {
         let (accepted, required) = (&self.payment_payload.accepted, &self.payment_requirements);
-        accepted.answers(&PaymentRequirements { amount: accepted.amount, ..required.clone() })?;
+        accepted.is_of(required)?;
         if required.amount > accepted.amount { Err(Rejection::ChargeAboveCeiling) } else { Ok(()) }
     }
 }

@@ -127,6 +127,12 @@ impl PaymentRequirements {
     /// [`Rejection::RequirementsMismatch`], or [`Rejection::WrongPrice`]. Slot and blockhash are not compared: they
     /// are hints, which change from offer to offer.
     pub fn answers(&self, offered: &Self) -> Result<(), Rejection> {
+        self.is_of(offered)?;
+        if self.amount == offered.amount { Ok(()) } else { Err(Rejection::WrongPrice) }
+    }
+
+    /// As [`Self::answers`], whatever the amounts.
+    pub(crate) fn is_of(&self, offered: &Self) -> Result<(), Rejection> {
         let same_terms = self.asset == offered.asset
             && self.pay_to == offered.pay_to
             && self.extra.book == offered.extra.book
@@ -135,8 +141,6 @@ impl PaymentRequirements {
             Err(Rejection::WrongNetwork)
         } else if !same_terms {
             Err(Rejection::RequirementsMismatch)
-        } else if self.amount != offered.amount {
-            Err(Rejection::WrongPrice)
         } else {
             Ok(())
         }
