@@ -20,3 +20,7 @@ lint:
 # Build the program and commit its artifact's source hash.
 program:
     programs/tallybook/artifact/build.sh
+
+# Measure what the README says, and write benches/report.
+bench:
+    benches/run.sh

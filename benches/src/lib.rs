@@ -15,5 +15,6 @@
 )]
 
 pub mod planner;
+pub mod report;
 pub mod request;
 pub mod settlement;
