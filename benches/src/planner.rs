@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 /// Planning among more and more channels.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Planner {
-    /// The largest of `all_due` divided by the smallest, of the ratios to n·log2 n: what growth faster than n log n would
-    /// drive up. Counted in looks and comparisons, so the same on every machine.
+    /// The ratio of `all_due` to n·log2 n of the most channels, divided by that of the fewest: at most 1 where the work grows no
+    /// faster than n log n. Counted in looks and comparisons, so the same on every machine.
     pub work_growth: f64,
-    /// The same of the measured time.
+    /// The same of the measured time, in which caches have a part that work has not.
     pub time_growth: f64,
     /// One entry for each number of channels, from the smallest.
     pub sizes: Vec<Size>,

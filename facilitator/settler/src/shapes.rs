@@ -128,7 +128,6 @@ impl<C: Chain> Settler<C> {
     }
 
     /// Whether the node simulates a memo of this shape; the inner none when it does not answer.
-    #[expect(clippy::option_option, reason = "no blockhash, no answer, and the answer are three things")]
     async fn try_out(&self, shape: Shape, bytes: usize) -> Option<Option<bool>> {
         let blockhash = self.chain().latest_blockhash().await.ok()?.hash;
         let budget = Budget { compute_units: TRIAL_UNITS, compute_price: 0 };

@@ -2,6 +2,9 @@ use crate::{KeptChannel, Spending, StoreFailure, Stored, VoucherStore};
 use std::collections::BTreeMap;
 use tallybook_ledger::{Attempt, BatchRecord, Change, Expense, Purpose, State};
 
+/// A transaction's signature, and the book that it was for.
+type Bill = ([u8; 64], [u8; 32]);
+
 /// A store without a disk, for tests. Its clone is what a crash would have left.
 #[derive(Clone, Default, Debug)]
 pub struct MemoryStore {
@@ -9,7 +12,7 @@ pub struct MemoryStore {
     batches: BTreeMap<u64, BatchRecord>,
     attempts: BTreeMap<Purpose, Attempt>,
     tables: BTreeMap<[u8; 32], [u8; 32]>,
-    spent: BTreeMap<([u8; 64], [u8; 32]), (Expense, u64, i64)>,
+    spent: BTreeMap<Bill, (Expense, u64, i64)>,
 }
 
 impl VoucherStore for MemoryStore {

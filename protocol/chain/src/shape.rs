@@ -135,7 +135,8 @@ pub fn bytes_too_many(transaction: &VersionedTransaction) -> usize {
     };
     let message = &transaction.message;
     let looked_up = message.address_table_lookups().unwrap_or_default().iter();
-    let looked_up: usize = looked_up.map(|table| table.writable_indexes.len() + table.readonly_indexes.len()).sum();
+    let indexes = looked_up.flat_map(|table| table.writable_indexes.iter().chain(&table.readonly_indexes));
+    let looked_up = indexes.count();
     if message.static_account_keys().len().saturating_add(looked_up) > shape.max_addresses() {
         return usize::MAX;
     }
@@ -143,7 +144,6 @@ pub fn bytes_too_many(transaction: &VersionedTransaction) -> usize {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test says what it expects")]
 mod tests {
     use super::*;
     use crate::transaction::memo;

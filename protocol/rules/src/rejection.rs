@@ -227,8 +227,8 @@ rejections! {
     // --- off chain: the service
     /// The service has more work than it can finish in time.
     Overloaded = 140, "overloaded", Transient, "The service is busy: retry after the time that Retry-After names.";
-    /// The service is shutting down.
-    Draining = 141, "draining", Transient, "The service is shutting down: retry in a moment.";
+    /// The service is shutting down, or paused.
+    Draining = 141, "draining", Transient, "Nothing new is taken on here now: retry in a moment.";
     /// The chain could not be asked.
     ChainUnavailable = 142, "chain_unavailable", Transient, "The chain cannot be reached now: nothing was charged, retry later.";
     /// The disk could not be written.

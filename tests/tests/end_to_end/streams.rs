@@ -53,6 +53,7 @@ async fn given_a_stream_when_it_is_read_then_the_agent_signs_on_and_it_is_charge
     let ground = &stage.ground;
     let paywall = Paywall::builder(stage.facilitator(), ground.book.address.to_string())
         .operator(ground.operator.insecure_clone())
+        .keep_vouchers_in(ground.folder().join("streams.jsonl"))
         .build()?;
     let app = Router::new().route("/", get(words).route_layer(paywall.charge_stream("$0.001")?));
     let listener = TcpListener::bind("127.0.0.1:0").await?;

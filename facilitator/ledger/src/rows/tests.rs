@@ -1,3 +1,5 @@
+#![allow(clippy::arithmetic_side_effects, reason = "a test counts far from every limit")]
+
 use super::*;
 use crate::board::Seat;
 use proptest::prelude::*;

@@ -261,14 +261,16 @@ async fn given_several_pages_when_settled_together_then_one_transaction_claims_a
     let (house, batches) = pages(3, 20);
     let outcomes = together(&house, &batches).await;
     assert_eq!(settled_in(&house, &batches), [20; 3]);
-    let state = house.chain.state();
-    assert_eq!((state.sent.len(), state.paid_out), (1, 3));
+    let of_chain = |house: &House| {
+        let state = house.chain.state();
+        (state.sent.len(), state.paid_out)
+    };
+    assert_eq!(of_chain(&house), (1, 3));
     let landed: Vec<&Landed> = outcomes.iter().flat_map(|outcome| &outcome.landed).collect();
     assert!(landed.iter().all(|one| one.signature == landed[0].signature && one.rows == 20));
     assert_eq!(landed.iter().map(|one| one.fee_lamports).sum::<u64>(), 5_000, "its cost is there once");
     let recorded: Vec<[u8; 32]> = batches.iter().map(|batch| *batch.page()).collect();
     assert_eq!(*house.notes.pages.lock().unwrap(), [recorded]);
-    drop(state);
     assert_eq!(together(&house, &batches).await, vec![Outcome::default(); 3], "nothing is left");
 }
 
