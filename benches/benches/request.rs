@@ -53,7 +53,7 @@ fn main() {
     let size = if quick {
         Size { quick, cores, runs: 3, calls: 20, lone: 200, channels: 20_000, stored: 20_000 }
     } else {
-        Size { quick, cores, runs: 7, calls: 100, lone: 2_000, channels: 200_000, stored: 1_000_000 }
+        Size { quick, cores, runs: 7, calls: 100, lone: 2_000, channels: 100_000, stored: 100_000 }
     };
     let world = World::new(1_024);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(cores).enable_all().build().unwrap();

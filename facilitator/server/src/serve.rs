@@ -20,8 +20,8 @@ const TAKE_AGAIN: Duration = Duration::from_millis(100);
 const LAST_ANSWER: Duration = Duration::from_secs(1);
 /// What somebody is told for whom there is no seat.
 const NO_SEAT: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
-    content-type: application/json\r\ncontent-length: 92\r\n\r\n\
-    {\"error\":\"overloaded\",\"message\":\"The service is busy: every connection is being served.     \"}";
+    content-type: application/json\r\ncontent-length: 89\r\n\r\n\
+    {\"error\":\"overloaded\",\"message\":\"The service is busy: every connection is being served.\"}";
 
 /// Serves HTTP/1.1 until `closed`; then lets what is under way end. A client that does not send the whole head of a request
 /// within `patience`, its first or its next, loses its connection.
