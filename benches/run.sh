@@ -11,8 +11,8 @@ if [ "${1:-}" = --quick ]; then
 fi
 mkdir -p "$report"
 export TALLYBOOK_REPORT=$report
-cargo bench --quiet --profile dev --no-run --workspace --benches # built before anything is measured
+cargo bench --quiet --profile dev --no-run --benches # built before anything is measured
 for bench in settlement planner request; do
-  cargo bench --quiet --profile dev --workspace --bench "$bench" "${quick[@]}"
+  cargo bench --quiet --profile dev --bench "$bench" "${quick[@]}"
 done
 cargo run --quiet --bin bench-report -- "$report"

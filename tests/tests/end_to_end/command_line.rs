@@ -5,6 +5,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use solana_keypair::Keypair;
 use solana_signer::Signer;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -226,8 +227,11 @@ async fn given_wrong_input_when_a_command_runs_then_it_says_what_to_do_and_no_se
     let key = shell.wallet.pubkey().to_string();
     std::fs::write(shell.file("notes.txt"), "hello\n")?;
     std::fs::write(shell.file("spoilt.json"), "[1,2,3]")?;
+    std::fs::set_permissions(shell.file("spoilt.json"), PermissionsExt::from_mode(0o600))?;
+    std::fs::write(shell.file("open.json"), "[1,2,3]")?;
+    std::fs::set_permissions(shell.file("open.json"), PermissionsExt::from_mode(0o644))?;
     std::fs::write(shell.file("empty.jsonl"), "")?;
-    let wrong: [(&[&str], i32, &str); 15] = [
+    let wrong: [(&[&str], i32, &str); 16] = [
         (&["book", "show", &key], 6, "--rpc"),
         (&["page", "show", &key], 6, "--rpc"),
         (&["channel", "list"], 6, "--rpc"),
@@ -236,7 +240,8 @@ async fn given_wrong_input_when_a_command_runs_then_it_says_what_to_do_and_no_se
         (&["pay", "http://127.0.0.1:9/x", "-H", "s3cret"], 1, "has no colon"),
         (&["pay", "http://127.0.0.1:9/x", "-d", "@none"], 1, "cannot read none"),
         (&["channel", "list", "--keypair", "none.json"], 1, "name another file"),
-        (&["channel", "list", "--keypair", "spoilt.json"], 1, "is no key file"),
+        (&["channel", "list", "--keypair", "spoilt.json"], 1, "is no keypair"),
+        (&["channel", "list", "--keypair", "open.json"], 1, "run chmod 600 on"),
         (&["channel", "status", "xyz"], 2, "tallybook channel list"),
         (&["vouchers", "export", "none.jsonl"], 1, "cannot read none.jsonl"),
         (&["vouchers", "export", "notes.txt"], 1, "keep_vouchers_in"),
