@@ -58,12 +58,12 @@ fn ratios(measured: &Measured) -> String {
         ),
         times(ratios.peer_by_specification_to_ours_of_23),
     );
-    row("… than they are at their very best", times(ratios.peer_at_best_to_ours_of_23));
+    row("… than they are at their best in v0", times(ratios.peer_at_best_to_ours_of_23));
     row(
         &format!("as the specification packs them: {} claims in v1", compared.v1.claims),
         times(ratios.peer_by_specification_to_ours_of_94),
     );
-    row("… than they are at their very best", times(ratios.peer_at_best_to_ours_of_94));
+    row("… than they are at their best in v0", times(ratios.peer_at_best_to_ours_of_94));
     row(
         "a channel's whole life with one settlement, as the specification packs it",
         format!("{:.1} ×", ratios.peer_life_to_ours),
