@@ -77,7 +77,14 @@ pub(super) fn plots(settlement: &Settlement, folder: &Path) {
         Scale::Linear,
         &claims,
     );
-    let lamports = compared.rows().map(|(label, value, ours)| Bar { label, value, shown: number(value), ours });
+    let short = ["Tallybook, v1", "Tallybook, v0", "payment channels, at best", "payment channels, by the x402 spec"];
+    let lamports = compared.rows().into_iter().zip(short).map(|((_, value, ours), label)| Bar {
+        label: label.to_owned(),
+        value,
+        shown: number(value),
+        ours,
+    });
+    let lamports: Vec<Bar> = lamports.collect();
     let title = "Lamports for a channel settled and paid out";
     bars(&folder.join("lamports.svg"), title, "lamports, logarithmic", Scale::Logarithmic, &lamports);
 }
