@@ -179,19 +179,26 @@ impl World {
             })?;
             self.wait(CALM_MILLISECONDS, CALM_STEP, "not all is settled", Self::is_settled)?;
             self.times.set(Phase::Leaving);
-            self.wait(LEAVING_MILLISECONDS, LONG_STEP, "not all have left", |world| {
-                Ok(world.times.gone.load(Ordering::Relaxed) == agents && world.laws.is_empty(&world.endpoint))
-            })?;
-            self.wait(CALM_MILLISECONDS, CALM_STEP, "not all is paid out", Self::is_settled)?;
-            // Until the last of it is final.
+            self.leave()?;
+            // Until the last of it is final, and nothing that a fork took away can come again; then what has is left as well.
             let until = now() + 60_000;
             while now() < until {
                 self.step(LONG_STEP)?;
             }
+            self.leave()?;
         }
         self.kill();
         let mut store = self.disk.open().map_err(|failure| format!("the store does not open: {failure}"))?;
         self.laws.check_end(&self.endpoint, store.as_mut())
+    }
+
+    /// Waits until everybody has left, and all is paid out.
+    fn leave(&mut self) -> Result<(), String> {
+        let agents = self.times.agents.load(Ordering::Relaxed);
+        self.wait(LEAVING_MILLISECONDS, LONG_STEP, "not all have left", |world| {
+            Ok(world.times.gone.load(Ordering::Relaxed) == agents && world.laws.is_empty(&world.endpoint))
+        })?;
+        self.wait(CALM_MILLISECONDS, CALM_STEP, "not all is paid out", Self::is_settled)
     }
 
     fn set_trouble(&mut self, trouble: Trouble) {
