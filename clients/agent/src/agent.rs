@@ -82,7 +82,7 @@ impl<C: Chain> Agent<C> {
                 self.shared.learn(&route, &required)?
             }
         };
-        Call::new(&self.shared, &request, route, offer).await?.run().await
+        Call::new(&self.shared, request, route, offer).await?.run().await
     }
 
     /// The channels, ended ones too.

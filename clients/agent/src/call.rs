@@ -24,9 +24,9 @@ use tallybook_wire::{
 };
 
 /// A call that is paid for.
-pub(crate) struct Call<'a, C> {
-    pub(crate) agent: &'a Arc<AgentState<C>>,
-    pub(crate) request: &'a Request,
+pub(crate) struct Call<C> {
+    pub(crate) agent: Arc<AgentState<C>>,
+    pub(crate) request: Request,
     pub(crate) route: Route,
     pub(crate) offer: Arc<PaymentRequirements>,
     pub(crate) lease: Lease,
@@ -35,7 +35,7 @@ pub(crate) struct Call<'a, C> {
     /// How many channels turned out to be of no use.
     pub(crate) given_up: u32,
     /// The price was asked for again because the page that was remembered is full.
-    asked_afresh: bool,
+    pub(crate) asked_afresh: bool,
     /// How often the request was sent with a payment.
     pub(crate) attempts: u32,
     /// The voucher that is on its way.
@@ -77,11 +77,11 @@ pub(crate) enum Next {
     Again(Duration),
 }
 
-impl<'a, C: Chain> Call<'a, C> {
+impl<C: Chain> Call<C> {
     /// Checks the policy and waits for a turn.
     pub(crate) async fn new(
-        agent: &'a Arc<AgentState<C>>,
-        request: &'a Request,
+        agent: &Arc<AgentState<C>>,
+        request: Request,
         route: Route,
         offer: Arc<PaymentRequirements>,
     ) -> Result<Self, AgentError> {
@@ -90,7 +90,7 @@ impl<'a, C: Chain> Call<'a, C> {
         agent.approve(Asked::Call, offer.amount, &route, offer.pay_to).await?;
         let lease = agent.pool(&pool_key(&route, &offer)).turn().await;
         Ok(Self {
-            agent,
+            agent: Arc::clone(agent),
             request,
             route,
             approved: offer.amount,
@@ -110,6 +110,12 @@ impl<'a, C: Chain> Call<'a, C> {
     /// Sends until there is an answer or no more to try.
     pub(crate) async fn run(mut self) -> Result<Response, AgentError> {
         let outcome = self.answer().await;
+        self.close_books();
+        outcome
+    }
+
+    /// The call is over: what it may have cost counts on, and nothing else does.
+    pub(crate) fn close_books(&mut self) {
         if let Some(spend) = self.spend.take() {
             match &self.unseen {
                 None => spend.settle(Amount::ZERO),
@@ -117,22 +123,19 @@ impl<'a, C: Chain> Call<'a, C> {
                 Some(_) => self.list(0, None, None),
             }
         }
-        outcome
     }
 
     async fn answer(&mut self) -> Result<Response, AgentError> {
-        while self.attempts < self.agent.policy.attempts {
-            self.attempts = self.attempts.saturating_add(1);
-            let payload = match self.payment().await {
+        loop {
+            let payment = match self.next_payment().await {
                 Err(AgentError::NoFreeSlot) if !self.asked_afresh => match self.ask_afresh().await? {
                     Some(response) => return Ok(response),
                     None => continue,
                 },
-                payload => payload?,
+                payment => payment?,
             };
-            let payment = PaymentPayload::new(self.offer.as_ref().clone(), payload);
             let value = header(&payment).map_err(AgentError::Unreadable)?;
-            match self.agent.send(self.request, Some(value)).await {
+            match self.agent.send(&self.request, Some(value)).await {
                 Ok(response) => match self.look_at(response).await? {
                     Next::Return(response) => return Ok(response),
                     Next::Again(wait) => tokio::time::sleep(wait).await,
@@ -146,7 +149,16 @@ impl<'a, C: Chain> Call<'a, C> {
                 }
             }
         }
-        Err(self.exhausted())
+    }
+
+    /// What the next attempt pays with; an error when there is no more to try.
+    pub(crate) async fn next_payment(&mut self) -> Result<PaymentPayload, AgentError> {
+        if self.attempts >= self.agent.policy.attempts {
+            return Err(self.exhausted());
+        }
+        self.attempts = self.attempts.saturating_add(1);
+        let payload = self.payment().await?;
+        Ok(PaymentPayload::new(self.offer.as_ref().clone(), payload))
     }
 
     /// Puts the call on the list of payments.
@@ -170,7 +182,7 @@ impl<'a, C: Chain> Call<'a, C> {
     /// The page that was remembered is full: asks for another one. A response is an answer without payment.
     async fn ask_afresh(&mut self) -> Result<Option<Response>, AgentError> {
         self.asked_afresh = true;
-        let response = self.agent.send(self.request, None).await?;
+        let response = self.agent.send(&self.request, None).await?;
         if response.status() != StatusCode::PAYMENT_REQUIRED {
             return Ok(Some(response));
         }
@@ -255,7 +267,7 @@ impl<'a, C: Chain> Call<'a, C> {
     }
 
     async fn open_new(&mut self) -> Result<ChannelPayload, AgentError> {
-        let (channel, deposit) = self.agent.open(&self.route, self.request, &self.offer).await?;
+        let (channel, deposit) = self.agent.open(&self.route, &self.request, &self.offer).await?;
         self.lease.use_new(Arc::clone(&channel));
         // In a pool already, so that it is not lost if this call is given up here.
         if let Err(error) = self.agent.commit(&channel).await {

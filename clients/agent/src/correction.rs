@@ -23,7 +23,7 @@ const SERVER_PATIENCE: u32 = 6;
 /// So long a channel is new, in seconds.
 const NEW_SECONDS: i64 = 60;
 
-impl<C: Chain> Call<'_, C> {
+impl<C: Chain> Call<C> {
     pub(crate) async fn look_at(&mut self, response: Response) -> Result<Next, AgentError> {
         let status = response.status();
         let outcome = answer::outcome(status, response.headers());

@@ -46,6 +46,9 @@
 //! with the server's help ([`Agent::close`]) or without ([`Agent::force_close`], and [`Agent::exit_transaction`] for a wallet
 //! without lamports). Books whose operator signs each opening are not paid: the agent has nobody to ask for that signature.
 //!
+//! Where another client sends the requests (one with x402 of its own, say), [`Agent::pay`] makes the payment of one call and
+//! [`Payment::answered`] looks at its answer.
+//!
 //! What it never does: sign above `charged + price`; believe a server that claims more than was signed; pay twice for
 //! one call without being told to; deposit beyond its budgets; take program, cluster or mint from the wire; or let a
 //! voucher leave before its ceiling is durable and its budget counts it.
@@ -61,6 +64,7 @@ mod breach;
 mod budget;
 mod builder;
 mod call;
+mod carried;
 mod channel;
 mod closing;
 mod correction;
@@ -88,6 +92,7 @@ pub use approval::{Ask, Asked};
 pub use breach::Breach;
 pub use budget::BudgetReport;
 pub use builder::AgentBuilder;
+pub use carried::{Answered, Payment};
 pub use channel::Phase;
 pub use closing::Closed;
 pub use error::AgentError;

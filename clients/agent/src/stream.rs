@@ -120,7 +120,7 @@ enum Said {
 
 impl<C: Chain> Stream<C> {
     /// Takes the channel of a call over, and signs on until the stream ends. The response gets its handle.
-    pub(crate) fn start(call: &mut Call<'_, C>, mut response: Response, meter: String) -> Response {
+    pub(crate) fn start(call: &mut Call<C>, mut response: Response, meter: String) -> Response {
         let Some(sent) = call.sent.clone() else { return response };
         let mut request = Request::new(call.request.method().clone(), call.request.url().clone());
         *request.headers_mut() = call.request.headers().clone();
@@ -133,7 +133,7 @@ impl<C: Chain> Stream<C> {
         let (end, ended) = watch::channel(None);
         response.extensions_mut().insert(Metered { ended });
         let stream = Self {
-            agent: Arc::clone(call.agent),
+            agent: Arc::clone(&call.agent),
             route: call.route.clone(),
             offer: Arc::clone(&call.offer),
             lease: call.lease.hand_over(),

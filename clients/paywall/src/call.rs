@@ -5,12 +5,12 @@ use crate::builder::Shared;
 use crate::charge::Charge;
 use crate::keeper::Failure;
 use crate::layer::ChargeLayer;
-use crate::respond::{Body, Refused, broken_off, too_slow, with_receipt};
+use crate::respond::{Body, Refused, broken_off, json, too_slow, with_receipt};
 use crate::sale::{Paying, Sale, Way};
 use crate::tab::Tab;
 use crate::{foreign, refund, stream};
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,6 +78,7 @@ where
     };
     let reserved = match begin(&way.shared, *payment, fingerprint).await {
         Ok(Begun::Answered(response)) => return Ok(response),
+        Ok(Begun::Closed(receipt)) => return Ok(with_receipt(json(StatusCode::OK, &receipt), &receipt)),
         Ok(Begun::Reserved(reserved)) => *reserved,
         Err(refused) => return Ok(sale.refuse(refused.on(&way)).await),
     };
@@ -116,21 +117,23 @@ where
 }
 
 /// How a payment begins.
-enum Begun {
+pub(crate) enum Begun {
     /// The handler may run.
     Reserved(Box<Reserved>),
-    /// It need not: a lost answer given again, or a channel closed.
+    /// It need not: a lost answer given again.
     Answered(Response<Body>),
+    /// Nor here: a channel was closed.
+    Closed(SettleResponse),
 }
 
-async fn begin(
+pub(crate) async fn begin(
     shared: &Arc<Shared>,
     mut payment: FacilitatorRequest,
     fingerprint: Option<Fingerprint>,
 ) -> Result<Begun, Refused> {
     let voucher = *payment.payment_payload.payload.voucher();
     if let ChannelPayload::Refund { .. } = payment.payment_payload.payload {
-        return refund::close(shared, payment).await.map(Begun::Answered);
+        return refund::close(shared, payment).await.map(Begun::Closed);
     }
     if let Some(stored) = fingerprint.and_then(|fingerprint| shared.answers.of(&voucher, fingerprint)) {
         return again(shared, payment, voucher, stored).await.map(Begun::Answered);

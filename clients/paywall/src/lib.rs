@@ -27,6 +27,9 @@
 //! as it comes ([`Paywall::charge_stream`]). A [`ChargeLayer`] can also let some calls in free, and offer other books and
 //! other x402 schemes beside this one.
 //!
+//! Where something else carries x402 (another middleware, another transport), the three steps are there one by one:
+//! [`Paywall::requirements`], [`Paywall::take`] and [`Accepted::charge`].
+//!
 //! Who decides on vouchers and keeps them is the facilitator, asked over HTTP; or, with the feature `embedded` and
 //! `PaywallBuilder::embed`, a ledger in this process, so that calls ask nobody. In the first case the newest voucher of every
 //! channel is also kept in a file of your own, unless you decline, so that no facilitator can withhold your money; see
@@ -56,6 +59,7 @@ mod respond;
 mod sale;
 mod stream;
 mod tab;
+mod till;
 mod vouchers;
 
 pub use builder::{Paywall, PaywallBuilder, PaywallError};
@@ -67,6 +71,7 @@ pub use layer::{ChargeLayer, Charged};
 pub use price::{Price, Rate};
 pub use quota::FreeQuota;
 pub use respond::Body;
+pub use till::{Accepted, Declined, Taken};
 
 /// The guide's code compiles.
 #[cfg(doctest)]

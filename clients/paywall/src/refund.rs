@@ -7,8 +7,7 @@
 use crate::builder::Shared;
 use crate::keeper::Failure;
 use crate::operator::Proposed;
-use crate::respond::{Body, Refused, json, with_receipt};
-use http::{Response, StatusCode};
+use crate::respond::Refused;
 use solana_message::compiled_instruction::CompiledInstruction;
 use solana_signer::Signer;
 use tallybook_chain::address::PROGRAM_ID;
@@ -20,8 +19,8 @@ use tallybook_wire::{
     Channel, ChannelPayload, FacilitatorRequest, Offer, SettleResponse, TransactionBytes, VerifyResponse, Voucher,
 };
 
-/// Closes the channel of a `refund` payment at once.
-pub(crate) async fn close(shared: &Shared, mut payment: FacilitatorRequest) -> Result<Response<Body>, Refused> {
+/// Closes the channel of a `refund` payment at once: the receipt.
+pub(crate) async fn close(shared: &Shared, mut payment: FacilitatorRequest) -> Result<SettleResponse, Refused> {
     let operator = shared.operator.as_ref().ok_or(Rejection::OperatorMustSign)?;
     let voucher = *payment.payment_payload.payload.voucher();
     payment.payment_payload.payload = ChannelPayload::Refund { voucher, transaction: None };
@@ -38,7 +37,7 @@ pub(crate) async fn close(shared: &Shared, mut payment: FacilitatorRequest) -> R
     let signed = closing.sign(&unsigned, operator)?;
     payment.payment_payload.payload = ChannelPayload::Refund { voucher, transaction: Some(signed) };
     match shared.keeper.refund(&payment).await {
-        Ok(receipt @ SettleResponse::Settled { .. }) => Ok(with_receipt(json(StatusCode::OK, &receipt), &receipt)),
+        Ok(receipt @ SettleResponse::Settled { .. }) => Ok(receipt),
         Ok(SettleResponse::Failed { reason, transaction, extra, .. }) => {
             Err(Refused::new(reason, extra).sent(transaction))
         }

@@ -73,6 +73,11 @@ impl Refused {
         Self { transaction: transaction.map(Box::new), ..self }
     }
 
+    /// The name of what was sent for it, where the outcome is not known.
+    pub(crate) fn sent_transaction(&self) -> Option<Signature> {
+        self.transaction.as_deref().copied()
+    }
+
     /// Refused by this way of paying.
     pub(crate) fn on(self, way: &Way) -> Self {
         Self { book: Some(way.shared.book), ..self }

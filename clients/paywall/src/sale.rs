@@ -27,7 +27,7 @@ pub(crate) struct Way {
 }
 
 impl Way {
-    fn required(&self, offer: &Offer) -> PaymentRequirements {
+    pub(crate) fn required(&self, offer: &Offer) -> PaymentRequirements {
         let mut requirements = offer.priced(self.price.ceiling(), self.shared.timeout_seconds);
         requirements.extra.metered = self.price.is_metered();
         requirements
@@ -177,7 +177,7 @@ impl Sale {
     }
 }
 
-fn with_state(mut requirements: PaymentRequirements, state: Option<&AnswerExtra>) -> PaymentRequirements {
+pub(crate) fn with_state(mut requirements: PaymentRequirements, state: Option<&AnswerExtra>) -> PaymentRequirements {
     requirements.extra.channel_state = state.and_then(|state| state.channel_state);
     requirements.extra.voucher_state = state.and_then(|state| state.voucher_state);
     requirements

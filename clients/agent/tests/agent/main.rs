@@ -11,6 +11,7 @@
 
 mod approval;
 mod budgets;
+mod carried;
 mod closing;
 mod exits;
 mod faults;

@@ -12,5 +12,6 @@
 
 mod call;
 mod metered;
+mod till;
 mod ways;
 mod world;
