@@ -251,7 +251,7 @@ impl World {
         }
         self.laws.check_chain(&self.endpoint)?;
         if let Some(running) = self.facilitator.as_ref().filter(|running| running.serves) {
-            self.laws.check_ledger(&running.router(), &running.process)?;
+            self.laws.check_ledger(&self.endpoint, &running.router(), &running.process)?;
         }
         Ok(())
     }

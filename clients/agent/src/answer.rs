@@ -7,13 +7,18 @@ use std::time::Duration;
 use tallybook_rules::{Amount, Rejection};
 use tallybook_wire::{
     AnswerExtra, Key, MAX_BODY_BYTES, PAYMENT_METER, PAYMENT_REQUIRED, PAYMENT_RESPONSE, PaymentRequired, Reason,
-    SettleResponse, Signature, read_body, read_header,
+    SettleResponse, Signature, Statement, read_body, read_header,
 };
 
 /// The receipt of a paid call: its `PAYMENT-RESPONSE` header, if there is one that can be read.
 pub fn receipt(headers: &HeaderMap) -> Option<SettleResponse> {
     let value = headers.get(PAYMENT_RESPONSE)?;
     read_header(value.as_bytes()).ok()
+}
+
+/// The server's signed receipt of a paid call, if it gives one (x402, `offer-receipt`). Not checked yet.
+pub fn signed_receipt(headers: &HeaderMap) -> Option<Statement> {
+    Statement::in_response(headers.get(PAYMENT_RESPONSE)?.as_bytes())
 }
 
 /// What is known of a paid call once its answer's head is there.
@@ -41,6 +46,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Receipt {
     pub(crate) extra: AnswerExtra,
     pub(crate) transaction: Option<Signature>,
+    /// The server's signed receipt, as it came.
+    pub(crate) statement: Option<Statement>,
 }
 
 impl Receipt {
@@ -65,7 +72,7 @@ pub(crate) fn outcome(status: StatusCode, headers: &HeaderMap) -> Outcome {
     match receipt(headers) {
         _ if status == StatusCode::PAYMENT_REQUIRED => Outcome::PayAgain,
         Some(SettleResponse::Settled { extra, transaction, .. }) => {
-            Outcome::Charged(Box::new(Receipt { extra, transaction }))
+            Outcome::Charged(Box::new(Receipt { extra, transaction, statement: signed_receipt(headers) }))
         }
         Some(SettleResponse::Failed { reason, transaction, .. }) => Outcome::Refused(reason, retry_after, transaction),
         None if status.is_success() && meter(headers).is_some() => {

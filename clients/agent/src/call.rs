@@ -1,6 +1,6 @@
 //! One paid call: pay, look at the answer, correct, pay again, within bounds.
 
-use crate::answer;
+use crate::answer::{self, Receipt};
 use crate::approval::Asked;
 use crate::budget::Spend;
 use crate::channel::Phase;
@@ -158,11 +158,11 @@ impl<C: Chain> Call<C> {
         }
         self.attempts = self.attempts.saturating_add(1);
         let payload = self.payment().await?;
-        Ok(PaymentPayload::new(self.offer.as_ref().clone(), payload))
+        Ok(self.agent.payment(&self.route, &self.offer, payload))
     }
 
     /// Puts the call on the list of payments.
-    pub(crate) fn list(&self, status: u16, charged: Option<Amount>, transaction: Option<String>) {
+    pub(crate) fn list(&self, status: u16, charged: Option<Amount>, receipt: Option<&Receipt>) {
         let Some(sent) = &self.sent else { return };
         let paid = Paid {
             what: Bought::Call,
@@ -173,7 +173,8 @@ impl<C: Chain> Call<C> {
             price: self.offer.amount,
             charged,
             signed: sent.cumulative,
-            transaction,
+            transaction: receipt.and_then(|receipt| receipt.transaction).map(String::from),
+            receipt: receipt.and_then(|receipt| self.agent.signed_for(receipt)),
             ..lock(&sent.channel).paid((self.agent.budget.clock)())
         };
         self.agent.payments.record(paid);

@@ -124,6 +124,7 @@ impl OwnChannel {
             channel_charged: self.charged,
             signed: self.possible(),
             transaction: None,
+            receipt: None,
         }
     }
 

@@ -90,7 +90,7 @@ impl<C: Chain> Call<C> {
         if let Some(spend) = self.spend.take() {
             spend.settle(cost);
         }
-        self.list(status.as_u16(), Some(cost), receipt.transaction.map(String::from));
+        self.list(status.as_u16(), Some(cost), Some(receipt));
         self.see_top_up().await;
         Ok(())
     }

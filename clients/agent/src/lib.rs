@@ -87,7 +87,7 @@ mod topping;
 mod transact;
 
 pub use agent::{Agent, ChannelReport};
-pub use answer::receipt;
+pub use answer::{receipt, signed_receipt};
 pub use approval::{Ask, Asked};
 pub use breach::Breach;
 pub use budget::BudgetReport;

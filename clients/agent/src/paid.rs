@@ -63,6 +63,9 @@ pub struct Paid {
     /// The transaction that opened or topped up the channel for it, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transaction: Option<String>,
+    /// The server's signed receipt (a JWS), if it gave one and its signature holds: see [`tallybook_wire::Statement`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<String>,
 }
 
 /// Kinds of [`Paid`].
@@ -301,6 +304,7 @@ mod tests {
             channel_charged: Amount::new(120),
             signed: Amount::new(500),
             transaction: None,
+            receipt: None,
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::error::AgentError;
 use http::Method;
 use reqwest::Request;
+use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tallybook_wire::PaymentRequirements;
@@ -57,24 +58,33 @@ impl Route {
     }
 }
 
-/// The last offer of each route.
+/// What a 402 said.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    /// How to pay.
+    pub(crate) offer: Arc<PaymentRequirements>,
+    /// The server lets payments have names: what it said of that (x402, `payment-identifier`).
+    pub(crate) naming: Option<Arc<Value>>,
+}
+
+/// What was asked for last on each route.
 #[derive(Default, Debug)]
 pub(crate) struct Remembered {
-    offers: HashMap<Route, Arc<PaymentRequirements>>,
+    asked: HashMap<Route, Asked>,
 }
 
 impl Remembered {
     /// So many routes are remembered. A server that has more is asked for the price again now and then.
     const MAX_ROUTES: usize = 4_096;
 
-    pub(crate) fn get(&self, route: &Route) -> Option<Arc<PaymentRequirements>> {
-        self.offers.get(route).cloned()
+    pub(crate) fn get(&self, route: &Route) -> Option<&Asked> {
+        self.asked.get(route)
     }
 
-    pub(crate) fn insert(&mut self, route: &Route, offer: Arc<PaymentRequirements>) {
-        if self.offers.len() >= Self::MAX_ROUTES && !self.offers.contains_key(route) {
-            self.offers.clear();
+    pub(crate) fn insert(&mut self, route: &Route, asked: Asked) {
+        if self.asked.len() >= Self::MAX_ROUTES && !self.asked.contains_key(route) {
+            self.asked.clear();
         }
-        self.offers.insert(route.clone(), offer);
+        self.asked.insert(route.clone(), asked);
     }
 }

@@ -1,5 +1,6 @@
 //! What the handles of an agent share.
 
+use crate::answer::Receipt;
 use crate::approval::{Approver, Ask, Asked, approve};
 use crate::budget::Budget;
 use crate::channel::{OwnChannel, Phase};
@@ -8,18 +9,26 @@ use crate::journal::Journal;
 use crate::paid::{Bought, Paid, Payments};
 use crate::policy::Policy;
 use crate::pool::{Pool, PoolKey, Shared, lock};
-use crate::route::{Remembered, Route};
+use crate::route::{self, Remembered, Route};
 use crate::tending::Background;
 use http::HeaderValue;
 use reqwest::{Request, Response};
+use serde_json::{Map, Value};
 use solana_keypair::Keypair;
+use solana_signer::Signer;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use tallybook_rpc::Chain;
 use tallybook_rules::Amount;
 use tallybook_rules::signing::SigningKey;
-use tallybook_wire::{Key, PAYMENT_SIGNATURE, PaymentRequired, PaymentRequirements};
+use tallybook_wire::{
+    ChannelPayload, Key, PAYMENT_IDENTIFIER, PAYMENT_SIGNATURE, PaymentIdentifier, PaymentPayload, PaymentRequired,
+    PaymentRequirements,
+};
 use tokio::sync::OnceCell;
+
+/// The longest declaration of a server that is echoed, in bytes of JSON.
+const MAX_DECLARATION_BYTES: usize = 1_024;
 
 /// What the handles share. No `Debug`: it holds keys.
 pub(crate) struct AgentState<C> {
@@ -67,12 +76,29 @@ impl<C: Chain> AgentState<C> {
         offer.extra.channel_state = None;
         offer.extra.voucher_state = None;
         let offer = Arc::new(offer);
-        lock(&self.remembered).insert(route, Arc::clone(&offer));
+        let naming = required.extensions.as_ref().and_then(|extensions| extensions.get(PAYMENT_IDENTIFIER));
+        let naming = naming.filter(|naming| is_small(naming)).cloned().map(Arc::new);
+        lock(&self.remembered).insert(route, route::Asked { offer: Arc::clone(&offer), naming });
         Ok(offer)
     }
 
     pub(crate) fn remembered(&self, route: &Route) -> Option<Arc<PaymentRequirements>> {
-        lock(&self.remembered).get(route)
+        lock(&self.remembered).get(route).map(|asked| Arc::clone(&asked.offer))
+    }
+
+    /// A payment, under the name of its voucher where the server lets payments have names: so that it is done once,
+    /// however often it has to be sent.
+    pub(crate) fn payment(
+        &self,
+        route: &Route,
+        offer: &PaymentRequirements,
+        payload: ChannelPayload,
+    ) -> PaymentPayload {
+        let naming = lock(&self.remembered).get(route).and_then(|asked| asked.naming.clone());
+        let name = PaymentIdentifier::of(payload.voucher());
+        let mut payment = PaymentPayload::new(offer.clone(), payload);
+        payment.extensions = naming.map(|naming| Map::from_iter([(PAYMENT_IDENTIFIER.to_owned(), name.echo(&naming))]));
+        payment
     }
 
     /// The endpoint is of the policy's cluster; asked once.
@@ -96,6 +122,22 @@ impl<C: Chain> AgentState<C> {
         let (host, path) = (route.authority().to_owned(), route.path().to_owned());
         let ask = Ask { what, amount, host, path, payee };
         Ok(approve(&self.policy, self.approver.as_ref(), ask).await?)
+    }
+
+    /// The signed receipt of a paid call, if there is one and it is of this wallet's payment on this cluster.
+    pub(crate) fn signed_for(&self, receipt: &Receipt) -> Option<String> {
+        let statement = receipt.statement.as_ref()?;
+        let wallet = Key(self.wallet.pubkey().to_bytes());
+        match statement.receipt() {
+            Ok(stated) if stated.what.payer == wallet && stated.what.network == self.policy.cluster.network => {
+                Some(statement.signature.clone())
+            }
+            Ok(_) => None,
+            Err(rejection) => {
+                tracing::debug!(%rejection, "a server's signed receipt does not hold, and is not kept");
+                None
+            }
+        }
     }
 
     /// The pool of a host and book.
@@ -172,6 +214,11 @@ impl<C: Chain> AgentState<C> {
     pub(crate) fn signer_key(&self) -> Key {
         self.signer.verifying_key().to_bytes().into()
     }
+}
+
+/// Goes back with every payment, in a header.
+fn is_small(declaration: &Value) -> bool {
+    declaration.to_string().len() <= MAX_DECLARATION_BYTES
 }
 
 pub(crate) fn pool_key(channel: &OwnChannel) -> PoolKey {

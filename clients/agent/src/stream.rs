@@ -193,7 +193,10 @@ impl<C: Chain> Stream<C> {
                 return Ok(Said::Nonsense(status)); // not now: nothing is known of the stream
             }
             let known = extra.channel_state.is_some() || extra.charged_amount.is_some();
-            return Ok(Said::Over(known.then(|| Box::new(Receipt { extra, transaction })), Some(reason)));
+            return Ok(Said::Over(
+                known.then(|| Box::new(Receipt { extra, transaction, statement: None })),
+                Some(reason),
+            ));
         }
         if let Outcome::Charged(receipt) = answer::outcome(status, response.headers()) {
             return Ok(Said::Over(Some(receipt), None));
@@ -292,7 +295,7 @@ impl<C: Chain> Stream<C> {
             price: signed,
             charged,
             signed: self.signed,
-            transaction: None,
+            receipt: receipt.and_then(|receipt| self.agent.signed_for(receipt)),
             ..line
         });
         // The channel is free before the caller hears of the end.

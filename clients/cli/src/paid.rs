@@ -13,7 +13,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use tallybook_agent::{Paid, paid, write_csv, write_json_lines};
 use tallybook_rules::Amount;
-use tallybook_wire::Key;
+use tallybook_wire::{Format, Key, Statement};
 
 /// Arguments of `tallybook paid`.
 #[derive(Args, Debug)]
@@ -27,6 +27,9 @@ pub struct ListPaid {
     /// As comma-separated values.
     #[arg(long)]
     csv: bool,
+    /// With the signed receipts of servers that give some: who signed, and for what.
+    #[arg(long, conflicts_with = "csv")]
+    receipts: bool,
     /// Only what was paid at this host.
     #[arg(long)]
     host: Option<String>,
@@ -60,6 +63,9 @@ impl ListPaid {
             *count = count.saturating_add(1);
             *sum = sum.plus(paid.charged.unwrap_or_default())?;
             write_line(&mut out, &paid, decimals)?;
+            if self.receipts {
+                write_receipt(&mut out, &paid)?;
+            }
         }
         if totals.is_empty() {
             writeln!(out, "the wallet {wallet} has paid nothing yet that is on record")?;
@@ -80,6 +86,20 @@ impl ListPaid {
 async fn decimals_of(rpc: &RpcClient, mint: &Key) -> Result<u8> {
     let decimals = connection::mint(rpc, &Address::from(mint.0)).await;
     Ok(decimals.context("what the amounts are worth is not known without the chain: see also --json")?.1)
+}
+
+/// Checks the receipt again, since the file may have been changed.
+fn write_receipt(out: &mut impl Write, paid: &Paid) -> io::Result<()> {
+    let Some(signature) = paid.receipt.clone() else { return writeln!(out, "    no signed receipt") };
+    match (Statement { format: Format::Jws, signature }).receipt() {
+        Ok(stated) => {
+            let whose =
+                if stated.by == paid.payee { "the payee's key" } else { "a key whose standing is for you to know" };
+            let (by, url, at) = (stated.by, &stated.what.resource_url, Moment(stated.what.issued_at.cast_signed()));
+            writeln!(out, "    receipt for {url} of {at}, signed by {by}, {whose} ({})", stated.id)
+        }
+        Err(rejection) => writeln!(out, "    its receipt does not hold: {rejection}"),
+    }
 }
 
 fn write_line(out: &mut impl Write, paid: &Paid, decimals: u8) -> io::Result<()> {

@@ -42,6 +42,10 @@ impl Fingerprint {
         }
         Self(hash.finalize().into())
     }
+
+    pub(crate) const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
 }
 
 /// One served call.
@@ -73,6 +77,11 @@ struct Kept {
 impl Answers {
     pub(crate) fn new(count: usize, max_bytes: usize) -> Self {
         Self { count, max_bytes, kept: Mutex::default() }
+    }
+
+    /// How many answers are kept, and how large one may be, in bytes.
+    pub(crate) const fn room(&self) -> (usize, usize) {
+        (self.count, self.max_bytes)
     }
 
     /// Whether a body is small enough to be held in memory: of a known size, and at most as large as an answer may be.

@@ -1,4 +1,5 @@
 use crate::answers::Answers;
+use crate::error::PaywallError;
 use crate::facilitator::Facilitator;
 use crate::grow::Growth;
 use crate::keeper::{Books, Keeper};
@@ -14,56 +15,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tallybook_rules::{Amount, Rejection};
-use tallybook_wire::{ForwardedVoucher, Key};
+use tallybook_wire::{ForwardedVoucher, Key, ReceiptKey};
 use tokio::sync::Semaphore;
 use url::Url;
-
-/// Why a paywall could not be made. Each says which setting, and what to do.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PaywallError {
-    /// The facilitator's address is none.
-    #[error("the facilitator's address {0:?} is no URL: write it like http://127.0.0.1:4020")]
-    Facilitator(String),
-    /// The book's address is none.
-    #[error("{0:?} is no book address: `tallybook book show` prints it in base58")]
-    Book(String),
-    /// The price is no decimal number of the mint.
-    #[error("{text:?} is no price in a token of {decimals} decimals: write it like $0.0005")]
-    Price {
-        /// What was written.
-        text: String,
-        /// Of the mint.
-        decimals: u8,
-    },
-    /// The price is zero: then leave the layer out.
-    #[error("a price of nothing needs no paywall: leave the layer out")]
-    Free,
-    /// The requirements of another scheme name no scheme or no network.
-    #[error("the requirements of another scheme must name `scheme` and `network`, as they stand in `accepts`")]
-    Requirements,
-    /// The file of vouchers cannot be read or written.
-    #[error(
-        "cannot keep vouchers in {path}: {source}. Name a file in a folder that exists and is writable, by \
-         keep_vouchers_in, or do without a copy of your own, by keep_no_vouchers"
-    )]
-    Vouchers {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The access token is not made of visible characters.
-    #[error("the facilitator's access token may hold visible ASCII characters only")]
-    Token,
-    /// The embedded ledger does not start.
-    #[cfg(feature = "embedded")]
-    #[error("the embedded ledger does not start: {0}")]
-    Embedded(#[from] crate::embedded::EmbedError),
-    /// The HTTP client could not be made.
-    #[error("no HTTP client: {0}")]
-    Http(#[from] reqwest::Error),
-}
 
 /// What all routes behind one paywall share. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -85,9 +39,20 @@ pub(crate) struct Shared {
     pub(crate) operator: Option<Keypair>,
     pub(crate) timeout_seconds: NonZeroU32,
     pub(crate) in_flight: Arc<Semaphore>,
+    /// Where clients find the server, without a slash at its end; what they say of it where that is not told.
+    pub(crate) base_url: Option<String>,
+    /// Signs offers and receipts.
+    pub(crate) receipts: Option<ReceiptKey>,
     /// How long a client may take to send a small body.
     pub(crate) body_patience: Duration,
     decimals: u8,
+}
+
+impl Shared {
+    /// A decimal number of whole tokens in base units.
+    pub(crate) fn amount(&self, text: &str) -> Option<Amount> {
+        Amount::parse_decimal(text, self.decimals).ok()
+    }
 }
 
 /// Without the operator's key.
@@ -111,6 +76,8 @@ pub struct PaywallBuilder {
     max_in_flight: usize,
     body_patience: Duration,
     answers: (usize, usize),
+    base_url: Option<String>,
+    receipts: Option<ReceiptKey>,
     stream_patience: Duration,
     max_pages: u32,
     #[cfg(feature = "embedded")]
@@ -141,6 +108,8 @@ impl Paywall {
             max_in_flight: 1_024,
             body_patience: Duration::from_secs(10),
             answers: (1_024, 64 * 1_024),
+            base_url: None,
+            receipts: None,
             stream_patience: Duration::from_secs(20),
             max_pages: 0,
             #[cfg(feature = "embedded")]
@@ -182,7 +151,7 @@ impl Paywall {
     /// A decimal number of whole tokens, `"$0.0005"`, in base units of the mint.
     pub fn amount(&self, text: &str) -> Result<Amount, PaywallError> {
         let decimals = self.shared.decimals;
-        Amount::parse_decimal(text, decimals).map_err(|_| PaywallError::Price { text: text.to_owned(), decimals })
+        self.shared.amount(text).ok_or_else(|| PaywallError::Price { text: text.to_owned(), decimals })
     }
 
     /// The newest voucher of each channel that paid here with what is charged of it, as kept in the local file; nothing
@@ -290,6 +259,21 @@ impl PaywallBuilder {
         self
     }
 
+    /// The address under which clients know this server, `https://api.example.com`: it stands before the path in what a 402
+    /// and a receipt say is sold. Without it that is made of the request's `Host`, and `http`.
+    pub fn base_url(mut self, url: impl Into<String>) -> Self {
+        self.base_url = Some(url.into());
+        self
+    }
+
+    /// Signs what a 402 offers, and a receipt for each call that was paid and served (x402, `offer-receipt`), which a client
+    /// can keep and show. Use the key of the book's operator or payee: clients find those on chain. Nothing is signed unless
+    /// told so; a signature takes about as long as checking a voucher.
+    pub fn sign_receipts(mut self, key: ReceiptKey) -> Self {
+        self.receipts = Some(key);
+        self
+    }
+
     /// Makes the paywall. Asks nobody yet: the facilitator is met with the first request.
     pub fn build(self) -> Result<Paywall, PaywallError> {
         let url = Url::parse(&self.facilitator)
@@ -301,6 +285,7 @@ impl PaywallBuilder {
             Some(path) => Some(Vouchers::open(&path).map_err(|source| PaywallError::Vouchers { path, source })?),
             None => None,
         };
+        let base_url = self.base_url.map(|url| at_base(&url).ok_or(PaywallError::BaseUrl(url))).transpose()?;
         let authorization = match self.access_token {
             Some(token) => Some(bearer(&token).ok_or(PaywallError::Token)?),
             None => None,
@@ -328,6 +313,8 @@ impl PaywallBuilder {
             timeout_seconds: self.timeout_seconds,
             in_flight: Arc::new(Semaphore::new(self.max_in_flight)),
             body_patience: self.body_patience,
+            base_url,
+            receipts: self.receipts,
             decimals: self.decimals,
         };
         Ok(Paywall { shared: Arc::new(shared) })
@@ -346,6 +333,13 @@ impl PaywallBuilder {
             Keep::ByDefault | Keep::Nowhere => None,
         }
     }
+}
+
+/// An address that paths can be put behind; none for anything but `http(s)://host`, with a path or not.
+fn at_base(url: &str) -> Option<String> {
+    let parsed = Url::parse(url).ok().filter(|url| url.has_host() && matches!(url.scheme(), "http" | "https"))?;
+    let is_plain = parsed.query().is_none() && parsed.fragment().is_none() && parsed.username().is_empty();
+    is_plain.then(|| url.trim_end_matches('/').to_owned())
 }
 
 /// The header of a bearer token, marked as not to be shown.

@@ -1,30 +1,28 @@
 //! One paid call: reserve, run, commit.
 
 use crate::answers::{Answer, Fingerprint, Stored};
+use crate::browser;
 use crate::builder::Shared;
 use crate::charge::Charge;
 use crate::keeper::Failure;
 use crate::layer::ChargeLayer;
-use crate::respond::{Body, Refused, broken_off, json, too_slow, with_receipt};
+use crate::named::{Bound, Entered, Ticket};
+use crate::reservation::{Reserved, commit, reserve};
+use crate::respond::{Body, Refused, broken_off, json, misnamed, private, too_slow, unnamed, with_receipt};
 use crate::sale::{Paying, Sale, Way};
 use crate::tab::Tab;
 use crate::{foreign, refund, stream};
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::request::Parts;
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use std::sync::Arc;
-use std::time::Duration;
 use tallybook_rules::{Amount, Rejection};
 use tallybook_wire::{
-    ChannelPayload, ChannelState, FacilitatorRequest, ForwardedVoucher, Key, PAYMENT_METER, PAYMENT_SIGNATURE,
-    SettleResponse, VerifyResponse, Voucher,
+    ChannelPayload, FacilitatorRequest, Key, PAYMENT_METER, PAYMENT_SIGNATURE, SettleResponse, Voucher,
 };
+use tokio::sync::OwnedSemaphorePermit;
 use tower::{BoxError, Service};
-
-/// How often a commit whose outcome is unknown is asked for again, after growing pauses.
-const COMMIT_TRIES: u32 = 3;
-/// The first of those pauses.
-const COMMIT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Who pays for the request at hand: among its extensions, for handlers. A request that a free quota pays for has none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +36,30 @@ pub struct Payment {
 }
 
 pub(crate) async fn serve<S, B, R>(
+    charge: Arc<ChargeLayer>,
+    inner: S,
+    request: Request<B>,
+) -> Result<Response<Body>, S::Error>
+where
+    S: Service<Request<Body>, Response = Response<R>>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+    R: http_body::Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    let open = charge.is_open_to_browsers;
+    let (head, body) = request.into_parts();
+    if let Some(answer) = browser::preflight(open, &head) {
+        return Ok(answer);
+    }
+    let mut response = charged(charge, inner, Request::from_parts(head, body)).await?;
+    if open {
+        browser::allow(response.headers_mut());
+    }
+    Ok(response)
+}
+
+async fn charged<S, B, R>(
     charge: Arc<ChargeLayer>,
     mut inner: S,
     request: Request<B>,
@@ -53,7 +75,7 @@ where
     let sale = Sale::new(&charge, &head);
     let payment = head.headers.get(PAYMENT_SIGNATURE).cloned();
     if let Some(meter) = head.headers.get(PAYMENT_METER) {
-        return Ok(stream::sign_on(&sale, meter, payment).await);
+        return Ok(sale.sign(stream::sign_on(&sale, meter, payment).await));
     }
     let mut request = Request::from_parts(head, body);
     if sale.is_free() || (payment.is_none() && charge.is_within_quota(&request)) {
@@ -63,18 +85,46 @@ where
     let Some(permit) = sale.permit() else {
         return Ok(sale.refuse(Rejection::Overloaded.into()).await);
     };
-    let (way, payment) = match sale.read(payment).await {
-        Ok(Some(Paying::Channel(way, payment))) => (way, payment),
-        Ok(Some(Paying::Foreign(scheme, payment))) => {
-            return foreign::serve(&sale, scheme, *payment, inner, request.map(Body::stream)).await;
-        }
-        Ok(None) => return Ok(sale.ask(None).await),
+    let Some(header) = payment else { return Ok(sale.ask(None).await) };
+    let paying = match sale.read(&header).await {
+        Ok(paying) => paying,
         Err(refused) => return Ok(sale.refuse(refused).await),
     };
-    let (request, fingerprint) = match buffered(&way, request).await {
+    let (request, fingerprint) = match buffered(&sale, &paying, request).await {
         Ok(buffered) => buffered,
         Err(Some(rejection)) => return Ok(sale.refuse(rejection.into()).await),
         Err(None) => return Ok(too_slow()),
+    };
+    let (head, body) = request.into_parts();
+    let ticket = match enter(&charge, &paying, &header, &head, fingerprint).await {
+        Ok(ticket) => ticket,
+        Err(answer) => return Ok(answer),
+    };
+    let response = pay(&sale, paying, inner, Request::from_parts(head, body), fingerprint, permit).await?;
+    let response = private(sale.sign(response));
+    match ticket {
+        Some(ticket) => Ok(ticket.keep(response).await.unwrap_or_else(|_| broken_off())),
+        None => Ok(response),
+    }
+}
+
+/// Pays in the way that the client has chosen.
+async fn pay<S, R>(
+    sale: &Sale,
+    paying: Paying,
+    inner: S,
+    request: Request<Body>,
+    fingerprint: Option<Fingerprint>,
+    permit: OwnedSemaphorePermit,
+) -> Result<Response<Body>, S::Error>
+where
+    S: Service<Request<Body>, Response = Response<R>>,
+    R: http_body::Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    let (way, payment) = match paying {
+        Paying::Channel(way, payment) => (way, payment),
+        Paying::Foreign(scheme, payment) => return foreign::serve(sale, scheme, *payment, inner, request).await,
     };
     let reserved = match begin(&way.shared, *payment, fingerprint).await {
         Ok(Begun::Answered(response)) => return Ok(response),
@@ -86,7 +136,28 @@ where
     if way.price.is_metered() {
         return stream::run(sale, way, inner, request, reserved, fingerprint, permit).await;
     }
-    run(&sale, &way, inner, request, reserved, fingerprint).await
+    run(sale, &way, inner, request, reserved, fingerprint).await
+}
+
+/// Looks a payment's name up, if payments may have names here, before anybody is asked about it. None goes on without one;
+/// an error is the answer.
+async fn enter(
+    charge: &ChargeLayer,
+    paying: &Paying,
+    payment: &HeaderValue,
+    request: &Parts,
+    fingerprint: Option<Fingerprint>,
+) -> Result<Option<Ticket>, Response<Body>> {
+    let Some((named, required)) = &charge.named else { return Ok(None) };
+    match paying.name() {
+        Ok(Some(name)) => match named.enter(&name, Bound::to(payment, request, fingerprint)).await {
+            Entered::New(ticket) => Ok(Some(ticket)),
+            Entered::Again(answer) => Err(answer.response()),
+            Entered::Conflict => Err(misnamed()),
+        },
+        Ok(None) if !required => Ok(None),
+        Ok(None) | Err(_) => Err(unnamed()),
+    }
 }
 
 /// Tells the handler who pays.
@@ -100,14 +171,22 @@ fn with_payment(mut request: Request<Body>, way: &Way, reserved: &Reserved) -> R
 
 /// The request with its body in memory and its fingerprint, if the body is small and of a known size; else as it came. An
 /// error without a rejection is a body that does not arrive in time: whoever sends it slowly would keep others out.
-async fn buffered<B>(way: &Way, request: Request<B>) -> Result<(Request<Body>, Option<Fingerprint>), Option<Rejection>>
+async fn buffered<B>(
+    sale: &Sale,
+    paying: &Paying,
+    request: Request<B>,
+) -> Result<(Request<Body>, Option<Fingerprint>), Option<Rejection>>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    if !way.shared.answers.fits(request.body()) {
+    let way = match paying {
+        Paying::Channel(way, _) => Some(way),
+        Paying::Foreign(..) => sale.ways().first(),
+    };
+    let Some(way) = way.filter(|way| way.shared.answers.fits(request.body())) else {
         return Ok((request.map(Body::stream), None));
-    }
+    };
     let (head, body) = request.into_parts();
     let collected = tokio::time::timeout(way.shared.body_patience, body.collect()).await.map_err(|_| None)?;
     let bytes = collected.map_err(|_| Some(Rejection::MalformedPayload))?.to_bytes();
@@ -158,60 +237,6 @@ async fn fund(shared: &Shared, payment: &FacilitatorRequest) -> Result<(), Refus
     }
 }
 
-/// A reservation. Given back when dropped, unless it was taken to be committed: so that neither a handler that panics nor
-/// a client that hangs up keeps its channel busy.
-#[derive(Debug)]
-pub(crate) struct Reserved {
-    shared: Arc<Shared>,
-    payment: Option<FacilitatorRequest>,
-    /// Who pays.
-    pub(crate) payer: Key,
-    /// Where the channel stands, if that was said.
-    pub(crate) state: Option<ChannelState>,
-}
-
-impl Reserved {
-    /// The voucher that pays.
-    pub(crate) fn voucher(&self) -> Option<&Voucher> {
-        self.payment.as_ref().map(|payment| payment.payment_payload.payload.voucher())
-    }
-
-    /// Takes the payment out, to be committed.
-    pub(crate) const fn take(&mut self) -> Option<FacilitatorRequest> {
-        self.payment.take()
-    }
-}
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        let Some(payment) = self.payment.take() else { return };
-        let shared = Arc::clone(&self.shared);
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            // Nobody waits for it; if it is lost the reservation ends by itself.
-            runtime.spawn(async move { shared.keeper.release(&payment).await });
-        }
-    }
-}
-
-pub(crate) async fn reserve(shared: &Arc<Shared>, payment: FacilitatorRequest) -> Result<Reserved, Refused> {
-    let answer = shared.keeper.reserve(&payment).await;
-    let mut reserved =
-        Reserved { shared: Arc::clone(shared), payment: Some(payment), payer: Key([0; 32]), state: None };
-    match answer {
-        Ok(VerifyResponse::Valid { payer, extra }) => {
-            reserved.payer = payer;
-            reserved.state = extra.channel_state;
-            Ok(reserved)
-        }
-        Ok(VerifyResponse::Invalid { reason, extra, .. }) => {
-            reserved.payment = None;
-            Err(Refused::new(reason, extra))
-        }
-        // It may be reserved: dropped here, and so given back.
-        Err(failure) => Err(failure.into()),
-    }
-}
-
 /// A call of a fixed price.
 async fn run<S, R>(
     sale: &Sale,
@@ -234,6 +259,9 @@ where
     if response.status().is_client_error() || response.status().is_server_error() {
         return Ok(response);
     }
+    if let Err(refused) = reserved.renew().await {
+        return Ok(sale.refuse(refused.on(way)).await);
+    }
     let charge = way.price.ceiling();
     let response = match fingerprint {
         Some(fingerprint) => keep_answer(&way.shared, voucher, fingerprint, charge, response).await,
@@ -252,62 +280,6 @@ where
             Ok(with_receipt(response, &receipt))
         }
         Err(refused) => Ok(sale.refuse(refused.on(way)).await),
-    }
-}
-
-/// Commits `charge`, at most what was reserved, in a task of its own: the handler has done its work, so a client that
-/// hangs up now has still been served, and finds its answer when it asks again.
-pub(crate) async fn commit(
-    shared: &Arc<Shared>,
-    payment: FacilitatorRequest,
-    charge: Amount,
-) -> Result<SettleResponse, Refused> {
-    let shared = Arc::clone(shared);
-    let task = tokio::spawn(async move { commit_until_known(&shared, payment, charge).await });
-    task.await.unwrap_or_else(|_| Err(Rejection::SettlementPending.into()))
-}
-
-async fn commit_until_known(
-    shared: &Arc<Shared>,
-    mut payment: FacilitatorRequest,
-    charge: Amount,
-) -> Result<SettleResponse, Refused> {
-    let ceiling = core::mem::replace(&mut payment.payment_requirements.amount, charge);
-    let mut pause = COMMIT_PAUSE;
-    for _ in 0..COMMIT_TRIES {
-        match shared.keeper.commit(&payment).await {
-            Ok(settled @ SettleResponse::Settled { .. }) => {
-                keep_voucher(shared, *payment.payment_payload.payload.voucher(), ceiling.less(charge)).await;
-                return Ok(settled);
-            }
-            // The ledger was started again during the call, or the handler took long: nothing is lost by reserving
-            // once more.
-            Ok(SettleResponse::Failed { reason, .. }) if reason == Rejection::NoReservation.into() => {
-                let mut again = payment.clone();
-                again.payment_requirements.amount = ceiling;
-                reserve(shared, again).await?.take();
-            }
-            Ok(SettleResponse::Failed { reason, extra, .. }) => return Err(Refused::new(reason, extra)),
-            Err(failure) => {
-                tracing::warn!(reason = %failure.reason().name(), "a commit's outcome is not known yet");
-                tokio::time::sleep(pause).await;
-                pause = pause.saturating_mul(2);
-            }
-        }
-    }
-    Err(Rejection::SettlementPending.into())
-}
-
-/// The server's own copy of a voucher of which `unused` base units were not charged. Failing to write it is told to the operator; the facilitator has the durable one.
-async fn keep_voucher(shared: &Arc<Shared>, voucher: Voucher, unused: Amount) {
-    if shared.vouchers.is_none() {
-        return;
-    }
-    let kept = ForwardedVoucher { voucher, charged: voucher.max_claimable_amount.less(unused) };
-    let shared = Arc::clone(shared);
-    let kept = tokio::task::spawn_blocking(move || shared.vouchers.as_ref().map(|vouchers| vouchers.keep(kept)));
-    if let Ok(Some(Err(error))) = kept.await {
-        tracing::error!(%error, "cannot keep the newest voucher in the local file: only the facilitator has it");
     }
 }
 

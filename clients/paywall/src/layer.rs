@@ -1,6 +1,8 @@
-use crate::builder::{Paywall, PaywallError};
+use crate::builder::Paywall;
 use crate::call;
+use crate::error::PaywallError;
 use crate::foreign::Foreign;
+use crate::named::Named;
 use crate::price::Pricing;
 use crate::quota::FreeQuota;
 use crate::respond::Body;
@@ -21,11 +23,22 @@ pub struct ChargeLayer {
     pub(crate) foreign: Arc<[Arc<Foreign>]>,
     pub(crate) resource: ResourceInfo,
     free: Option<FreeQuota>,
+    /// Payments that have a name, if they may; and whether each must.
+    pub(crate) named: Option<(Arc<Named>, bool)>,
+    /// Whether browsers may call it on behalf of any page.
+    pub(crate) is_open_to_browsers: bool,
 }
 
 impl ChargeLayer {
     pub(crate) fn new(paywall: Paywall, pricing: Pricing) -> Self {
-        Self { ways: vec![(paywall, pricing)], foreign: Arc::default(), resource: ResourceInfo::default(), free: None }
+        Self {
+            ways: vec![(paywall, pricing)],
+            foreign: Arc::default(),
+            resource: ResourceInfo::default(),
+            free: None,
+            named: None,
+            is_open_to_browsers: false,
+        }
     }
 
     /// Offers another book beside this one: another token, or another facilitator. A client pays by the one that it can.
@@ -34,6 +47,8 @@ impl ChargeLayer {
         self.ways.extend(other.ways);
         self.foreign = self.foreign.iter().chain(other.foreign.iter()).cloned().collect();
         self.free = self.free.or(other.free);
+        self.named = self.named.or(other.named);
+        self.is_open_to_browsers |= other.is_open_to_browsers;
         self
     }
 
@@ -53,6 +68,35 @@ impl ChargeLayer {
     #[must_use]
     pub fn free(mut self, quota: FreeQuota) -> Self {
         self.free = Some(quota);
+        self
+    }
+
+    /// Lets clients name their payments (x402, `payment-identifier`), by whatever scheme they pay: a request that is sent
+    /// again with the same payment gets the stored answer and is charged once; the same name with anything else is answered
+    /// with 409. As many answers are kept as [`PaywallBuilder::keep_answers`](crate::PaywallBuilder::keep_answers) says, in
+    /// memory.
+    #[must_use]
+    pub fn name_payments(self) -> Self {
+        self.naming(false)
+    }
+
+    /// As [`ChargeLayer::name_payments`], and a payment without a name is answered with 400.
+    #[must_use]
+    pub fn require_names(self) -> Self {
+        self.naming(true)
+    }
+
+    fn naming(mut self, required: bool) -> Self {
+        let (count, max_bytes) = self.ways.first().map_or((0, 0), |(paywall, _)| paywall.shared.answers.room());
+        self.named = Some((Named::new(count, max_bytes), required));
+        self
+    }
+
+    /// Lets pages of any origin call this route and pay for it: answers the preflights of browsers, and lets pages read
+    /// what is asked for and the receipt (CORS). For rules of your own put a CORS layer outside of this one.
+    #[must_use]
+    pub const fn open_to_browsers(mut self) -> Self {
+        self.is_open_to_browsers = true;
         self
     }
 

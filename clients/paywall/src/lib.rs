@@ -35,42 +35,50 @@
 //! channel is also kept in a file of your own, unless you decline, so that no facilitator can withhold your money; see
 //! [`PaywallBuilder::keep_vouchers_in`].
 //!
-//! Reading path: [`Paywall`] → [`ChargeLayer`] → `sale` (what a 402 says, and which payment answers it) → `call` (the three
-//! steps) → `tab` and `stream` (metered calls) → `answers` (what a repeated request gets) → `keeper` (who has the vouchers) →
+//! Reading path: [`Paywall`] → [`ChargeLayer`] → `sale` (what a 402 says, and which payment answers it) → `call` and
+//! `reservation` (the three steps) → `tab` and `stream` (metered calls) → `answers` and `named` (what a repeated request gets) → `keeper` (who has the vouchers) →
 //! `refund` and `grow` (what the operator's key signs).
 #![forbid(unsafe_code)]
 
 mod answers;
+mod browser;
 mod builder;
 mod call;
 mod charge;
 #[cfg(feature = "embedded")]
 mod embedded;
+mod error;
 mod facilitator;
 mod foreign;
 mod grow;
 mod keeper;
 mod layer;
+mod named;
 mod operator;
+mod overrides;
 mod price;
 mod quota;
 mod refund;
+mod reservation;
 mod respond;
 mod sale;
+mod statements;
 mod stream;
 mod tab;
 mod till;
 mod vouchers;
 
-pub use builder::{Paywall, PaywallBuilder, PaywallError};
+pub use builder::{Paywall, PaywallBuilder};
 pub use call::Payment;
 pub use charge::{Charge, Meter};
 #[cfg(feature = "embedded")]
 pub use embedded::{EmbedError, Embedding};
+pub use error::PaywallError;
 pub use layer::{ChargeLayer, Charged};
 pub use price::{Price, Rate};
 pub use quota::FreeQuota;
 pub use respond::Body;
+pub use tallybook_wire::ReceiptKey;
 pub use till::{Accepted, Declined, Taken};
 
 /// The guide's code compiles.

@@ -190,6 +190,30 @@ pub(crate) fn gone(reason: &Reason) -> Response<Body> {
     refusal(StatusCode::GONE, reason)
 }
 
+/// 400: payments must have a name here, and this one has none, or one that is none.
+pub(crate) fn unnamed() -> Response<Body> {
+    let message = "Payments need a name here: put an id of 16 to 128 letters, digits, - and _ into the extension \
+                   payment-identifier. Nothing was charged.";
+    let error = Reason::from("payment_identifier_required".to_owned());
+    json(StatusCode::BAD_REQUEST, &Refusal { error, message: message.to_owned() })
+}
+
+/// 409: the payment's name is that of another payment or request.
+pub(crate) fn misnamed() -> Response<Body> {
+    let message = "This payment-identifier was used with another payment or another request: take a new one, or send \
+                   what was sent before to the byte. Nothing was charged.";
+    let error = Reason::from("payment_identifier_conflict".to_owned());
+    json(StatusCode::CONFLICT, &Refusal { error, message: message.to_owned() })
+}
+
+/// What was paid for is the payer's: no cache between may give it to others, unless its handler says so.
+pub(crate) fn private(mut response: Response<Body>) -> Response<Body> {
+    if response.headers().contains_key(PAYMENT_RESPONSE) && !response.headers().contains_key(CACHE_CONTROL) {
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private"));
+    }
+    response
+}
+
 /// 408: the body of a request did not arrive in time.
 pub(crate) fn too_slow() -> Response<Body> {
     let message = "The body did not arrive in time, and nothing was charged: send it at once.".to_owned();

@@ -6,16 +6,18 @@ use crate::keeper::Failure;
 use crate::layer::ChargeLayer;
 use crate::price::Price;
 use crate::respond::{Body, Refused, json, refused, unavailable};
+use crate::statements::{signed_offers, with_receipt};
 use http::header::HOST;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Response, StatusCode};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::sync::Arc;
 use tallybook_rules::Rejection;
 use tallybook_wire::{
-    Accept, AnswerExtra, ChannelState, FacilitatorRequest, Offer, PAYMENT_REQUIRED, PaymentPayload, PaymentRequired,
-    PaymentRequirements, Reason, ResourceInfo, header, read_header,
+    Accept, AnswerExtra, ChannelState, FacilitatorRequest, OFFER_RECEIPT, Offer, PAYMENT_IDENTIFIER, PAYMENT_REQUIRED,
+    PAYMENT_RESPONSE, PaymentIdentifier, PaymentPayload, PaymentRequired, PaymentRequirements, Reason, ReceiptKey,
+    ResourceInfo, header, read_header,
 };
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -40,6 +42,16 @@ pub(crate) enum Paying {
     Channel(Way, Box<FacilitatorRequest>),
     /// By another scheme.
     Foreign(Arc<Foreign>, Box<Value>),
+}
+
+impl Paying {
+    /// The payment's name, if it has one; [`Rejection::MalformedPayload`] for one that is none.
+    pub(crate) fn name(&self) -> Result<Option<PaymentIdentifier>, Rejection> {
+        PaymentIdentifier::read(match self {
+            Self::Channel(_, request) => request.payment_payload.extensions.as_ref(),
+            Self::Foreign(_, payment) => payment.get("extensions").and_then(Value::as_object),
+        })
+    }
 }
 
 /// What is sold, and how it can be paid. What only a 402 says is put into words when one is made: most calls are paid.
@@ -68,9 +80,27 @@ impl Sale {
     /// What is sold, by its URL.
     fn resource(&self) -> ResourceInfo {
         let path = self.path.as_ref().map_or("/", PathAndQuery::as_str);
-        let host = self.host.as_ref().and_then(|host| host.to_str().ok());
-        let url = host.map_or_else(|| path.to_owned(), |host| format!("http://{host}{path}"));
+        let base = self.ways.first().and_then(|way| way.shared.base_url.clone());
+        let host = || Some(format!("http://{}", self.host.as_ref()?.to_str().ok()?));
+        let url = format!("{}{path}", base.or_else(host).unwrap_or_default());
         ResourceInfo { url, ..self.charge.resource.clone() }
+    }
+
+    /// The key that signs offers and receipts, if they are signed.
+    fn receipts(&self) -> Option<&ReceiptKey> {
+        self.ways.iter().find_map(|way| way.shared.receipts.as_ref())
+    }
+
+    /// Adds a signed receipt to an answer that was paid for, if receipts are signed here.
+    pub(crate) fn sign(&self, mut response: Response<Body>) -> Response<Body> {
+        let signed = self.receipts().and_then(|key| {
+            let paid: Value = read_header(response.headers().get(PAYMENT_RESPONSE)?.as_bytes()).ok()?;
+            header(&with_receipt(paid, &self.resource().url, key)?).ok()
+        });
+        if let Some(value) = signed {
+            response.headers_mut().insert(PAYMENT_RESPONSE, value);
+        }
+        response
     }
 
     pub(crate) fn ways(&self) -> &[Way] {
@@ -88,12 +118,11 @@ impl Sale {
         Arc::clone(&way.shared.in_flight).try_acquire_owned().ok()
     }
 
-    /// The payment in the header, if there is one, checked against what is sold here.
-    pub(crate) async fn read(&self, header: Option<HeaderValue>) -> Result<Option<Paying>, Refused> {
-        let Some(value) = header else { return Ok(None) };
+    /// The payment in the header, checked against what is sold here.
+    pub(crate) async fn read(&self, value: &HeaderValue) -> Result<Paying, Refused> {
         let payment: PaymentPayload = match read_header(value.as_bytes()) {
             Ok(payment) => payment,
-            Err(Rejection::UnsupportedScheme) => return self.read_foreign(&value).map(Some),
+            Err(Rejection::UnsupportedScheme) => return self.read_foreign(value),
             Err(rejection) => return Err(rejection.into()),
         };
         let book = payment.accepted.extra.book;
@@ -101,7 +130,7 @@ impl Sale {
         let way = way.ok_or(Rejection::UnknownBook)?;
         let requirements = way.required(&*way.shared.keeper.terms().await.map_err(Refused::from)?);
         payment.accepted.answers(&requirements).map_err(|rejection| Refused::from(rejection).on(way))?;
-        Ok(Some(Paying::Channel(way.clone(), Box::new(FacilitatorRequest::new(payment, requirements)))))
+        Ok(Paying::Channel(way.clone(), Box::new(FacilitatorRequest::new(payment, requirements))))
     }
 
     fn read_foreign(&self, value: &HeaderValue) -> Result<Paying, Refused> {
@@ -168,12 +197,28 @@ impl Sale {
     }
 
     fn required(&self, accepts: Vec<Accept>, error: Option<Reason>) -> Response<Body> {
-        let required = PaymentRequired::any_of(self.resource(), accepts, error);
+        let mut required = PaymentRequired::any_of(self.resource(), accepts, error);
+        required.extensions = self.extensions(&required);
         let mut response = json(StatusCode::PAYMENT_REQUIRED, &required);
         if let Ok(value) = header(&required) {
             response.headers_mut().insert(PAYMENT_REQUIRED, value);
         }
         response
+    }
+}
+
+impl Sale {
+    /// What a 402 says beyond x402's core.
+    fn extensions(&self, required: &PaymentRequired) -> Option<Map<String, Value>> {
+        let mut extensions = Map::new();
+        if let Some((_, must_be_named)) = &self.charge.named {
+            let declaration = PaymentIdentifier::declaration(*must_be_named);
+            extensions.insert(PAYMENT_IDENTIFIER.to_owned(), declaration);
+        }
+        if let Some(key) = self.receipts() {
+            extensions.insert(OFFER_RECEIPT.to_owned(), signed_offers(required, key));
+        }
+        Some(extensions).filter(|extensions| !extensions.is_empty())
     }
 }
 

@@ -3,9 +3,11 @@
 
 use crate::answers::Fingerprint;
 use crate::builder::Shared;
-use crate::call::{Reserved, commit_answer};
+use crate::call::commit_answer;
 use crate::charge::Charge;
+use crate::overrides;
 use crate::price::Price;
+use crate::reservation::Reserved;
 use crate::respond::{Body, broken_off, gone, json, with_receipt};
 use crate::sale::{Paying, Sale, Way};
 use crate::tab::{Ask, Tab};
@@ -33,7 +35,7 @@ const MAX_TABS: usize = 65_536;
 
 /// Runs the handler on a tab.
 pub(crate) async fn run<S, R>(
-    sale: Sale,
+    sale: &Sale,
     way: Way,
     mut inner: S,
     mut request: Request<Body>,
@@ -53,9 +55,21 @@ where
     let tab = Tab::open(Arc::clone(&way.shared), reserved, way.price.ceiling(), is_stream);
     let mut open = Open(Some(Arc::clone(&tab)));
     request.extensions_mut().insert(Charge::metered(Arc::clone(&tab)));
-    let response = inner.call(request).await?.map(Body::stream);
+    let mut response = inner.call(request).await?.map(Body::stream);
+    let said = overrides::take(response.headers_mut(), &way.shared, way.price.ceiling());
     if response.status().is_client_error() || response.status().is_server_error() {
         return Ok(response);
+    }
+    if let Err(refused) = tab.renew().await {
+        return Ok(sale.refuse(refused.on(&way)).await);
+    }
+    match said {
+        Ok(Some(amount)) => tab.say(amount),
+        Ok(None) => {}
+        Err(overrides::Senseless) => {
+            tracing::error!("a handler's Settlement-Overrides says nothing that can be charged: nothing is charged");
+            return Ok(broken_off());
+        }
     }
     open.0 = None;
     if !way.shared.answers.fits(response.body()) {
@@ -272,13 +286,13 @@ pub(crate) async fn sign_on(sale: &Sale, meter: &HeaderValue, payment: Option<He
 
 /// Hands the voucher over, if there is one.
 async fn take(sale: &Sale, tab: &Tab, payment: Option<HeaderValue>) -> Result<(), Rejection> {
-    match sale.read(payment).await.map_err(|refused| refused.rejection())? {
-        None => Ok(()),
-        Some(Paying::Channel(_, payment)) => match payment.payment_payload.payload {
+    let Some(header) = payment else { return Ok(()) };
+    match sale.read(&header).await.map_err(|refused| refused.rejection())? {
+        Paying::Channel(_, payment) => match payment.payment_payload.payload {
             ChannelPayload::Voucher { .. } => tab.take(*payment),
             ChannelPayload::Deposit { .. } | ChannelPayload::Refund { .. } => Err(Rejection::RequirementsMismatch),
         },
-        Some(Paying::Foreign(..)) => Err(Rejection::UnsupportedScheme),
+        Paying::Foreign(..) => Err(Rejection::UnsupportedScheme),
     }
 }
 

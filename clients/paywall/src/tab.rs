@@ -6,7 +6,7 @@
 //! most two parts; and the server what it has delivered of one part.
 
 use crate::builder::Shared;
-use crate::call::{Reserved, commit, reserve};
+use crate::reservation::{Reserved, commit, reserve};
 use crate::respond::Refused;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tallybook_rules::{Amount, Rejection};
@@ -142,6 +142,23 @@ impl Tab {
         Ok(())
     }
 
+    /// Sets what the call costs in all, at most its ceiling. Of a stream it says nothing: that is paid for as it comes.
+    pub(crate) fn say(&self, amount: Amount) {
+        if !self.is_stream {
+            let mut count = lock(&self.count);
+            count.used = amount.min(count.ceiling);
+            count.said = true;
+        }
+    }
+
+    /// See [`Reserved::renew`]: of the part under way.
+    pub(crate) async fn renew(&self) -> Result<(), Refused> {
+        match &mut self.now.lock().await.reserved {
+            Some(reserved) => reserved.renew().await,
+            None => Ok(()),
+        }
+    }
+
     /// [`crate::Charge::pay`].
     pub(crate) async fn pay(&self, amount: Amount) -> Result<(), Rejection> {
         if !self.is_stream {
@@ -193,6 +210,9 @@ impl Tab {
     /// One part is used up: commits it, and reserves the next one.
     async fn turn(&self, now: &mut Now, next: FacilitatorRequest) -> Result<(), Refused> {
         let cumulative = next.payment_payload.payload.voucher().max_claimable_amount;
+        if let Some(reserved) = &mut now.reserved {
+            reserved.renew().await?;
+        }
         let used_up = now.take().ok_or(Rejection::NoReservation)?;
         now.receipt = Some(commit(&self.shared, used_up, self.part).await?);
         {
@@ -302,6 +322,9 @@ impl Tab {
             let count = lock(&self.count);
             (count.charge(), count.committed)
         };
+        if let Some(reserved) = &mut now.reserved {
+            reserved.renew().await?;
+        }
         let settled = match now.take() {
             Some(last) => commit(&self.shared, last, charge).await,
             // The next part was refused after the one before it was committed.

@@ -2,8 +2,9 @@
 //! transport. The same three steps, one at a time.
 
 use crate::builder::Paywall;
-use crate::call::{self, Begun, Reserved};
+use crate::call::{self, Begun};
 use crate::price::Price;
+use crate::reservation::{Reserved, commit};
 use crate::respond::Refused;
 use crate::sale::{Way, with_state};
 use core::fmt;
@@ -68,8 +69,9 @@ impl Accepted {
     /// Charges the call. When it says so the charge is durable, and the answer may go out; [`Rejection::SettlementPending`]
     /// when that is not known: the same payment again then finds out.
     pub async fn charge(mut self) -> Result<SettleResponse, Declined> {
+        self.reserved.renew().await?;
         let payment = self.reserved.take().ok_or(Refused::from(Rejection::NoReservation))?;
-        Ok(call::commit(&self.way.shared, payment, self.price).await?)
+        Ok(commit(&self.way.shared, payment, self.price).await?)
     }
 }
 

@@ -11,7 +11,7 @@ use tallybook_wire::{AnswerExtra, ChannelState, Signature, VoucherState};
 const PAGES_AT_ONCE: usize = 16;
 
 impl Sequencer {
-    /// Reserves `amount` base units for `seconds`. The signature is verified here, on the caller's own task and with
+    /// Reserves `amount` base units for `seconds` at least, and a second more at most. The signature is verified here, on the caller's own task and with
     /// nothing locked, since it takes tens of microseconds; at the desk only numbers are compared. A reservation is not
     /// durable, so it waits for no commit but that of its own channel's last call.
     ///
@@ -26,7 +26,8 @@ impl Sequencer {
         let verified = self.verified(&voucher)?;
         let reserved = self.ask_of(&voucher.channel_id, |desk| {
             check_book(desk, &voucher.channel_id, &book)?;
-            let expires = desk.now.saturating_add(seconds.into());
+            // The clock counts whole seconds: of this one nearly all may have passed.
+            let expires = desk.now.saturating_add(seconds.into()).saturating_add(1);
             let before = desk.ledger.channel(&voucher.channel_id);
             let forgets = before.is_some_and(|channel| channel.was_paid_by(&voucher));
             let channel = desk.ledger.reserve(verified, amount, desk.now, expires)?;

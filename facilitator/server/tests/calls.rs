@@ -187,6 +187,31 @@ async fn given_no_reservation_when_settled_then_nothing_is_charged_and_a_release
 }
 
 #[tokio::test]
+async fn given_a_reservation_for_a_second_when_the_clock_turns_at_once_then_it_holds_for_its_second() {
+    let house = House::new().await;
+    for round in 0..30 {
+        // Given a reservation for one second, made when a second of the clock is nearly over
+        let second = std::time::UNIX_EPOCH.elapsed().unwrap().subsec_millis();
+        tokio::time::sleep(std::time::Duration::from_millis(u64::from(1_950 - second) % 1_000)).await;
+        let mut call = house.call(0, 500, 500);
+        call.payment_requirements.max_timeout_seconds = std::num::NonZeroU32::MIN;
+        call.payment_payload.accepted.max_timeout_seconds = std::num::NonZeroU32::MIN;
+        let begun = std::time::Instant::now();
+        let (_, reserved) = house.post("/verify", &call).await;
+        assert_eq!(reserved["isValid"], json!(true), "round {round}: {reserved}");
+        // When the next second has begun, then the channel is still busy
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        let reason = house.reason("/verify", &house.call(0, 500, 500)).await;
+        if begun.elapsed() < std::time::Duration::from_secs(1) {
+            assert_eq!(reason, "channel_busy");
+            return;
+        }
+        house.post("/release", &call).await;
+    }
+    panic!("this machine takes more than a second for two requests");
+}
+
+#[tokio::test]
 async fn given_a_payer_who_leaves_when_the_watcher_sees_it_then_the_channel_takes_no_more() {
     let house = House::new().await;
     house.pay(0, 500, 500).await;

@@ -16,11 +16,13 @@ pub mod decimal;
 mod envelope;
 mod facilitator;
 mod forward;
+mod identifier;
 mod income;
 mod network;
 mod pages;
 mod payment;
 mod reason;
+mod receipt;
 mod requirements;
 mod text;
 mod views;
@@ -37,10 +39,12 @@ pub use facilitator::{
     SupportedResponse, VerifyRequest, VerifyResponse,
 };
 pub use forward::{ForwardRequest, ForwardResponse, ForwardedVoucher, MAX_FORWARDED, Taken};
+pub use identifier::{PAYMENT_IDENTIFIER, PaymentIdentifier};
 pub use income::{IncomeList, IncomeView, Spent};
 pub use network::{Network, SCHEME, Scheme, Version};
 pub use pages::{GrowRequest, GrowResponse};
 pub use payment::{Channel, ChannelPayload, Deposit, PaymentPayload, Voucher};
 pub use reason::{Reason, Refusal};
+pub use receipt::{Format, MAX_STATEMENT_CHARS, OFFER_RECEIPT, OfferTerms, Receipt, ReceiptKey, Stated, Statement};
 pub use requirements::{Accept, ChannelState, Extra, PaymentRequired, PaymentRequirements, ResourceInfo, VoucherState};
 pub use views::{BatchList, BatchStatus, BatchView, ChannelStatus, ChannelView, Health, HealthStatus, Offer};

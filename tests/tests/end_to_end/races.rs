@@ -22,15 +22,21 @@ use tallybook_paywall::Paywall;
 use tallybook_rules::Amount;
 use tallybook_wire::PAYMENT_SIGNATURE;
 use tokio::net::TcpListener;
-use tokio::sync::OnceCell;
+use tokio::sync::{Notify, OnceCell};
 
 /// A server whose calls take as long as their path says, in milliseconds, and whose reservations last a second.
 async fn slow_server(stage: &Stage) -> Result<String> {
+    slow_server_that_tells(stage, Arc::default()).await
+}
+
+/// The same; `begun` is told of each call that has begun, and so has a reservation.
+async fn slow_server_that_tells(stage: &Stage, begun: Arc<Notify>) -> Result<String> {
     let paywall = Paywall::builder(stage.facilitator(), stage.ground.book.address.to_string())
         .timeout_seconds(NonZeroU32::MIN)
         .keep_vouchers_in(stage.ground.folder().join("slow.jsonl"))
         .build()?;
-    let slow = async |request: Request| {
+    let slow = async move |request: Request| {
+        begun.notify_waiters();
         let millis = request.uri().path().trim_start_matches('/').parse().unwrap_or_default();
         tokio::time::sleep(Duration::from_millis(millis)).await;
         "done"
@@ -163,16 +169,18 @@ async fn a_reservation_that_ran_out_during_a_long_call_is_made_anew_and_charged_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_hangs_keeps_its_channel_busy_only_as_long_as_its_reservation_lasts() -> Result<()> {
     // Given a voucher that a hanging call has reserved
-    let stage = stage().await?;
-    let host = slow_server(&stage).await?;
+    let (stage, begun) = (stage().await?, Arc::<Notify>::default());
+    let host = slow_server_that_tells(&stage, begun.clone()).await?;
     let (agent, wallet) = agent(&stage.ground, &host, 1).await?;
     agent.get(format!("http://{host}/0").parse()?).await?;
     let channel = agent.channels().into_iter().next().context("no channel")?;
     let (id, hanging) = (channel.id, format!("http://{host}/20000"));
     let next = PRICE.times(2)?;
+    let under_way = begun.notified();
+    tokio::pin!(under_way);
+    under_way.as_mut().enable();
     let hangs = tokio::spawn(async move { present(&Client::new(), &hanging, &wallet, id, next).await });
-    let reserved = async || Ok(stage.channel(&id).await?.reserved);
-    crate::customer::until("the call is under way", reserved).await?;
+    tokio::time::timeout(Duration::from_secs(30), under_way).await.context("the call did not begin")?;
     // When the agent calls meanwhile, then it waits for the channel, and is served once the reservation is over
     let begun = Instant::now();
     let answer = agent.get(format!("http://{host}/0").parse()?).await?;

@@ -11,6 +11,7 @@
 )]
 
 mod call;
+mod extensions;
 mod metered;
 mod till;
 mod ways;
