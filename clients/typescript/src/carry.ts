@@ -1,0 +1,58 @@
+// Carrying a paid call to its server, as often as it takes.
+
+import { outcomeOf, requiredBy } from "./answer.js";
+import type { Call } from "./call.js";
+import { AgentError } from "./error.js";
+import { sleep } from "./state.js";
+import { signOn } from "./stream.js";
+import { type ChannelPayload, payment, PAYMENT_SIGNATURE, type PaymentRequired } from "./wire.js";
+
+/**
+ * Sends `request` with payments of `call` until there is an answer or no more to try. `required` is what is echoed beside the
+ * payment; `first` is the first attempt's payment, if it is made already.
+ */
+export async function carry(
+  call: Call,
+  fetch: typeof globalThis.fetch,
+  request: Request,
+  required?: Partial<PaymentRequired>,
+  first?: ChannelPayload,
+): Promise<Response> {
+  let [made, cause, askedAfresh] = [first, undefined as unknown, false];
+  while (made || call.attempts < call.agent.limits.attempts) {
+    let payload: ChannelPayload;
+    try {
+      payload = made ?? (await call.payment());
+      made = undefined;
+    } catch (error) {
+      // The page that was remembered is full: another one is asked for.
+      if (!(error instanceof AgentError && error.code === "no_free_slot") || askedAfresh) throw error;
+      askedAfresh = true;
+      const response = await fetch(request.clone());
+      if (response.status !== 402) return response;
+      await call.takeOffer(await requiredBy(response));
+      continue;
+    }
+    const paid = request.clone();
+    paid.headers.set(PAYMENT_SIGNATURE, payment(call.offer.raw, payload, required));
+    let response: Response;
+    try {
+      response = await fetch(paid);
+    } catch (error) {
+      call.lost();
+      if (request.signal.aborted) throw error;
+      cause = error;
+      await sleep(call.backoff());
+      continue;
+    }
+    const outcome = await outcomeOf(response);
+    const next = await call.lookAt(outcome);
+    if (next === "done") {
+      if (outcome.kind === "streams") signOn(call, request, response, outcome.meter);
+      return response;
+    }
+    await response.body?.cancel().catch(() => undefined);
+    await sleep(next.again);
+  }
+  throw call.exhausted(cause);
+}
