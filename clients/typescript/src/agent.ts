@@ -12,7 +12,6 @@ import type { Lease } from "./pool.js";
 import { recover } from "./recovery.js";
 import { type AgentOptions, AgentState } from "./state.js";
 import type { ChannelParts } from "./voucher.js";
-import type { PaymentRequired } from "./wire.js";
 
 /** A channel as {@link Agent.channels} shows it. Amounts in base units. */
 export interface ChannelReport {
@@ -63,17 +62,15 @@ export class Agent {
     const { fetch } = state;
     const route = routeOf(request.url, request.method);
     let offer = state.remembered(route);
-    let required: PaymentRequired | undefined;
     if (!offer) {
       const response = await fetch(request.clone());
       if (response.status !== 402) return response;
       if (response.redirected) state.limits.checkHost(routeOf(response.url, request.method));
-      required = await requiredBy(response);
-      offer = state.learn(route, required);
+      offer = state.learn(route, await requiredBy(response));
     }
     const call = await Call.begin(state, route, offer);
     try {
-      return await carry(call, fetch, request, required);
+      return await carry(call, fetch, request);
     } finally {
       call.end();
     }

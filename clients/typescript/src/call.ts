@@ -11,7 +11,7 @@ import type { Lease } from "./pool.js";
 import { remedy } from "./reason.js";
 import type { AgentState } from "./state.js";
 import type { Voucher } from "./voucher.js";
-import type { ChannelPayload, Offer, PaymentRequired, Receipt } from "./wire.js";
+import type { Beside, ChannelPayload, Offer, PaymentRequired, Receipt } from "./wire.js";
 
 /** So many channels may turn out to be of no use in one call. */
 const MAX_GIVEN_UP = 2;
@@ -68,6 +68,12 @@ export class Call {
     const ask = { what: "call", amount: offer.amount, host: route.authority, path: route.path, payee: offer.payTo } as const;
     await agent.limits.approve(ask);
     return new Call(agent, route, offer, await agent.pool(route.authority, offer.book).turn());
+  }
+
+  /** The payment of the next attempt, under a name where the server lets payments have names. */
+  async named(): Promise<Beside & { payload: ChannelPayload }> {
+    const payload = await this.payment();
+    return { payload, ...(await this.agent.beside(this.route, payload.voucher)) };
   }
 
   /** The payment of the next attempt, with everything durable that must be. */

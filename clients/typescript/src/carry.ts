@@ -5,24 +5,25 @@ import type { Call } from "./call.js";
 import { AgentError } from "./error.js";
 import { sleep } from "./state.js";
 import { signOn } from "./stream.js";
-import { type ChannelPayload, payment, PAYMENT_SIGNATURE, type PaymentRequired } from "./wire.js";
+import { type Beside, type ChannelPayload, payment, PAYMENT_SIGNATURE } from "./wire.js";
 
-/**
- * Sends `request` with payments of `call` until there is an answer or no more to try. `required` is what is echoed beside the
- * payment; `first` is the first attempt's payment, if it is made already.
- */
+/** A payment that was made already. */
+export interface Made extends Beside {
+  readonly payload: ChannelPayload;
+}
+
+/** Sends `request` with payments of `call` until there is an answer or no more to try. `made` is the first attempt's, if it is made. */
 export async function carry(
   call: Call,
   fetch: typeof globalThis.fetch,
   request: Request,
-  required?: Partial<PaymentRequired>,
-  first?: ChannelPayload,
+  made?: Made,
 ): Promise<Response> {
-  let [made, cause, askedAfresh] = [first, undefined as unknown, false];
+  let [cause, askedAfresh] = [undefined as unknown, false];
   while (made || call.attempts < call.agent.limits.attempts) {
-    let payload: ChannelPayload;
+    let paying: Made;
     try {
-      payload = made ?? (await call.payment());
+      paying = made ?? (await call.named());
       made = undefined;
     } catch (error) {
       // The page that was remembered is full: another one is asked for.
@@ -34,7 +35,8 @@ export async function carry(
       continue;
     }
     const paid = request.clone();
-    paid.headers.set(PAYMENT_SIGNATURE, payment(call.offer.raw, payload, required));
+    const { payload, ...beside } = paying;
+    paid.headers.set(PAYMENT_SIGNATURE, payment(call.offer.raw, payload, beside));
     let response: Response;
     try {
       response = await fetch(paid);

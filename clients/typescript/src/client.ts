@@ -28,15 +28,15 @@ import type { PaymentCreationContext, PaymentResponseContext } from "@x402/core/
 import { Agent } from "./agent.js";
 import { type Outcome, outcomeOfReceipt } from "./answer.js";
 import { Call } from "./call.js";
-import { carry } from "./carry.js";
+import { carry, type Made } from "./carry.js";
 import { AgentError } from "./error.js";
 import { decideTopUp, lookFor } from "./funding.js";
 import type { SignerLike } from "./keys.js";
+import { named, namingIn } from "./naming.js";
 import { type Policy, type Route, routeOf } from "./policy.js";
 import { type AgentOptions, sleep } from "./state.js";
 import {
   type ChannelPayload,
-  type Json,
   PAYMENT_REQUIRED,
   PAYMENT_SIGNATURE,
   readHeader,
@@ -55,6 +55,8 @@ const CHAIN_POLL_MILLISECONDS = 500;
 const BUSY_WAIT_MILLISECONDS = 1_000;
 /** A call of which nothing was heard is given up so long after its reservation has ended, in milliseconds. */
 const OVERDUE_MILLISECONDS = 5_000;
+/** The one retry of x402's clients comes at once, or not at all. */
+const RETRY_MILLISECONDS = 5_000;
 
 /** A payment that was made and of whose answer nothing was heard yet. */
 interface Pending {
@@ -85,6 +87,8 @@ export class TallybookChannel implements SchemeNetworkClient {
   /** The call that requirements belong to: a retry answers the same ones. */
   readonly #calls = new WeakMap<object, Call>();
   readonly #routes = new WeakMap<object, Route>();
+  /** Calls that were told to be made once more: ended if that does not come. */
+  readonly #awaited = new WeakMap<Call, ReturnType<typeof setTimeout>>();
   /** Payments by the signature of their voucher. */
   readonly #pending = new Map<string, Pending>();
   /** Where a 402 really came from, by its text. */
@@ -110,6 +114,7 @@ export class TallybookChannel implements SchemeNetworkClient {
     context?: PaymentPayloadContext,
   ): Promise<PaymentPayloadResult> {
     const call = this.#calls.get(requirements) ?? (await this.#begin(requirements, context));
+    clearTimeout(this.#awaited.get(call));
     let payload: ChannelPayload;
     try {
       payload = await call.payment();
@@ -119,8 +124,9 @@ export class TallybookChannel implements SchemeNetworkClient {
     }
     const { signature } = payload.voucher;
     const patience = requirements.maxTimeoutSeconds * 1_000 + OVERDUE_MILLISECONDS;
-    this.#pending.set(signature, { call, overdue: setTimeout(() => this.#lose(signature), patience) });
-    return { x402Version, payload: { ...payload } };
+    this.#pending.set(signature, { call, overdue: later(() => this.#lose(signature), patience) });
+    const { extensions } = await named(namingIn(context?.extensions), payload.voucher);
+    return { x402Version, payload: { ...payload }, ...(extensions && { extensions: { ...extensions } }) };
   }
 
   async #begin(requirements: PaymentRequirements, context?: PaymentPayloadContext): Promise<Call> {
@@ -160,6 +166,7 @@ export class TallybookChannel implements SchemeNetworkClient {
       await this.#wait(call, outcome, next.again);
       // The one retry of x402's clients answers the requirements that it has: those are brought up to date.
       Object.assign(context.requirements, call.offer.raw);
+      this.#awaited.set(call, later(() => call.end(), RETRY_MILLISECONDS));
       return { recovered: true };
     } catch (error) {
       call.end();
@@ -175,6 +182,7 @@ export class TallybookChannel implements SchemeNetworkClient {
       return sleep(isBusy ? Math.max(milliseconds, BUSY_WAIT_MILLISECONDS) : milliseconds);
     }
     const channel = call.sent?.channel;
+    if (channel?.phase.phase !== "opening" && !channel?.topUp) return sleep(BUSY_WAIT_MILLISECONDS);
     const state = await this.agent.state();
     for (let waited = 0; channel && waited < CHAIN_PATIENCE_MILLISECONDS; waited += CHAIN_POLL_MILLISECONDS) {
       if (channel.phase.phase === "opening") await lookFor(state, channel);
@@ -211,7 +219,7 @@ export class TallybookChannel implements SchemeNetworkClient {
       if (pending) {
         this.#forget(paying.payload.voucher.signature);
         try {
-          return await carry(pending.call, fetch, request, paying, paying.payload);
+          return await carry(pending.call, fetch, request, paying);
         } finally {
           pending.call.end();
         }
@@ -232,6 +240,13 @@ export class TallybookChannel implements SchemeNetworkClient {
 /** So many 402s are remembered by where they came from. */
 const MAX_ORIGINS = 1_024;
 
+/** Does something later; in Node that keeps no process alive. */
+function later(act: () => void, milliseconds: number): ReturnType<typeof setTimeout> {
+  const timer = setTimeout(act, milliseconds);
+  (timer as { unref?: () => void }).unref?.();
+  return timer;
+}
+
 /** The route of a 402 that does not say where it is from: only a policy that allows any host pays it. */
 const NOWHERE: Route = { host: "", authority: "", path: "", method: "GET", url: "" };
 
@@ -244,7 +259,7 @@ function said({ resource }: PaymentRequired): Route {
 }
 
 /** A payment of our scheme with what is echoed beside it, if that is what this header is. */
-function paymentIn(header: string | null): { payload: ChannelPayload; resource?: Json; extensions?: Json } | undefined {
+function paymentIn(header: string | null): Made | undefined {
   if (header === null) return undefined;
   const { accepted, payload, resource, extensions } = readHeader(header) as Partial<PaymentPayload>;
   if (accepted?.scheme !== SCHEME) return undefined;

@@ -37,7 +37,7 @@ import type {
 import { FacilitatorResponseError } from "@x402/core/types";
 import { amountFrom, less, Malformed } from "./bytes.js";
 import { type Signer, signerFrom, type SignerLike } from "./keys.js";
-import { type BookOffer, Facilitator, type FacilitatorConfig, NoAnswer, type Payment, type Settled } from "./server/facilitator.js";
+import { type BookOffer, Facilitator, type FacilitatorConfig, NoAnswer, type Payment, type Settled, type Verified } from "./server/facilitator.js";
 import { baseUnits } from "./server/price.js";
 import { close } from "./server/refund.js";
 import { voucherFile, type VoucherKeeper } from "./server/vouchers.js";
@@ -208,11 +208,22 @@ export class TallybookChannelServer implements SchemeNetworkServer {
         const funded = await this.#facilitator.settle(payment, asked(requirements));
         if (!funded.success) return skip(this.#refused(paymentPayload, funded.errorReason, funded.extra));
       }
-      const verified = await this.#facilitator.verify(voucherOf(payment), asked(requirements));
+      const verified = await this.#reserve(voucherOf(payment), asked(requirements));
       if (verified.isValid) return skip(verified);
       return skip(this.#refused(paymentPayload, verified.invalidReason, verified.extra));
     } catch (error) {
       return skip(this.#refused(paymentPayload, this.#reasonOf(error, paymentPayload)));
+    }
+  }
+
+  /** Reserves a voucher. Where the answer is lost it may be reserved, and is given back: or its channel would be busy for long. */
+  async #reserve(payment: Payment, requirements: Requirements): Promise<Verified> {
+    try {
+      return await this.#facilitator.verify(payment, requirements);
+    } catch (error) {
+      const mayBeReserved = error instanceof NoAnswer && !error.isRefused;
+      if (mayBeReserved) await this.#facilitator.release(payment, requirements).catch(() => undefined);
+      throw error;
     }
   }
 

@@ -5,13 +5,14 @@ import { BUDGET, Budget, type Spend } from "./budget.js";
 import { OwnChannel } from "./channel.js";
 import { AgentError } from "./error.js";
 import { type Signer, signerFrom, type SignerLike } from "./keys.js";
+import { named, namingIn } from "./naming.js";
 import { Limits, type Policy, type Route } from "./policy.js";
 import { Pool } from "./pool.js";
 import { Rpc } from "./rpc.js";
 import { memoryStore, type Store } from "./store.js";
 import { ours } from "./terms.js";
 import { signVoucher, type Voucher } from "./voucher.js";
-import type { Offer, PaymentRequired } from "./wire.js";
+import type { Beside, Json, Offer, PaymentRequired } from "./wire.js";
 
 /** So many routes are remembered. A server that has more is asked for the price again now and then. */
 const MAX_ROUTES = 4_096;
@@ -31,11 +32,18 @@ export interface AgentOptions {
   readonly clock?: () => number;
 }
 
+/** What a 402 said. */
+interface Remembered {
+  readonly offer: Offer;
+  /** What the server said of naming payments, if it lets them have names. */
+  readonly naming: Json | undefined;
+}
+
 /** What an agent knows and is made of, once its keys and its store are read. */
 export class AgentState {
   readonly channels = new Map<string, OwnChannel>();
   readonly #pools = new Map<string, Pool>();
-  readonly #offers = new Map<string, Offer>();
+  readonly #offers = new Map<string, Remembered>();
   #clusterIsChecked = false;
 
   private constructor(
@@ -105,18 +113,20 @@ export class AgentState {
       throw new AgentError("no_offer", why);
     }
     // What was said about one channel is no part of the terms.
-    this.#remember(route, { ...offer, channelState: undefined, voucherState: undefined });
-    return offer;
-  }
-
-  #remember(route: Route, offer: Offer): void {
     if (this.#offers.size >= MAX_ROUTES) this.#offers.clear();
-    this.#offers.set(placeOf(route), offer);
+    const terms = { ...offer, channelState: undefined, voucherState: undefined };
+    this.#offers.set(placeOf(route), { offer: terms, naming: namingIn(required.extensions) });
+    return offer;
   }
 
   /** The last offer of a route: its calls are expected to cost the same, whatever their query. */
   remembered(route: Route): Offer | undefined {
-    return this.#offers.get(placeOf(route));
+    return this.#offers.get(placeOf(route))?.offer;
+  }
+
+  /** What goes beside a payment of this route: its name, where the server lets payments have names. */
+  beside(route: Route, voucher: Voucher): Promise<Beside> {
+    return named(this.#offers.get(placeOf(route))?.naming, voucher);
   }
 
   /** The endpoint is of the policy's cluster; asked once. */

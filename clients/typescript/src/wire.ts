@@ -218,9 +218,13 @@ export function header(value: unknown): string {
   return encoded;
 }
 
-/** The `PAYMENT-SIGNATURE` of a payment: `accepted` is echoed, resource and extensions too. */
-export function payment(accepted: Requirements, payload: ChannelPayload, required?: Partial<PaymentRequired>): string {
-  const { resource, extensions } = required ?? {};
-  const beside = { ...(resource ? { resource } : {}), ...(extensions ? { extensions } : {}) };
+/** What travels beside a payment: what is bought, and extensions. */
+export interface Beside {
+  readonly resource?: Json;
+  readonly extensions?: Json;
+}
+
+/** The `PAYMENT-SIGNATURE` of a payment: `accepted` is echoed. */
+export function payment(accepted: Requirements, payload: ChannelPayload, beside: Beside = {}): string {
   return header({ x402Version: 2, ...beside, accepted, payload });
 }

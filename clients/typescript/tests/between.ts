@@ -3,6 +3,7 @@
 import { once } from "node:events";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
+import type { Voucher } from "../src/voucher.js";
 import { header, readHeader } from "../src/wire.js";
 
 /** An answer on its way back. */
@@ -22,7 +23,10 @@ export type Meddle = (passing: Passing) => void | "drop" | Promise<void | "drop"
 export class Between {
   meddle: Meddle = () => undefined;
   /** Payments that passed, as they were sent. */
-  readonly payments: { payload: { type: string; voucher: { maxClaimableAmount: string } } }[] = [];
+  readonly payments: {
+    payload: { type: string; voucher: Voucher };
+    extensions?: Record<string, { info: Record<string, unknown> }>;
+  }[] = [];
 
   private constructor(
     readonly server: Server,

@@ -46,6 +46,7 @@ export class Shop {
           "POST /fixed": { accepts },
           "GET /fails": { accepts },
           "GET /slow": { accepts },
+          "GET /named": { accepts, extensions: { "payment-identifier": { info: { required: true }, schema: {} } } },
           "GET /metered": { accepts: channel.acceptsUpTo(net, "$0.001") },
         },
         core,
@@ -65,6 +66,7 @@ export class Shop {
       note("/fails");
       response.status(404).json({ error: "no such thing" });
     });
+    app.get("/named", (_request, response) => void response.json({ named: true }));
     app.get("/slow", (_request, response) => {
       note("/slow");
       setTimeout(() => response.json({ slow: true }), 300);

@@ -13,6 +13,7 @@ import { TallybookChannel } from "../../src/client.js";
 import { AgentError, PolicyBreach } from "../../src/error.js";
 import { payingFetch, type PayingFetch } from "../../src/fetch.js";
 import { generateKeys, signerFrom } from "../../src/keys.js";
+import { nameOf } from "../../src/naming.js";
 import { fileStore } from "../../src/node.js";
 import type { Policy } from "../../src/policy.js";
 import { memoryStore } from "../../src/store.js";
@@ -230,6 +231,21 @@ test("given the scheme without watching when its record is behind then the one r
   assert.equal((await buy(again)(`${between.url}/fixed`)).status, 200);
   assert.deepEqual(between.payments.map(({ payload }) => payload.voucher.maxClaimableAmount), ["0", "1000"]);
   assert.equal(await cost(again), 1_000n);
+});
+
+test("given a server that lets payments have names when paid then each has the name of its voucher, by wrapper and scheme", async () => {
+  const [pay, channel] = [await payer(), new TallybookChannel(await ground.wallet(), ground.policy())];
+  const buy = wrapFetchWithPayment(fetch, new x402Client().register("solana:*", channel));
+  for (const bought of [await pay(`${between.url}/named`), await pay(`${between.url}/named`), await buy(`${between.url}/named`)]) {
+    assert.equal(bought.status, 200);
+  }
+  for (const { payload, extensions } of between.payments) {
+    const { info } = extensions?.["payment-identifier"] ?? {};
+    assert.deepEqual(info, { required: true, id: await nameOf(payload.voucher) });
+    assert.match(String(info?.id), /^tallybook_[0-9a-f]{32}$/);
+  }
+  assert.equal(new Set(between.payments.map(({ extensions }) => extensions?.["payment-identifier"]?.info.id)).size, 3);
+  assert.deepEqual([await cost(pay), await cost(channel)], [1_000n, 500n]);
 });
 
 test("given many calls at once when made then each channel has one under way, and all are paid once", async () => {

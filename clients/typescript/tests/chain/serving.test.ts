@@ -10,11 +10,14 @@ import { serve } from "@hono/node-server";
 import { HTTPFacilitatorClient } from "@x402/core/server";
 import { paymentMiddleware, x402ResourceServer } from "@x402/hono";
 import { Hono } from "hono";
+import { wrapFetchWithPayment, x402Client } from "@x402/fetch";
+import { TallybookChannel } from "../../src/client.js";
 import { payingFetch, receipt } from "../../src/fetch.js";
 import { AgentError } from "../../src/error.js";
 import { memoryStore } from "../../src/store.js";
 import { TallybookChannelServer } from "../../src/server.js";
 import { header, readHeader } from "../../src/wire.js";
+import { Between } from "../between.js";
 import { Ground } from "../ground.js";
 import { Shop } from "../shop.js";
 
@@ -127,6 +130,38 @@ test("given a server without its operator's key when asked to close then it says
     assert.match(String(exit), /can be withdrawn from/);
   } finally {
     await keyless.close();
+  }
+});
+
+test("given a facilitator whose answers are lost when paid then nothing is lost or charged twice, by wrapper and scheme", async () => {
+  const facilitator = await Between.of(ground.report.facilitator);
+  const far = await Shop.open(ground, { facilitator: { url: facilitator.url, timeoutMilliseconds: 2_000 } });
+  try {
+    const [pay, channel] = [await payer(), new TallybookChannel(await ground.wallet(), ground.policy())];
+    const buy = wrapFetchWithPayment(fetch, new x402Client().register("solana:*", channel));
+    for (const get of [pay, buy]) {
+      for (const lost of ["/settle", "/settle", "/settle", "/verify"]) {
+        // First of the deposit, then of the voucher: each once.
+        let drops = 1;
+        facilitator.meddle = ({ path }) => (path === lost && drops-- > 0 ? "drop" : undefined);
+        assert.equal((await get(`${far.url}/fixed`)).status, 200, lost);
+      }
+    }
+    facilitator.meddle = () => undefined;
+    for (const { agent } of [pay, channel]) {
+      const [closed, ...others] = await agent.closeAll();
+      assert.deepEqual([closed?.closed?.charged, others.length], [2_000n, 0], String(closed?.error));
+    }
+    // When it does not answer at all, nobody is served, and nobody charged.
+    const served = far.served.length;
+    facilitator.meddle = () => "drop";
+    const patient = payingFetch(fetch, { signer: await ground.wallet(), policy: ground.policy({ attempts: 2 }) });
+    assert.equal((await patient(`${far.url}/fixed`)).status, 502);
+    assert.equal(far.served.length, served);
+    assert.equal(await patient.agent.spent(), 0n);
+  } finally {
+    await far.close();
+    await facilitator.close();
   }
 });
 
