@@ -108,7 +108,7 @@ fn given_the_workspace_when_its_crates_are_read_then_no_arrow_points_the_wrong_w
 fn given_the_sources_when_measured_then_no_file_grows_beyond_its_bound() {
     let ratchet: BTreeMap<&str, usize> = LONGER.iter().copied().collect();
     let mut faults = Vec::new();
-    for path in files(&[".rs"]) {
+    for path in files(&[".rs", ".ts"]) {
         if path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("/tests.rs") {
             continue;
         }
@@ -130,7 +130,7 @@ fn given_the_sources_when_measured_then_no_file_grows_beyond_its_bound() {
 #[test]
 fn given_the_sources_when_read_then_nothing_is_left_unfinished_or_badly_named() {
     let mut faults = Vec::new();
-    for path in files(&[".rs", ".md", ".toml", ".sql", ".sh"]) {
+    for path in files(&[".rs", ".ts", ".md", ".toml", ".sql", ".sh"]) {
         if path == "tests/tests/tidy.rs" {
             continue;
         }

@@ -69,7 +69,12 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 /// What the head of an answer says.
 pub(crate) fn outcome(status: StatusCode, headers: &HeaderMap) -> Outcome {
     let retry_after = retry_after(headers);
+    let asks_for_nothing = !headers.contains_key(PAYMENT_REQUIRED);
     match receipt(headers) {
+        // As x402's own middlewares say that a settlement failed after the handler has run.
+        Some(SettleResponse::Failed { reason, transaction, .. }) if asks_for_nothing => {
+            Outcome::Refused(reason, retry_after, transaction)
+        }
         _ if status == StatusCode::PAYMENT_REQUIRED => Outcome::PayAgain,
         Some(SettleResponse::Settled { extra, transaction, .. }) => {
             Outcome::Charged(Box::new(Receipt { extra, transaction, statement: signed_receipt(headers) }))
@@ -182,5 +187,21 @@ mod tests {
         assert!(matches!(of(500), Outcome::Unclear));
         assert!(matches!(of(504), Outcome::Lost(None)));
         assert!(matches!(of(402), Outcome::PayAgain));
+    }
+
+    #[test]
+    fn a_402_that_asks_for_nothing_is_a_settlement_that_failed() {
+        let failed = SettleResponse::Failed {
+            reason: Rejection::SettlementPending.into(),
+            transaction: None,
+            network: tallybook_wire::Network::devnet(),
+            payer: None,
+            extra: AnswerExtra::default(),
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert(PAYMENT_RESPONSE, tallybook_wire::header(&failed).unwrap());
+        assert!(matches!(outcome(StatusCode::PAYMENT_REQUIRED, &headers), Outcome::Refused(..)));
+        headers.insert(PAYMENT_REQUIRED, http::HeaderValue::from_static("e30="));
+        assert!(matches!(outcome(StatusCode::PAYMENT_REQUIRED, &headers), Outcome::PayAgain));
     }
 }
