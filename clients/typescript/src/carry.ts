@@ -21,6 +21,7 @@ export async function carry(
 ): Promise<Response> {
   let [cause, askedAfresh] = [undefined as unknown, false];
   while (made || call.attempts < call.agent.limits.attempts) {
+    request.signal.throwIfAborted();
     let paying: Made;
     try {
       paying = made ?? (await call.named());

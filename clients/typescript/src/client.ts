@@ -27,6 +27,7 @@ import type {
 import type { PaymentCreationContext, PaymentResponseContext } from "@x402/core/client";
 import { Agent } from "./agent.js";
 import { type Outcome, outcomeOfReceipt } from "./answer.js";
+import { Malformed } from "./bytes.js";
 import { Call } from "./call.js";
 import { carry, type Made } from "./carry.js";
 import { AgentError } from "./error.js";
@@ -69,9 +70,10 @@ interface Pending {
  * time is under way on each: further ones wait their turn, or take channels of their own (`channelsPerHost`).
  *
  * `@x402/core` tells a scheme neither the URL nor the status of an answer. So `allowHosts` is held against the URL that the 402
- * itself names, which a server could choose as it likes; and a call whose handler failed counts as if it may have been charged, until
- * the next call on the channel finds out. Give the client {@link TallybookChannel.watch}`(fetch)` in place of `fetch`, and both are
- * exact; or pin whom you pay by `allowPayees`, which the chain is asked about.
+ * itself names, which a server could choose as it likes; a call whose handler failed counts as if it may have been charged, until
+ * the next call on the channel finds out; and a call that gets no answer holds its channel until its reservation has ended. Give the
+ * client {@link TallybookChannel.watch}`(fetch)` in place of `fetch`, and none of this is so; or pin whom you pay by `allowPayees`,
+ * which the chain is asked about.
  */
 export class TallybookChannel implements SchemeNetworkClient {
   /** `@tallybook/channel`. */
@@ -225,8 +227,8 @@ export class TallybookChannel implements SchemeNetworkClient {
         }
       }
       const response = await fetch(request);
-      const required = response.status === 402 ? response.headers.get(PAYMENT_REQUIRED) : null;
-      if (required !== null) this.#remember(JSON.stringify(readHeader(required)), response.url || request.url, request.method);
+      const required = response.status === 402 ? decoded(response.headers.get(PAYMENT_REQUIRED)) : undefined;
+      if (required) this.#remember(JSON.stringify(required), response.url || request.url, request.method);
       return response;
     };
   }
@@ -260,11 +262,21 @@ function said({ resource }: PaymentRequired): Route {
 
 /** A payment of our scheme with what is echoed beside it, if that is what this header is. */
 function paymentIn(header: string | null): Made | undefined {
-  if (header === null) return undefined;
-  const { accepted, payload, resource, extensions } = readHeader(header) as Partial<PaymentPayload>;
+  const { accepted, payload, resource, extensions } = (decoded(header) ?? {}) as Partial<PaymentPayload>;
   if (accepted?.scheme !== SCHEME) return undefined;
   const beside = { ...(resource && { resource: { ...resource } }), ...(extensions && { extensions }) };
   return { payload: payload as unknown as ChannelPayload, ...beside };
+}
+
+/** What a header holds, if it is one that can be read: what others send is theirs. */
+function decoded(header: string | null): object | undefined {
+  try {
+    const value = header === null ? undefined : readHeader(header);
+    return typeof value === "object" && value !== null ? value : undefined;
+  } catch (error) {
+    if (error instanceof Malformed) return undefined;
+    throw error;
+  }
 }
 
 /** What `@x402/core` passes on of an answer. */

@@ -179,7 +179,7 @@ export class TallybookChannelServer implements SchemeNetworkServer {
    */
   async enrichPaymentRequiredResponse(context: SchemePaymentRequiredContext): Promise<PaymentRequirements[]> {
     const { error, paymentPayload, paymentRequiredResponse } = context;
-    const { extra } = error === undefined ? await this.#terms() : await this.#offer();
+    const { extra } = error === undefined ? await this.#terms() : await this.#offer(paymentPayload !== undefined);
     const hints = Object.fromEntries(HINTS.filter((name) => extra[name] !== undefined).map((name) => [name, extra[name]]));
     if (error === "No matching payment requirements") paymentRequiredResponse.error = mismatch(context);
     const state = paymentPayload && this.#states.get(paymentPayload);
@@ -194,8 +194,10 @@ export class TallybookChannelServer implements SchemeNetworkServer {
     return this.#facilitator.terms().catch(unavailable);
   }
 
-  async #offer(): Promise<BookOffer> {
-    return this.#facilitator.offer().catch(unavailable);
+  /** A fresh offer. Whoever pays already, and is told why not, is told it with the last one where there is none. */
+  async #offer(isPaying: boolean): Promise<BookOffer> {
+    const { known } = this.#facilitator;
+    return this.#facilitator.offer().catch((error: unknown) => (isPaying && known ? known : unavailable(error)));
   }
 
   /** Before the handler: sends a deposit, reserves a voucher, closes a channel. A hook that throws would be passed over. */

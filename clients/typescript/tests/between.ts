@@ -80,6 +80,7 @@ export class Between {
 /** A 402 as it is changed by liars. */
 export interface Loose {
   error?: string;
+  resource?: { url: string };
   accepts: { amount: string; payTo: string; network: string; asset: string; extra: Record<string, unknown> }[];
 }
 

@@ -307,6 +307,26 @@ test("given a session key when it signs vouchers then the wallet signs but the d
   assert.equal(await cost(pay), 500n);
 });
 
+test("given a wallet that signs transactions alone when a session key is beside it then it pays", async () => {
+  const keys = await signerFrom(await ground.wallet());
+  const signTransactions = async ([transaction]: readonly { messageBytes: Uint8Array }[]) => [
+    { [keys.address]: await keys.sign(transaction?.messageBytes ?? new Uint8Array()) },
+  ];
+  const wallet = { address: keys.address, signTransactions: signTransactions as never };
+  const pay = payingFetch(fetch, { signer: wallet, policy: ground.policy(), sessionKey: await generateKeys() });
+  assert.equal((await pay(`${between.url}/fixed`)).status, 200);
+  assert.equal(await cost(pay), 500n);
+  await assert.rejects(payingFetch(fetch, { signer: wallet, policy: ground.policy() })(`${between.url}/fixed`), /sessionKey/);
+});
+
+test("given a 402 that names another host as its own when the scheme watches its fetch then it is not paid", async () => {
+  const channel = new TallybookChannel(await ground.wallet(), ground.policy({ allowHosts: ["good.example"] }));
+  const client = new x402Client().register("solana:*", channel);
+  between.meddle = (passing) => rewrite(passing, (required) => (required.resource = { url: "https://good.example/" }));
+  await assert.rejects(wrapFetchWithPayment(channel.watch(fetch), client)(`${between.url}/fixed`), /not an allowed host/);
+  assert.equal(between.payments.length, 0);
+});
+
 test("given a process that is killed in the middle of a call when it starts again then everything is paid once", async () => {
   const secret = await ground.wallet();
   const [policyFile, keyFile] = [join(ground.folder, "policy.json"), join(ground.folder, "killed-key.json")];

@@ -78,6 +78,9 @@ test("given a handler that charges above the ceiling when paid then nothing is c
   await assert.rejects(pay(`${shop.url}/metered?cost=1001`), (error) => {
     return error instanceof AgentError && error.reason === "charge_above_ceiling";
   });
+  // The Rust agent takes it for what it is, too.
+  const told = (error: unknown) => String((error as { stderr?: string }).stderr).includes("charge_above_ceiling");
+  await assert.rejects(ground.cli("pay", `${shop.url}/metered?cost=1001`), told);
   assert.equal((await pay(`${shop.url}/metered?cost=1`)).status, 200);
   const [closed] = await pay.agent.closeAll();
   assert.equal(closed?.closed?.charged, 1n);
@@ -157,8 +160,13 @@ test("given a facilitator whose answers are lost when paid then nothing is lost 
     facilitator.meddle = () => "drop";
     const patient = payingFetch(fetch, { signer: await ground.wallet(), policy: ground.policy({ attempts: 2 }) });
     assert.equal((await patient(`${far.url}/fixed`)).status, 502);
-    assert.equal(far.served.length, served);
-    assert.equal(await patient.agent.spent(), 0n);
+    facilitator.meddle = () => undefined;
+    assert.equal((await patient(`${far.url}/fixed`)).status, 200);
+    facilitator.meddle = () => "drop";
+    const isAway = (error: unknown) => error instanceof AgentError && error.reason === "facilitator_unavailable";
+    await assert.rejects(patient(`${far.url}/fixed`), isAway);
+    assert.equal(far.served.length, served + 1);
+    assert.equal(await patient.agent.spent(), 500n);
   } finally {
     await far.close();
     await facilitator.close();
