@@ -191,6 +191,24 @@ test("given a price that changes when paid at the old one then the new one is pa
   assert.equal(await cost(pay), 800n);
 });
 
+test("given a price that is another by the time it is paid when the scheme pays then its one retry pays that", async () => {
+  const channel = new TallybookChannel(await ground.wallet(), ground.policy());
+  const buy = wrapFetchWithPayment(fetch, new x402Client().register("solana:*", channel));
+  between.meddle = (passing) => {
+    if (!passing.paid) rewrite(passing, ({ accepts }) => accepts.forEach((accept) => (accept.amount = "400")));
+  };
+  assert.equal((await buy(`${between.url}/fixed`)).status, 200);
+  assert.deepEqual(between.payments.map(({ payload }) => payload.voucher.maxClaimableAmount), ["400", "500"]);
+  between.meddle = () => undefined;
+  assert.equal(await cost(channel), 500n);
+  const mean = new TallybookChannel(await ground.wallet(), ground.policy({ maxPrice: 499n }));
+  const refuse = wrapFetchWithPayment(fetch, new x402Client().register("solana:*", mean));
+  between.meddle = (passing) => {
+    if (!passing.paid) rewrite(passing, ({ accepts }) => accepts.forEach((accept) => (accept.amount = "400")));
+  };
+  await assert.rejects(refuse(`${between.url}/fixed`), (error) => error instanceof PolicyBreach && error.breach === "PriceTooHigh");
+});
+
 test("given answers that are lost when the call is made then it is never paid twice, and the loss is told", async () => {
   const pay = await payer();
   await pay(`${between.url}/fixed`);
@@ -355,7 +373,10 @@ test("given a process that is killed in the middle of a call when it starts agai
   await agent.agent.shutdown();
   // The Rust agent takes the folder over: it pays on, and closes.
   const common = ["--state-dir", ground.folder, "--keypair", keyFile];
+  between.payments.length = 0;
   await ground.cli("pay", `${between.url}/fixed`, ...common);
+  const signed = between.payments.map(({ payload }) => payload.voucher.maxClaimableAmount);
+  assert.deepEqual(signed, ["3000"], "after a shutdown it need not ask where the channel stands");
   const listed = await ground.cli("channel", "list", ...common);
   assert.equal((listed.channels as unknown[]).length, 1);
   await ground.cli("channel", "close", "--all", ...common);

@@ -6,6 +6,7 @@ import { once } from "node:events";
 import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
 import { type PayingFetch, payingFetch, streamEnd } from "../../src/fetch.js";
+import { Between, rewrite } from "../between.js";
 import { Ground, TALLYBOOK } from "../ground.js";
 
 const TOKENS = process.env.TALLYBOOK_TOKENS ?? join(dirname(TALLYBOOK), "examples/tokens");
@@ -68,4 +69,32 @@ test("given a reader who stops when the body is dropped then the stream stops co
   const end = await streamEnd(answer);
   assert.ok(end && end.signed <= 10_000n);
   assert.ok((await charged(pay)) <= end.signed);
+});
+
+test("given a meter that claims more than was signed when it asks for more then nothing more is signed", async () => {
+  const between = await Between.of("http://127.0.0.1:3000");
+  between.meddle = (passing) => {
+    rewrite(passing, ({ accepts }) => {
+      for (const { extra } of accepts) {
+        const state = extra.channelState as Record<string, unknown> | undefined;
+        if (state) state.chargedCumulativeAmount = "9000";
+      }
+    });
+  };
+  // The stream comes from the server itself, what its meter says does not.
+  const meter: typeof fetch = (input, init) => {
+    const request = new Request(input, init);
+    const isMeter = request.headers.has("PAYMENT-METER");
+    return fetch(isMeter ? request.url.replace("127.0.0.1:3000", new URL(between.url).host) : request, isMeter ? init : undefined);
+  };
+  const lied = payingFetch(meter, { signer: await ground.wallet(), policy: ground.policy({ maxCeiling: 10_000n }) });
+  const answer = await lied(url, { method: "POST", body: "once upon a time" });
+  const reader = answer.body?.getReader();
+  await reader?.read();
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  await reader?.cancel();
+  const end = await streamEnd(answer);
+  assert.deepEqual(end?.signed, 1_000n);
+  assert.match(end?.declined ?? "", /claims 9000 base units/);
+  await between.close();
 });
