@@ -8,8 +8,8 @@ use rusqlite::Connection;
 use rusqlite::types::Value;
 use std::path::Path;
 use tallybook_ledger::{
-    Attempt, Batch, BatchRecord, Change, ChannelRecord, ClaimRow, Expense, Landed, LastCall, Ledger, Outcome, Place,
-    Purpose, Settings,
+    Attempt, Batch, BatchRecord, Change, ChannelRecord, ClaimRow, Expense, Landed, LastCall, Ledger, Outcome,
+    PaymentRecord, Place, Purpose, Settings,
 };
 use tallybook_rules::signing::{SignedVoucher, SigningKey};
 use tallybook_rules::{Amount, Rejection};
@@ -63,7 +63,7 @@ pub(crate) fn store_rows(data: &[u8]) {
 
 /// Anything that the house may ask to be written.
 fn change(input: &mut Input<'_>, newest: &mut u64) -> Change {
-    match input.below(7) {
+    match input.below(9) {
         0 | 1 => Change::Channel(record(input)),
         2 => Change::Over { channel_id: [input.below(3); 32] },
         3 => {
@@ -98,11 +98,17 @@ fn change(input: &mut Input<'_>, newest: &mut u64) -> Change {
             };
             Change::Ended { id: u64::from(input.below(3)), outcome, at: i64::from(input.u16()) }
         }
+        6 => Change::Payment(PaymentRecord {
+            message_hash: [input.below(3); 32],
+            attempt: Attempt { signature: [input.byte(); 64], last_valid_block_height: input.amount() },
+            granted_to: (input.below(2) == 1).then(|| [input.below(3); 32]),
+        }),
+        7 => Change::PaymentOver { message_hash: [input.below(3); 32] },
         _ => Change::Spent {
             signature: [input.below(3); 64],
             book: [input.below(2); 32],
-            expense: [Expense::Claims, Expense::Deposits, Expense::Refunds, Expense::Pages]
-                [usize::from(input.below(4))],
+            expense: [Expense::Claims, Expense::Deposits, Expense::Refunds, Expense::Pages, Expense::Payments]
+                [usize::from(input.below(5))],
             lamports: input.amount() / 8,
             at: i64::from(input.u16()),
         },

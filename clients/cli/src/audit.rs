@@ -192,6 +192,7 @@ mod tests {
                 refused: None,
                 book: Some(Key([1; 32])),
                 payer: None,
+                payee: None,
                 channel_id: None,
                 cumulative: None,
                 amount: Some(Amount::new(amount)),

@@ -40,7 +40,7 @@ pub struct Dev {
     /// Deploy this build of the program instead of the released one.
     #[arg(long)]
     artifact: Option<PathBuf>,
-    /// Also run a facilitator (port 8402) and a sample API to pay (port 8403).
+    /// Also run a facilitator (port 8402) and a sample API to pay (port 8403), from a channel or by x402's `exact`.
     #[arg(long)]
     serve: bool,
 }

@@ -78,15 +78,21 @@ where
         return Ok(sale.sign(stream::sign_on(&sale, meter, payment).await));
     }
     let mut request = Request::from_parts(head, body);
-    if sale.is_free() || (payment.is_none() && charge.is_within_quota(&request)) {
+    if sale.is_free() || (payment.is_none() && sale.v1_payment().is_none() && charge.is_within_quota(&request)) {
         request.extensions_mut().insert(Charge::fixed());
         return Ok(inner.call(request.map(Body::stream)).await?.map(Body::stream));
     }
     let Some(permit) = sale.permit() else {
         return Ok(sale.refuse(Rejection::Overloaded.into()).await);
     };
-    let Some(header) = payment else { return Ok(sale.ask(None).await) };
-    let paying = match sale.read(&header).await {
+    let first = sale.v1_payment().cloned();
+    let read = match (&payment, &first) {
+        (Some(header), _) => sale.read(header).await,
+        (None, Some(header)) => sale.read_v1(header).await,
+        (None, None) => return Ok(sale.ask(None).await),
+    };
+    let Some(header) = payment.or(first) else { return Ok(sale.ask(None).await) };
+    let paying = match read {
         Ok(paying) => paying,
         Err(refused) => return Ok(sale.refuse(refused).await),
     };
@@ -124,7 +130,7 @@ where
 {
     let (way, payment) = match paying {
         Paying::Channel(way, payment) => (way, payment),
-        Paying::Foreign(scheme, payment) => return foreign::serve(sale, scheme, *payment, inner, request).await,
+        Paying::Foreign(direct) => return foreign::serve(sale, *direct, inner, request).await,
     };
     let reserved = match begin(&way.shared, *payment, fingerprint).await {
         Ok(Begun::Answered(response)) => return Ok(response),

@@ -6,17 +6,21 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
 use reqwest::{Client, RequestBuilder};
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tallybook_chain::PROGRAM_ID;
 use tallybook_chain::address::book as book_address;
 use tallybook_rules::Rejection;
 use tallybook_wire::{
-    ChannelView, FacilitatorRequest, GrowRequest, GrowResponse, Key, KindExtra, MAX_BODY_BYTES, Offer, Refusal,
-    ReleaseResponse, SettleResponse, SupportedResponse, VerifyResponse, body, read_body,
+    ChannelView, EXACT, ExactExtra, FacilitatorRequest, GrowRequest, GrowResponse, Key, Kind, KindExtra,
+    MAX_BODY_BYTES, Network, Offer, Refusal, ReleaseResponse, SCHEME, SettleResponse, SupportedResponse,
+    VerifyResponse, Version, body, read_body,
 };
 use url::Url;
 
+/// How long it is believed who pays the fee of payments by `exact`, or that nobody does.
+const FEE_PAYER_STANDS: Duration = Duration::from_secs(60);
 /// A deposit waits for the chain.
 const DEPOSIT_PATIENCE: u32 = 10;
 
@@ -29,6 +33,8 @@ pub(crate) struct Facilitator {
     patience: Duration,
     /// The offer that was read last; its terms are good for as long as the facilitator keeps its sponsor.
     offer: RwLock<Option<Arc<Offer>>>,
+    /// Who pays the fee of payments by `exact`, and when that was asked.
+    exact_fee_payer: RwLock<Option<(Instant, Option<Key>)>>,
 }
 
 impl fmt::Debug for Facilitator {
@@ -48,7 +54,7 @@ impl Facilitator {
         let headers: HeaderMap = authorization.map(|value| (AUTHORIZATION, value)).into_iter().collect();
         let http = Client::builder().default_headers(headers).connect_timeout(patience);
         let http = http.redirect(reqwest::redirect::Policy::none()).build()?;
-        Ok(Self { http, url, book, decimals, patience, offer: RwLock::new(None) })
+        Ok(Self { http, url, book, decimals, patience, offer: RwLock::new(None), exact_fee_payer: RwLock::new(None) })
     }
 
     /// A fresh offer: a free slot, and the terms.
@@ -118,8 +124,38 @@ impl Facilitator {
     /// The cluster that the facilitator serves, on the network of the offer.
     pub(crate) async fn cluster(&self, offer: &Offer) -> Result<KindExtra, Failure> {
         let supported: SupportedResponse = self.get(&["supported"]).await?;
-        let kind = supported.kinds.into_iter().find(|kind| kind.network == offer.network);
-        kind.map(|kind| kind.extra).ok_or_else(|| Failure::Refused(Rejection::WrongNetwork.into()))
+        let is_ours = |kind: &Kind| kind.scheme == SCHEME && kind.network == offer.network.as_str();
+        let extra = supported.kinds.into_iter().find(is_ours).and_then(|kind| kind.extra);
+        let extra = extra.and_then(|extra| serde_json::from_value(Value::Object(extra)).ok());
+        extra.ok_or_else(|| Failure::Refused(Rejection::WrongNetwork.into()))
+    }
+
+    /// Who pays the fee of payments by `exact` on this network; none where the facilitator does not take them, or does not
+    /// answer.
+    pub(crate) async fn exact_fee_payer(&self, network: &Network) -> Option<Key> {
+        let known = *self.exact_fee_payer.read().unwrap_or_else(PoisonError::into_inner);
+        let fresh = known.filter(|(at, _)| at.elapsed() < FEE_PAYER_STANDS);
+        if let Some((_, fee_payer)) = fresh {
+            return fee_payer;
+        }
+        // As it was before, for want of better.
+        let Ok(supported) = self.get::<SupportedResponse>(&["supported"]).await else {
+            return known.and_then(|(_, fee_payer)| fee_payer);
+        };
+        let is_it = |kind: &Kind| {
+            (kind.x402_version, kind.scheme.as_str(), kind.network.as_str())
+                == (Version::NUMBER, EXACT, network.as_str())
+        };
+        let extra = supported.kinds.into_iter().find(is_it).and_then(|kind| kind.extra);
+        let extra = extra.and_then(|extra| serde_json::from_value::<ExactExtra>(Value::Object(extra)).ok());
+        let fee_payer = extra.map(|extra| extra.fee_payer);
+        *self.exact_fee_payer.write().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), fee_payer));
+        fee_payer
+    }
+
+    /// Asks about a payment of any scheme: `/verify` or `/settle`, which may wait for the chain.
+    pub(crate) async fn ask(&self, path: &str, question: &Value) -> Result<Value, Failure> {
+        self.post(&[path], question, self.patience.saturating_mul(DEPOSIT_PATIENCE)).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, Failure> {

@@ -1,6 +1,7 @@
 use crate::builder::Paywall;
 use crate::call;
 use crate::error::PaywallError;
+use crate::exact::Exact;
 use crate::foreign::Foreign;
 use crate::named::Named;
 use crate::price::Pricing;
@@ -21,6 +22,7 @@ use url::Url;
 pub struct ChargeLayer {
     pub(crate) ways: Vec<(Paywall, Pricing)>,
     pub(crate) foreign: Arc<[Arc<Foreign>]>,
+    pub(crate) exact: Exact,
     pub(crate) resource: ResourceInfo,
     free: Option<FreeQuota>,
     /// Payments that have a name, if they may; and whether each must.
@@ -34,6 +36,7 @@ impl ChargeLayer {
         Self {
             ways: vec![(paywall, pricing)],
             foreign: Arc::default(),
+            exact: Exact::Off,
             resource: ResourceInfo::default(),
             free: None,
             named: None,
@@ -49,10 +52,28 @@ impl ChargeLayer {
         self.free = self.free.or(other.free);
         self.named = self.named.or(other.named);
         self.is_open_to_browsers |= other.is_open_to_browsers;
+        self.exact = self.exact.max(other.exact);
         self
     }
 
-    /// Offers another x402 scheme beside this one, such as `exact`: `requirements` stand in `accepts` as they are, and
+    /// Takes payments by the scheme `exact` too, each a transfer on chain: from any x402 client, to the same payee in the
+    /// same token, through the same facilitator, which has to take them. For prices that are one amount
+    /// ([`Price::Exactly`](crate::Price)); a route whose calls are metered is paid from channels alone.
+    #[must_use]
+    pub fn exact(mut self) -> Self {
+        self.exact = self.exact.max(Exact::V2);
+        self
+    }
+
+    /// As [`ChargeLayer::exact`], and serves clients of version 1 of x402 as well: they are told what to pay by the body of
+    /// the 402, which clients of version 2, who read its header, do not miss.
+    #[must_use]
+    pub fn exact_with_v1(mut self) -> Self {
+        self.exact = Exact::V1;
+        self
+    }
+
+    /// Offers another x402 scheme beside this one, by a facilitator that knows it: `requirements` stand in `accepts` as they are, and
     /// its payments are verified and settled by the x402 facilitator at this address. When no channel can be opened
     /// because the book is full, it is what is left.
     ///

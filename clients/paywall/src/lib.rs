@@ -48,6 +48,7 @@ mod charge;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod error;
+mod exact;
 mod facilitator;
 mod foreign;
 mod grow;

@@ -1,7 +1,8 @@
 //! What a request is asked to pay, in every way that its route offers.
 
 use crate::builder::Shared;
-use crate::foreign::Foreign;
+use crate::exact::{Exact, v1_body};
+use crate::foreign::{Direct, Judge, answers};
 use crate::keeper::Failure;
 use crate::layer::ChargeLayer;
 use crate::price::Price;
@@ -17,7 +18,7 @@ use tallybook_rules::Rejection;
 use tallybook_wire::{
     Accept, AnswerExtra, ChannelState, FacilitatorRequest, OFFER_RECEIPT, Offer, PAYMENT_IDENTIFIER, PAYMENT_REQUIRED,
     PAYMENT_RESPONSE, PaymentIdentifier, PaymentPayload, PaymentRequired, PaymentRequirements, Reason, ReceiptKey,
-    ResourceInfo, header, read_header,
+    ResourceInfo, X_PAYMENT, header, read_header,
 };
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -41,7 +42,7 @@ pub(crate) enum Paying {
     /// From a channel.
     Channel(Way, Box<FacilitatorRequest>),
     /// By another scheme.
-    Foreign(Arc<Foreign>, Box<Value>),
+    Foreign(Box<Direct>),
 }
 
 impl Paying {
@@ -49,7 +50,7 @@ impl Paying {
     pub(crate) fn name(&self) -> Result<Option<PaymentIdentifier>, Rejection> {
         PaymentIdentifier::read(match self {
             Self::Channel(_, request) => request.payment_payload.extensions.as_ref(),
-            Self::Foreign(_, payment) => payment.get("extensions").and_then(Value::as_object),
+            Self::Foreign(direct) => direct.payment.get("extensions").and_then(Value::as_object),
         })
     }
 }
@@ -61,6 +62,8 @@ pub(crate) struct Sale {
     ways: Vec<Way>,
     host: Option<HeaderValue>,
     path: Option<PathAndQuery>,
+    /// The payment of a client of version 1, where those are served.
+    v1_payment: Option<HeaderValue>,
 }
 
 impl Sale {
@@ -74,11 +77,22 @@ impl Sale {
             charge: Arc::clone(charge),
             host: request.headers.get(HOST).cloned(),
             path: request.uri.path_and_query().cloned(),
+            v1_payment: request.headers.get(X_PAYMENT).filter(|_| charge.exact == Exact::V1).cloned(),
         }
     }
 
+    /// Whether `exact` is offered.
+    pub(crate) fn exact_is(&self) -> Exact {
+        self.charge.exact
+    }
+
+    /// The payment of a client of version 1, where those are served.
+    pub(crate) const fn v1_payment(&self) -> Option<&HeaderValue> {
+        self.v1_payment.as_ref()
+    }
+
     /// What is sold, by its URL.
-    fn resource(&self) -> ResourceInfo {
+    pub(crate) fn resource(&self) -> ResourceInfo {
         let path = self.path.as_ref().map_or("/", PathAndQuery::as_str);
         let base = self.ways.first().and_then(|way| way.shared.base_url.clone());
         let host = || Some(format!("http://{}", self.host.as_ref()?.to_str().ok()?));
@@ -122,7 +136,7 @@ impl Sale {
     pub(crate) async fn read(&self, value: &HeaderValue) -> Result<Paying, Refused> {
         let payment: PaymentPayload = match read_header(value.as_bytes()) {
             Ok(payment) => payment,
-            Err(Rejection::UnsupportedScheme) => return self.read_foreign(value),
+            Err(Rejection::UnsupportedScheme) => return self.read_foreign(value).await,
             Err(rejection) => return Err(rejection.into()),
         };
         let book = payment.accepted.extra.book;
@@ -133,17 +147,21 @@ impl Sale {
         Ok(Paying::Channel(way.clone(), Box::new(FacilitatorRequest::new(payment, requirements))))
     }
 
-    fn read_foreign(&self, value: &HeaderValue) -> Result<Paying, Refused> {
+    async fn read_foreign(&self, value: &HeaderValue) -> Result<Paying, Refused> {
         let payment: Value = read_header(value.as_bytes())?;
-        let found = self.charge.foreign.iter().find(|scheme| scheme.answers(&payment));
+        if let Some(direct) = self.read_exact(&payment).await {
+            return Ok(Paying::Foreign(Box::new(direct)));
+        }
+        let found = self.charge.foreign.iter().find(|scheme| answers(&payment, scheme.requirements()));
         let scheme = found.ok_or(Rejection::UnsupportedScheme)?;
-        Ok(Paying::Foreign(Arc::clone(scheme), Box::new(payment)))
+        let requirements = scheme.requirements().clone();
+        Ok(Paying::Foreign(Box::new(Direct::new(Judge::Foreign(Arc::clone(scheme)), requirements, payment))))
     }
 
     /// 402: asks for payment, with the reason why the last one was not taken and where its channel stands; or says that
     /// nothing can be sold now. A way that has no room now is left out, and named where it was the reason.
     pub(crate) async fn ask(&self, refused: Option<Refused>) -> Response<Body> {
-        let (mut accepts, mut failed, mut full) = (Vec::new(), None::<Failure>, None);
+        let (mut accepts, mut exactly, mut failed, mut full) = (Vec::new(), Vec::new(), None::<Failure>, None);
         for way in &self.ways {
             match way.shared.keeper.offer().await {
                 Ok(offer) => {
@@ -155,10 +173,14 @@ impl Sale {
                     let state =
                         refused.as_ref().filter(|refused| refused.is_on(way)).map(|refused| refused.state.as_ref());
                     accepts.push(Accept::Channel(Box::new(with_state(way.required(&offer), state))));
+                    if self.exact_is() >= Exact::V2 {
+                        exactly.extend(way.exact(&offer).await.map(Accept::Foreign));
+                    }
                 }
                 Err(failure) => failed = failed.or(Some(failure)),
             }
         }
+        accepts.append(&mut exactly);
         accepts.extend(self.charge.foreign.iter().map(|scheme| Accept::Foreign(scheme.requirements().clone())));
         let failed = failed.map(|failure| failure.reason()).or(full);
         match failed {
@@ -199,7 +221,16 @@ impl Sale {
     fn required(&self, accepts: Vec<Accept>, error: Option<Reason>) -> Response<Body> {
         let mut required = PaymentRequired::any_of(self.resource(), accepts, error);
         required.extensions = self.extensions(&required);
-        let mut response = json(StatusCode::PAYMENT_REQUIRED, &required);
+        let mut response = if self.exact_is() == Exact::V1 {
+            let foreign = required.accepts.iter().filter_map(|accept| match accept {
+                Accept::Foreign(value) => Some(value),
+                Accept::Channel(_) => None,
+            });
+            let error = required.error.as_ref().map(Reason::name);
+            json(StatusCode::PAYMENT_REQUIRED, &v1_body(foreign, &required.resource, error))
+        } else {
+            json(StatusCode::PAYMENT_REQUIRED, &required)
+        };
         if let Ok(value) = header(&required) {
             response.headers_mut().insert(PAYMENT_REQUIRED, value);
         }

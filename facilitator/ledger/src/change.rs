@@ -170,6 +170,32 @@ pub enum Expense {
     Refunds,
     /// Fees of pages and lookup tables and of payees' token accounts, and the rent that is locked in them.
     Pages,
+    /// Fees of payments that go to their payee at once, without a channel.
+    Payments,
+}
+
+/// A payment without a channel: a client's transaction that pays its payee at once, at the sponsor's expense.
+///
+/// Kept from before it is sent until it can neither land nor be asked for any more, so that it is granted once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PaymentRecord {
+    /// The hash of the message that was signed, which is what makes two of them the same: a signature of it can be
+    /// changed by whoever carries it.
+    pub message_hash: [u8; 32],
+    /// What was sent.
+    pub attempt: Attempt,
+    /// To whom it was granted, once it was: who asked for it then. Nobody else is told that it is paid.
+    pub granted_to: Option<[u8; 32]>,
+}
+
+impl PaymentRecord {
+    /// Who asks without a name of its own: nobody can ask again as this one.
+    pub const UNNAMED: [u8; 32] = [0; 32];
+
+    /// Whether it was granted, to somebody else than `asker` or to nobody who can be told again.
+    pub fn is_granted_to_another(&self, asker: &[u8; 32]) -> bool {
+        self.granted_to.is_some_and(|granted_to| granted_to == Self::UNNAMED || granted_to != *asker)
+    }
 }
 
 /// What must be durable before anybody is answered, or anything is sent.
@@ -212,6 +238,13 @@ pub enum Change {
         lamports: u64,
         /// When that was asked, in Unix seconds.
         at: i64,
+    },
+    /// A payment without a channel, new or in the place of what was known of it.
+    Payment(PaymentRecord),
+    /// Such a payment can neither land nor be asked for any more.
+    PaymentOver {
+        /// The hash of its message.
+        message_hash: [u8; 32],
     },
     /// A lookup table was made for a page: a hint, which is checked on chain before use.
     Table {

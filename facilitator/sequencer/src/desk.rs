@@ -1,7 +1,7 @@
 use crate::{Signers, clock};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
-use tallybook_ledger::{BatchRecord, Change, Event, Finality, Ledger, PageSeen, Settings};
+use tallybook_ledger::{BatchRecord, Change, Event, Finality, Ledger, PageSeen, PaymentRecord, Settings};
 use tallybook_rules::Rejection;
 use tallybook_store::{StoreFailure, VoucherStore};
 use thiserror::Error;
@@ -29,6 +29,8 @@ pub struct Desk {
     pub now: i64,
     /// Lookup tables, by page.
     pub tables: BTreeMap<[u8; 32], [u8; 32]>,
+    /// Payments without a channel that are not over, by the hash of their message.
+    payments: BTreeMap<[u8; 32], PaymentRecord>,
     /// The number of the newest batch.
     pub newest_batch: u64,
     store: SharedStore,
@@ -49,6 +51,7 @@ impl Desk {
             ledger,
             now: clock(),
             tables: BTreeMap::new(),
+            payments: BTreeMap::new(),
             newest_batch: 0,
             store: Arc::new(Mutex::new(store)),
             signers: Signers::default(),
@@ -67,6 +70,7 @@ impl Desk {
         stored.channels.into_iter().try_for_each(|record| ledger.restore(record)).map_err(OpenFailure::Damaged)?;
         let mut desk = Self::new(ledger, store);
         desk.tables = stored.tables.into_iter().collect();
+        desk.payments = stored.payments.into_iter().map(|record| (record.message_hash, record)).collect();
         desk.newest_batch = stored.newest_batch;
         Ok((desk, stored.sending))
     }
@@ -77,6 +81,29 @@ impl Desk {
             self.unwritten.insert(record.voucher.channel_id);
         }
         self.changes.push(change);
+    }
+
+    /// What is known of the payment without a channel whose message has this hash.
+    pub fn payment(&self, message_hash: &[u8; 32]) -> Option<PaymentRecord> {
+        self.payments.get(message_hash).copied()
+    }
+
+    /// All such payments that are not over.
+    pub fn payments(&self) -> impl Iterator<Item = &PaymentRecord> {
+        self.payments.values()
+    }
+
+    /// Takes in what is known of such a payment now, and makes it durable as [`Self::write`] does.
+    pub fn keep_payment(&mut self, record: PaymentRecord) {
+        self.payments.insert(record.message_hash, record);
+        self.write(Change::Payment(record));
+    }
+
+    /// Forgets such a payment, here and in the store.
+    pub fn end_payment(&mut self, message_hash: [u8; 32]) {
+        if self.payments.remove(&message_hash).is_some() {
+            self.write(Change::PaymentOver { message_hash });
+        }
     }
 
     /// Asks the store for what is durable; what was written just now may not be there yet. Waits for a commit that is under

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::expenses::{Bill, Bills};
 use crate::guard::Places;
 use crate::quota::Quotas;
+use crate::schemes::{Place, Schemes, registered};
 use crate::shares::Shares;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -25,6 +26,8 @@ use tokio_util::sync::CancellationToken;
 /// A facilitator at work.
 pub(crate) struct App<C> {
     pub(crate) config: Config,
+    /// Who takes which payments.
+    pub(crate) schemes: Schemes<C>,
     pub(crate) network: Network,
     pub(crate) genesis_hash: [u8; 32],
     pub(crate) settler: Settler<C>,
@@ -100,7 +103,9 @@ impl<C: Chain> App<C> {
         (bills, allowance, audit): (Bills, Allowance, Option<Audit>),
     ) -> Self {
         let limits = &config.limits;
+        let place = Place { network: &network, genesis_hash, sponsor: settler.sponsor() };
         Self {
+            schemes: registered(&config, &place),
             quotas: Mutex::new(Quotas::new(limits.deposits_per_payer_per_hour)),
             allowance: Mutex::new(allowance),
             audit,

@@ -34,6 +34,7 @@ impl Act {
             refused: None,
             book: None,
             payer: None,
+            payee: None,
             channel_id: None,
             cumulative: None,
             amount: None,
@@ -98,6 +99,13 @@ impl Act {
         Self(AuditLine { amount: Some(forwarded.charged), refused: refused.map(Reason::from), ..act.0 })
     }
 
+    /// `/verify` or `/settle` of a payment without a channel.
+    pub(crate) fn direct(asked: Asked, direct: Direct) -> Self {
+        let Direct { payer, payee, amount, transaction, refused } = direct;
+        let refused = refused.map(|name| Reason::from(name.to_owned()));
+        Self(AuditLine { payer, payee, amount, transaction, refused, ..Self::new(asked).0 })
+    }
+
     fn of(asked: Asked, book: &Key, voucher: &Voucher) -> Self {
         Self(AuditLine {
             book: Some(*book),
@@ -138,6 +146,17 @@ pub(crate) struct Done {
     pub(crate) transaction: Option<Signature>,
     /// What was moved, where that is not what was asked for.
     pub(crate) amount: Option<Amount>,
+}
+
+/// A payment without a channel, as far as it is known.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Direct {
+    pub(crate) payer: Option<Key>,
+    pub(crate) payee: Option<Key>,
+    pub(crate) amount: Option<Amount>,
+    pub(crate) transaction: Option<Signature>,
+    /// Why not, by name.
+    pub(crate) refused: Option<&'static str>,
 }
 
 /// Where acts are written down.

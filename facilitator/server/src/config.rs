@@ -2,11 +2,13 @@
 //! key.
 
 mod chain;
+mod exact;
 mod limits;
 mod read;
 mod token;
 
 pub use chain::{ChainSettings, PriorityFee, Transaction};
+pub use exact::ExactSettings;
 pub use limits::Limits;
 pub use token::Token;
 
@@ -79,6 +81,9 @@ pub struct Config {
     /// How the chain is asked, and what it may cost.
     #[serde(default)]
     pub chain: ChainSettings,
+    /// Payments that go to their payee at once, by the scheme `exact`; not taken by default.
+    #[serde(default)]
+    pub exact: Option<ExactSettings>,
     /// What is logged.
     #[serde(default)]
     pub log: Log,
@@ -176,6 +181,7 @@ impl Config {
             return Err(ConfigProblem::new("database", "name a file in a folder that exists"));
         }
         self.check_access()?;
+        self.exact.as_ref().map_or(Ok(()), |exact| exact.check(self))?;
         self.check_ranges()?;
         self.sponsor().map(|_| ())
     }
@@ -223,7 +229,8 @@ impl Config {
             ("chain.max_compute_price", chain.max_compute_price, 0, 10_000_000),
             ("chain.max_compute_units", u64::from(chain.max_compute_units), 1, 1_400_000),
         ];
-        for (key, value, least, most) in ranges.into_iter().chain(self.limits.ranges()) {
+        let exact = self.exact.iter().flat_map(ExactSettings::ranges);
+        for (key, value, least, most) in ranges.into_iter().chain(self.limits.ranges()).chain(exact) {
             if !(least..=most).contains(&value) {
                 return Err(ConfigProblem::new(key, format_args!("must be {least} to {most}, and is {value}")));
             }

@@ -2,7 +2,7 @@
 //!
 //! It has no role on chain: it can move nobody's money anywhere but where the program sends it.
 //!
-//! Reading path of a voucher: `routes` (HTTP) → `payment::voucher` (verified, nothing locked) → [`tallybook_sequencer`]
+//! Reading path of a voucher: `routes` (HTTP) → `schemes` (which one takes it) → `schemes::channel` (verified, nothing locked) → [`tallybook_sequencer`]
 //! (decided, made durable, answered) → `settlement` (planned, sent, ended). Beside it `watcher` is the eye on the chain.
 #![forbid(unsafe_code)]
 
@@ -18,15 +18,17 @@ mod forward;
 mod grow;
 mod guard;
 mod metrics;
-mod payment;
 mod problem;
 mod quota;
 mod routes;
+mod schemes;
 mod serve;
 mod settlement;
 mod shares;
 mod show;
 mod watcher;
 
-pub use config::{ChainSettings, Config, ConfigProblem, Limits, Log, PriorityFee, Settlement, Token, Transaction};
+pub use config::{
+    ChainSettings, Config, ConfigProblem, ExactSettings, Limits, Log, PriorityFee, Settlement, Token, Transaction,
+};
 pub use facilitator::{Facilitator, Failure, run};

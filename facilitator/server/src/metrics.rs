@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::sync::OnceLock;
 use std::time::Duration;
 use tallybook_ledger::Landed;
-use tallybook_rules::Rejection;
 
 /// The text of `GET /metrics`; empty when the process has a recorder of its own.
 pub(crate) fn text() -> String {
@@ -30,9 +29,9 @@ pub(crate) fn answered(route: &'static str, status: u16, took: Duration) {
     histogram!("tallybook_request_seconds", "route" => route).record(took);
 }
 
-/// A payment was refused.
-pub(crate) fn refused(rejection: Rejection) {
-    counter!("tallybook_rejections_total", "reason" => rejection.name()).increment(1);
+/// A payment was refused, by this name.
+pub(crate) fn refused(reason: &'static str) {
+    counter!("tallybook_rejections_total", "reason" => reason).increment(1);
 }
 
 /// Batches that shared transactions have ended; each transaction stands in each of its batches.

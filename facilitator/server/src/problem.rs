@@ -1,6 +1,6 @@
 //! The one place where a refusal becomes an HTTP answer.
 //!
-//! A payment that is refused is an answer like any other (200, as x402 facilitators do): see [`crate::payment`]. What comes
+//! A payment that is refused is an answer like any other (200, as x402 facilitators do): see [`crate::schemes`]. What comes
 //! here is a request that cannot be read, or a service that cannot serve now.
 
 use axum::http::{HeaderValue, StatusCode, header};

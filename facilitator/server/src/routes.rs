@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::guard::guard;
 use crate::problem::{Problem, json};
-use crate::{administration, expenses, forward, grow, metrics, payment, show};
+use crate::{administration, expenses, forward, grow, metrics, show};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -87,32 +87,36 @@ fn shown(request: &Request) -> &[u8] {
 
 /// The body of a request.
 fn read<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
-    let bytes = body.map_err(|error| match error.into_response().status().as_u16() {
-        413 => Rejection::RequestTooLarge,
-        _ => Rejection::MalformedPayload,
-    })?;
-    Ok(read_body(&bytes)?)
+    Ok(read_body(&whole(body)?)?)
+}
+
+/// The same, for a scheme to read.
+fn whole(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
+    body.map_err(|error| match error.into_response().status().as_u16() {
+        413 => Rejection::RequestTooLarge.into(),
+        _ => Rejection::MalformedPayload.into(),
+    })
 }
 
 async fn verify<C: Chain>(
     State(app): State<Arc<App<C>>>,
     request: Result<Bytes, BytesRejection>,
 ) -> Result<impl IntoResponse, Problem> {
-    Ok(json(body(&payment::verify(&app, &read(request)?).await?)?))
+    Ok(json(app.schemes.verify(&app, &whole(request)?).await?))
 }
 
 async fn settle<C: Chain>(
     State(app): State<Arc<App<C>>>,
     request: Result<Bytes, BytesRejection>,
 ) -> Result<impl IntoResponse, Problem> {
-    Ok(json(body(&payment::settle(&app, &read(request)?).await?)?))
+    Ok(json(app.schemes.settle(&app, &whole(request)?).await?))
 }
 
 async fn release<C: Chain>(
     State(app): State<Arc<App<C>>>,
     request: Result<Bytes, BytesRejection>,
 ) -> Result<impl IntoResponse, Problem> {
-    Ok(json(body(&payment::release(&app, &read(request)?).await?)?))
+    Ok(json(app.schemes.release(&app, &whole(request)?).await?))
 }
 
 async fn vouchers<C: Chain>(
@@ -152,7 +156,7 @@ async fn settle_now<C: Chain>(State(app): State<Arc<App<C>>>) -> Result<impl Int
 }
 
 async fn supported<C: Chain>(State(app): State<Arc<App<C>>>) -> Result<impl IntoResponse, Problem> {
-    Ok(json(body(&show::supported(&app))?))
+    Ok(json(body(&app.schemes.supported())?))
 }
 
 async fn offer<C: Chain>(

@@ -1,35 +1,17 @@
 //! What the facilitator shows: to paywalls what they offer, to people and monitors where things stand.
 
 use crate::app::App;
-use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use tallybook_chain::PROGRAM_ID;
 use tallybook_ledger::{BatchRecord, Channel, Landed, State};
 use tallybook_rules::{Rejection, Status};
 use tallybook_sequencer::Sponsorship;
 use tallybook_settler::Chain;
 use tallybook_wire::{
-    BatchList, BatchStatus, BatchView, ChannelStatus, ChannelView, Health, HealthStatus, Key, Kind, KindExtra, Offer,
-    Scheme, Signature, SupportedResponse, Version,
+    BatchList, BatchStatus, BatchView, ChannelStatus, ChannelView, Health, HealthStatus, Key, Offer, Signature,
 };
 
 /// Batches of one answer, unless fewer are asked for.
 const BATCHES: u32 = 100;
-
-/// `GET /supported`.
-pub(crate) fn supported<C: Chain>(app: &App<C>) -> SupportedResponse {
-    let extra = KindExtra {
-        fee_payer: app.sponsor(),
-        program_id: Key(PROGRAM_ID.to_bytes()),
-        genesis_hash: Key(app.genesis_hash),
-        other: Default::default(),
-    };
-    SupportedResponse {
-        kinds: vec![Kind { x402_version: Version, scheme: Scheme, network: app.network.clone(), extra }],
-        extensions: Vec::new(),
-        signers: BTreeMap::from([("solana:*".to_owned(), vec![app.sponsor()])]),
-    }
-}
 
 /// `GET /books/{book}/offer`.
 pub(crate) async fn offer<C: Chain>(app: &App<C>, book: &Key) -> Result<Offer, Rejection> {

@@ -13,6 +13,8 @@ use tokio::time::MissedTickBehavior;
 
 /// Every so many looks, what is final is read too, and the books for new pages.
 const FINAL_EVERY: u64 = 5;
+/// Every so many looks, the schemes forget what is over.
+const TEND_EVERY: u64 = 30;
 
 /// Looks until it is told to stop.
 pub(crate) async fn watch<C: Chain>(app: Arc<App<C>>) {
@@ -22,7 +24,10 @@ pub(crate) async fn watch<C: Chain>(app: Arc<App<C>>) {
     loop {
         ticks.tick().await;
         looks = looks.wrapping_add(1);
-        let looked = look(&app, looks.is_multiple_of(FINAL_EVERY)).await;
+        let mut looked = look(&app, looks.is_multiple_of(FINAL_EVERY)).await;
+        if looked.is_ok() && looks.is_multiple_of(TEND_EVERY) {
+            looked = app.schemes.tend(&app).await;
+        }
         match looked {
             Ok(()) => {}
             Err(Rejection::StoreUnavailable) => return,

@@ -65,6 +65,38 @@ async fn given_a_ceiling_when_the_call_costs_less_then_that_is_charged_also_afte
 }
 
 #[tokio::test]
+async fn given_a_payment_of_a_kind_that_nobody_takes_when_posted_then_it_is_refused_by_the_reference_s_name() {
+    let house = House::new().await;
+    let good = serde_json::to_value(house.call(0, 500, 500)).unwrap();
+    let other = "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp";
+    for (path, value, reason) in [
+        ("/x402Version", json!(1), "invalid_x402_version"),
+        ("/x402Version", json!(3), "invalid_x402_version"),
+        ("/paymentRequirements/scheme", json!("exact"), "unsupported_scheme"),
+        ("/paymentRequirements/scheme", json!("@tallybook/channel2"), "unsupported_scheme"),
+        ("/paymentRequirements/network", json!(other), "invalid_network"),
+        ("/paymentRequirements/network", json!("solana-devnet"), "invalid_network"),
+    ] {
+        let mut request = good.clone();
+        *request.pointer_mut(path).unwrap() = value;
+        let (status, verified) = house.post_raw("/verify", request.to_string()).await;
+        assert_eq!((status, &verified["isValid"], &verified["invalidReason"]), (200, &json!(false), &json!(reason)));
+        let (status, settled) = house.post_raw("/settle", request.to_string()).await;
+        assert_eq!((status, &settled["success"], &settled["errorReason"]), (200, &json!(false), &json!(reason)));
+        assert_eq!(settled["network"], request["paymentRequirements"]["network"]);
+        let (status, refusal) = house.post_raw("/release", request.to_string()).await;
+        assert_eq!((status, &refusal["error"]), (400, &json!("unsupported_scheme")));
+    }
+    let (_, supported) = house.get("/supported").await;
+    let kinds = supported["kinds"].as_array().unwrap();
+    assert_eq!(
+        (kinds.len(), &kinds[0]["scheme"]),
+        (1, &json!("@tallybook/channel")),
+        "exact is off unless it is set up"
+    );
+}
+
+#[tokio::test]
 async fn given_requests_that_cannot_be_read_when_posted_then_each_is_named_with_status_and_advice() {
     let house = House::new().await;
     let good = serde_json::to_value(house.call(0, 500, 500)).unwrap();
@@ -81,8 +113,8 @@ async fn given_requests_that_cannot_be_read_when_posted_then_each_is_named_with_
         ("[]".to_owned(), 400, "malformed_payload"),
         (without.to_string(), 400, "malformed_payload"),
         ("x".repeat(65_537), 413, "request_too_large"),
-        (changed("/x402Version", json!(1)), 400, "unsupported_version"),
-        (changed("/paymentRequirements/scheme", json!("exact")), 400, "unsupported_scheme"),
+        (changed("/x402Version", json!("2")), 400, "malformed_payload"),
+        (changed("/paymentPayload/accepted/scheme", json!("exact")), 400, "unsupported_scheme"),
         (changed("/paymentPayload/payload/type", json!("gift")), 400, "malformed_payload"),
         (changed("/paymentPayload/payload/voucher/channelId", json!("0OIl")), 400, "malformed_payload"),
         (changed("/paymentPayload/payload/voucher/maxClaimableAmount", json!("-5")), 400, "malformed_payload"),
@@ -135,7 +167,7 @@ async fn given_payments_that_do_not_hold_when_verified_then_each_is_named_and_no
     let unknown = SignedVoucher::sign(&key(0), [7; 32], Amount::new(1_000));
     let stolen = SignedVoucher::sign(&key(1), house.id(0), Amount::new(1_000));
     for (request, name) in [
-        (other_network, "wrong_network"),
+        (other_network, "invalid_network"),
         (other_book, "unknown_book"),
         (other_payee, "requirements_mismatch"),
         (other_sponsor, "requirements_mismatch"),

@@ -25,6 +25,7 @@ mod send;
 mod settle;
 mod settler;
 mod shapes;
+mod sponsored;
 mod table;
 mod work;
 

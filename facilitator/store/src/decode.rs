@@ -4,7 +4,7 @@ use crate::encode::{expense_name, state_name, subject};
 use crate::{KeptChannel, Spending, StoreFailure, Stored};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use tallybook_ledger::{
-    Attempt, BatchRecord, ChannelRecord, Expense, Landed, LastCall, Place, Purpose, RowRecord, State,
+    Attempt, BatchRecord, ChannelRecord, Expense, Landed, LastCall, PaymentRecord, Place, Purpose, RowRecord, State,
 };
 use tallybook_rules::signing::SignedVoucher;
 use tallybook_rules::{Amount, Rejection};
@@ -20,10 +20,15 @@ pub(crate) fn load(connection: &Connection) -> Result<Stored, StoreFailure> {
     let sql = format!("{BATCH} WHERE state = 'sending' ORDER BY id");
     let mut sending = all(connection, &sql, [], bare_batch)?;
     sending.iter_mut().try_for_each(|batch| fill(connection, batch))?;
+    let sql = "SELECT message_hash, signature, last_valid_block_height, granted_to FROM payment ORDER BY message_hash";
+    let payments = all(connection, sql, [], |row| {
+        let attempt = attempt((row.get(1)?, row.get(2)?))?;
+        Ok(PaymentRecord { message_hash: row.get(0)?, attempt, granted_to: row.get(3)? })
+    })?;
     let sql = "SELECT page, address FROM lookup_table ORDER BY page";
     let tables = all(connection, sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let newest = connection.query_row("SELECT coalesce(max(id), 0) FROM batch", [], |row| row.get(0))?;
-    Ok(Stored { channels, sending, tables, newest_batch: unsigned(newest)? })
+    Ok(Stored { channels, sending, payments, tables, newest_batch: unsigned(newest)? })
 }
 
 pub(crate) fn channel(connection: &Connection, channel_id: &[u8; 32]) -> Result<Option<KeptChannel>, StoreFailure> {
@@ -71,7 +76,7 @@ pub(crate) fn spent(connection: &Connection, book: &[u8; 32]) -> Result<Spending
     let sql = "SELECT purpose, lamports FROM spent_sum WHERE book = ?1";
     let sums = all(connection, sql, [book], |row| Ok((row.get::<_, String>(0)?, unsigned(row.get(1)?)?)))?;
     let mut spending = Spending::default();
-    for expense in [Expense::Claims, Expense::Deposits, Expense::Refunds, Expense::Pages] {
+    for expense in [Expense::Claims, Expense::Deposits, Expense::Refunds, Expense::Pages, Expense::Payments] {
         let of_it = sums.iter().filter(|(name, _)| name == expense_name(expense));
         of_it.for_each(|(_, lamports)| spending.add(expense, *lamports));
     }

@@ -2,7 +2,7 @@
 
 use crate::StoreFailure;
 use rusqlite::{Transaction, params};
-use tallybook_ledger::{Attempt, BatchRecord, Change, ChannelRecord, Expense, Outcome, Purpose, State};
+use tallybook_ledger::{Attempt, BatchRecord, Change, ChannelRecord, Expense, Outcome, PaymentRecord, Purpose, State};
 use tallybook_rules::Amount;
 
 pub(crate) fn write(transaction: &Transaction<'_>, change: &Change) -> Result<(), StoreFailure> {
@@ -18,6 +18,12 @@ pub(crate) fn write(transaction: &Transaction<'_>, change: &Change) -> Result<()
         Change::Ended { id, outcome, at } => ended(transaction, *id, outcome, *at),
         Change::Spent { signature, book, expense, lamports, at } => {
             spent(transaction, signature, book, *expense, (*lamports, *at))
+        }
+        Change::Payment(record) => payment(transaction, record),
+        Change::PaymentOver { message_hash } => {
+            let sql = "DELETE FROM payment WHERE message_hash = ?1";
+            transaction.prepare_cached(sql)?.execute([message_hash])?;
+            Ok(())
         }
         Change::Table { page, table } => {
             let sql = "INSERT INTO lookup_table (page, address) VALUES (?1, ?2)
@@ -83,6 +89,18 @@ fn sending(transaction: &Transaction<'_>, purpose: Purpose, attempt: &Attempt) -
                        signature = excluded.signature, last_valid_block_height = excluded.last_valid_block_height";
         transaction.prepare_cached(sql)?.execute(params![subject, name, attempt.signature, height])?;
     }
+    Ok(())
+}
+
+fn payment(transaction: &Transaction<'_>, record: &PaymentRecord) -> Result<(), StoreFailure> {
+    let PaymentRecord { message_hash, attempt, granted_to } = record;
+    let height = integer(attempt.last_valid_block_height, "a block height")?;
+    let sql = "INSERT INTO payment (message_hash, signature, last_valid_block_height, granted_to)
+               VALUES (?1, ?2, ?3, ?4)
+               ON CONFLICT (message_hash) DO UPDATE SET
+                   signature = excluded.signature, last_valid_block_height = excluded.last_valid_block_height,
+                   granted_to = excluded.granted_to";
+    transaction.prepare_cached(sql)?.execute(params![message_hash, attempt.signature, height, granted_to])?;
     Ok(())
 }
 
@@ -154,6 +172,7 @@ pub(crate) const fn expense_name(expense: Expense) -> &'static str {
         Expense::Deposits => "deposits",
         Expense::Refunds => "refunds",
         Expense::Pages => "pages",
+        Expense::Payments => "payments",
     }
 }
 

@@ -17,7 +17,7 @@ pub use faulty::FaultyStore;
 pub use memory::MemoryStore;
 pub use sqlite::SqliteStore;
 
-use tallybook_ledger::{Attempt, BatchRecord, Change, ChannelRecord, Expense, Purpose};
+use tallybook_ledger::{Attempt, BatchRecord, Change, ChannelRecord, Expense, PaymentRecord, Purpose};
 
 /// What a facilitator needs to go on after a restart.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -26,6 +26,8 @@ pub struct Stored {
     pub channels: Vec<ChannelRecord>,
     /// The batches that have not ended, oldest first: the chain is to be asked about them.
     pub sending: Vec<BatchRecord>,
+    /// The payments without a channel that are not over, by the hash of their message.
+    pub payments: Vec<PaymentRecord>,
     /// Lookup tables, as (page, table), by page.
     pub tables: Vec<([u8; 32], [u8; 32])>,
     /// The number of the newest batch; 0 before the first.
@@ -52,6 +54,8 @@ pub struct Spending {
     pub refunds: u64,
     /// For [`Expense::Pages`].
     pub pages: u64,
+    /// For [`Expense::Payments`]: such a payment is for no book, and counted under its payee's address.
+    pub payments: u64,
 }
 
 impl Spending {
@@ -61,6 +65,7 @@ impl Spending {
             Expense::Deposits => &mut self.deposits,
             Expense::Refunds => &mut self.refunds,
             Expense::Pages => &mut self.pages,
+            Expense::Payments => &mut self.payments,
         };
         *sum = sum.saturating_add(lamports);
     }

@@ -1,6 +1,6 @@
 use crate::{KeptChannel, Spending, StoreFailure, Stored, VoucherStore};
 use std::collections::BTreeMap;
-use tallybook_ledger::{Attempt, BatchRecord, Change, Expense, Purpose, State};
+use tallybook_ledger::{Attempt, BatchRecord, Change, Expense, PaymentRecord, Purpose, State};
 
 /// A transaction's signature, and the book that it was for.
 type Bill = ([u8; 64], [u8; 32]);
@@ -11,6 +11,7 @@ pub struct MemoryStore {
     channels: BTreeMap<[u8; 32], KeptChannel>,
     batches: BTreeMap<u64, BatchRecord>,
     attempts: BTreeMap<Purpose, Attempt>,
+    payments: BTreeMap<[u8; 32], PaymentRecord>,
     tables: BTreeMap<[u8; 32], [u8; 32]>,
     spent: BTreeMap<Bill, (Expense, u64, i64)>,
 }
@@ -22,6 +23,7 @@ impl VoucherStore for MemoryStore {
         Ok(Stored {
             channels: in_use.map(|kept| kept.record).collect(),
             sending: sending.cloned().collect(),
+            payments: self.payments.values().copied().collect(),
             tables: self.tables.iter().map(|(page, table)| (*page, *table)).collect(),
             newest_batch: self.batches.last_key_value().map_or(0, |(id, _)| *id),
         })
@@ -95,6 +97,16 @@ impl MemoryStore {
             Change::Ended { id, outcome, at } => self.batch(*id)?.end(outcome, *at),
             Change::Spent { signature, book, expense, lamports, at } => {
                 self.spent.entry((*signature, *book)).or_insert((*expense, *lamports, *at));
+            }
+            Change::Payment(record) => {
+                let granted_to = self.payments.get(&record.message_hash).and_then(|kept| kept.granted_to);
+                if granted_to.is_some() && granted_to != record.granted_to {
+                    return Err(StoreFailure::Damaged("a payment would be granted twice"));
+                }
+                self.payments.insert(record.message_hash, *record);
+            }
+            Change::PaymentOver { message_hash } => {
+                self.payments.remove(message_hash);
             }
             Change::Table { page, table } => {
                 self.tables.insert(*page, *table);

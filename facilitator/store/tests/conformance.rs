@@ -11,8 +11,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use tallybook_ledger::{
-    Attempt, Batch, BatchRecord, Change, ChannelRecord, ClaimRow, Expense, Landed, LastCall, Outcome, Place, Purpose,
-    State,
+    Attempt, Batch, BatchRecord, Change, ChannelRecord, ClaimRow, Expense, Landed, LastCall, Outcome, PaymentRecord,
+    Place, Purpose, State,
 };
 use tallybook_rules::signing::{SignedVoucher, SigningKey};
 use tallybook_rules::{Amount, Rejection};
@@ -131,6 +131,7 @@ conformance! {
     a_batch_is_kept_with_all_that_happened_to_it,
     batches_are_listed_newest_first_in_pages,
     attempts_of_channels_and_pages_and_tables_are_kept,
+    a_payment_is_kept_until_it_is_over_and_granted_once,
     a_call_below_its_ceiling_is_kept_as_the_last_one,
     what_was_spent_is_counted_once_for_each_transaction,
 }
@@ -235,6 +236,29 @@ fn attempts_of_channels_and_pages_and_tables_are_kept(mut disk: impl Disk) {
     assert_eq!(disk.store().load().unwrap().tables, [([9; 32], [2; 32])]);
 }
 
+fn a_payment_is_kept_until_it_is_over_and_granted_once(mut disk: impl Disk) {
+    let payment = |number: u8, to: Option<u8>| PaymentRecord {
+        message_hash: [number; 32],
+        attempt: attempt(number),
+        granted_to: to.map(|to| [to; 32]),
+    };
+    let changes =
+        [(1, None), (2, None), (3, Some(0))].map(|(number, granted)| Change::Payment(payment(number, granted)));
+    disk.store().commit(&changes).unwrap();
+    disk.reopen();
+    assert_eq!(disk.store().load().unwrap().payments, [payment(1, None), payment(2, None), payment(3, Some(0))]);
+    disk.store()
+        .commit(&[Change::Payment(payment(1, Some(7))), Change::PaymentOver { message_hash: [2; 32] }])
+        .unwrap();
+    // What is over already is over.
+    disk.store().commit(&[Change::PaymentOver { message_hash: [2; 32] }]).unwrap();
+    disk.reopen();
+    assert_eq!(disk.store().load().unwrap().payments, [payment(1, Some(7)), payment(3, Some(0))]);
+    // The same once more is nothing new; to another it is refused.
+    disk.store().commit(&[Change::Payment(payment(1, Some(7)))]).unwrap();
+    assert!(disk.store().commit(&[Change::Payment(payment(1, Some(8)))]).is_err(), "it was granted");
+}
+
 fn a_call_below_its_ceiling_is_kept_as_the_last_one(mut disk: impl Disk) {
     let last = |charge| Some(LastCall { cumulative: Amount::new(80), signature: [3; 64], charge });
     let metered = ChannelRecord { charged: Amount::new(50), last: last(Some(Amount::ZERO)), ..record(1, 100) };
@@ -264,6 +288,8 @@ fn what_was_spent_is_counted_once_for_each_transaction(mut disk: impl Disk) {
         spent(3, 1, Expense::Deposits, 10_000),
         spent(4, 2, Expense::Pages, 7_000_000),
         spent(5, 1, Expense::Refunds, 10_001),
+        // A payment without a channel, under its payee's address.
+        spent(5, 9, Expense::Payments, 10_002),
         // A transaction that two books shared.
         spent(6, 1, Expense::Claims, 300),
         spent(6, 3, Expense::Claims, 4_700),
@@ -277,12 +303,13 @@ fn what_was_spent_is_counted_once_for_each_transaction(mut disk: impl Disk) {
     ];
     disk.store().commit(&again).unwrap();
     disk.reopen();
-    let first = Spending { claims: 11_300, deposits: 10_000, refunds: 10_001, pages: 0 };
+    let first = Spending { claims: 11_300, deposits: 10_000, refunds: 10_001, ..Spending::default() };
     assert_eq!(disk.store().spent(&[1; 32]).unwrap(), first);
     assert_eq!(disk.store().spent(&[2; 32]).unwrap(), Spending { pages: 7_000_000, ..Spending::default() });
     assert_eq!(disk.store().spent(&[3; 32]).unwrap(), Spending { claims: 4_700, ..Spending::default() });
     assert_eq!(disk.store().spent(&[4; 32]).unwrap(), Spending::default());
-    for (since, lamports) in [(0, 7_020_001), (300, 7_020_001), (301, 7_010_001), (500, 10_001), (501, 0)] {
+    assert_eq!(disk.store().spent(&[9; 32]).unwrap(), Spending { payments: 10_002, ..Spending::default() });
+    for (since, lamports) in [(0, 7_030_003), (300, 7_030_003), (301, 7_020_003), (500, 20_003), (501, 0)] {
         assert_eq!(disk.store().spent_for_others_since(since).unwrap(), lamports, "since {since}");
     }
 }
@@ -357,9 +384,9 @@ fn given_a_file_of_a_newer_version_when_opened_then_it_is_refused() {
     let path = file.folder.path().join("vouchers.db");
     drop(file.store);
     let newer = rusqlite::Connection::open(&path).unwrap();
-    newer.pragma_update(None, "user_version", 5).unwrap();
+    newer.pragma_update(None, "user_version", 6).unwrap();
     drop(newer);
-    assert!(matches!(SqliteStore::open(&path), Err(StoreFailure::TooNew { found: 5, known: 4, .. })));
+    assert!(matches!(SqliteStore::open(&path), Err(StoreFailure::TooNew { found: 6, known: 5, .. })));
 }
 
 /// What version 1 of this program wrote: its schema, and rows as it wrote them.

@@ -32,6 +32,10 @@ pub enum Asked {
     PrepareRefund,
     /// `/settle` of a refund: the amount is what went back.
     Refund,
+    /// `/verify` of a payment by another scheme: the amount is what would be paid.
+    CheckPayment,
+    /// `/settle` of a payment by another scheme: the amount is what was paid.
+    Pay,
     /// A voucher of `/vouchers`: the amount is what was charged in all.
     Forward,
     /// A transaction of `/books/{book}/pages`.
@@ -63,6 +67,9 @@ pub struct AuditLine {
     /// Who pays, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payer: Option<Key>,
+    /// Who is paid, where no book says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payee: Option<Key>,
     /// The channel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel_id: Option<Key>,
@@ -171,6 +178,7 @@ mod tests {
             refused: None,
             book: Some(Key([1; 32])),
             payer: None,
+            payee: None,
             channel_id: Some(Key([2; 32])),
             cumulative: Some(Amount::new(1_500)),
             amount: Some(Amount::new(500)),

@@ -1,10 +1,9 @@
 use crate::{
-    ChannelState, Key, Network, PaymentPayload, PaymentRequirements, Reason, Scheme, Signature, TransactionBytes,
-    Version, VoucherState, decimal,
+    ChannelState, Key, Network, PaymentPayload, PaymentRequirements, Reason, Signature, TransactionBytes, Version,
+    VoucherState, decimal,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
 use tallybook_rules::{Amount, Rejection};
 
 /// The body of `POST /verify`, `/settle` and `/release`.
@@ -237,33 +236,6 @@ impl From<SettleResponse> for RawSettle {
 pub struct ReleaseResponse {
     /// False when there was no such reservation (any more), which is as good.
     pub released: bool,
-}
-
-/// The answer of `GET /supported`.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct SupportedResponse {
-    /// Schemes and clusters.
-    pub kinds: Vec<Kind>,
-    /// Extensions: none.
-    #[serde(default)]
-    pub extensions: Vec<String>,
-    /// Who signs, by CAIP-2 pattern (`solana:*`).
-    #[serde(default)]
-    pub signers: BTreeMap<String, Vec<Key>>,
-}
-
-/// One scheme on one cluster.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Kind {
-    /// 2.
-    pub x402_version: Version,
-    /// `@tallybook/channel`.
-    pub scheme: Scheme,
-    /// The cluster.
-    pub network: Network,
-    /// What a resource server must know.
-    pub extra: KindExtra,
 }
 
 /// `extra` of our scheme's kind.

@@ -6,7 +6,8 @@
 //! that are not known are tolerated, as x402 asks, and kept where the other side compares an echo.
 //!
 //! Reading path: [`PaymentRequired`] (402) → [`PaymentPayload`] (the answer to it) → [`FacilitatorRequest`] and
-//! [`VerifyResponse`], [`SettleResponse`] (resource server ⇄ facilitator) → [`Offer`] and the other views.
+//! [`VerifyResponse`], [`SettleResponse`] (resource server ⇄ facilitator) → [`Offer`] and the other views. What every scheme
+//! has in common stands beside: [`Head`], [`Kind`], [`Verification`], [`Settlement`]; `exact` is [`ExactRequest`].
 #![forbid(unsafe_code)]
 
 mod administration;
@@ -14,10 +15,12 @@ mod audit;
 mod bytes;
 pub mod decimal;
 mod envelope;
+mod exact;
 mod facilitator;
 mod forward;
 mod identifier;
 mod income;
+mod kind;
 mod network;
 mod pages;
 mod payment;
@@ -34,13 +37,18 @@ pub use envelope::{
     MAX_BODY_BYTES, MAX_HEADER_BYTES, PAYMENT_METER, PAYMENT_REQUIRED, PAYMENT_RESPONSE, PAYMENT_SIGNATURE, body,
     header, read_body, read_header,
 };
+pub use exact::{
+    EXACT, ExactExtra, ExactRequest, ExactTerms, MAX_SETTLEMENT_ID_BYTES, X_PAYMENT, X_PAYMENT_RESPONSE, v1_network,
+    v1_requirements,
+};
 pub use facilitator::{
-    AnswerExtra, FacilitatorRequest, Kind, KindExtra, ReleaseRequest, ReleaseResponse, SettleRequest, SettleResponse,
-    SupportedResponse, VerifyRequest, VerifyResponse,
+    AnswerExtra, FacilitatorRequest, KindExtra, ReleaseRequest, ReleaseResponse, SettleRequest, SettleResponse,
+    VerifyRequest, VerifyResponse,
 };
 pub use forward::{ForwardRequest, ForwardResponse, ForwardedVoucher, MAX_FORWARDED, Taken};
 pub use identifier::{PAYMENT_IDENTIFIER, PaymentIdentifier};
 pub use income::{IncomeList, IncomeView, Spent};
+pub use kind::{Head, Kind, Settlement, SupportedResponse, Verification};
 pub use network::{Network, SCHEME, Scheme, Version};
 pub use pages::{GrowRequest, GrowResponse};
 pub use payment::{Channel, ChannelPayload, Deposit, PaymentPayload, Voucher};

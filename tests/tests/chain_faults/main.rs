@@ -11,6 +11,7 @@ mod command_line;
 mod deposits;
 mod fault;
 mod house;
+mod payments;
 mod proxy;
 mod seeded;
 mod settlement;

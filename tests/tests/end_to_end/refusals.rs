@@ -60,7 +60,8 @@ async fn a_bad_voucher_is_refused_by_name_and_charges_nothing() -> Result<()> {
     let own = SigningKey::from_bytes(customer.wallet.secret_bytes());
     let cases = [
         ("/x402Version", json!(1), Rejection::UnsupportedVersion, 400),
-        ("/accepted/scheme", json!("exact"), Rejection::UnsupportedScheme, 402),
+        ("/accepted/scheme", json!("upto"), Rejection::UnsupportedScheme, 402),
+        ("/accepted/scheme", json!("exact"), Rejection::MalformedPayload, 400),
         ("/accepted/network", json!("solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp"), Rejection::WrongNetwork, 402),
         ("/accepted/amount", json!("499"), Rejection::WrongPrice, 402),
         ("/accepted/amount", json!("-1"), Rejection::MalformedPayload, 400),
@@ -230,7 +231,7 @@ async fn the_facilitator_refuses_by_name_what_is_not_its_own() -> Result<()> {
     for (path, body, rejection) in [
         ("verify", "{".to_owned(), Rejection::MalformedPayload),
         ("settle", "[]".to_owned(), Rejection::MalformedPayload),
-        ("release", json!({ "x402Version": 1 }).to_string(), Rejection::UnsupportedVersion),
+        ("release", json!({ "x402Version": 1 }).to_string(), Rejection::MalformedPayload),
         ("verify", " ".repeat(65_537), Rejection::RequestTooLarge),
     ] {
         let request = client.post(format!("{url}/{path}")).header("content-type", "application/json");

@@ -103,7 +103,8 @@ impl Ground {
         self.folder.path()
     }
 
-    /// The configuration of a facilitator that serves the book at `listen`.
+    /// The configuration of a facilitator that serves the book at `listen`, and pays for payments by `exact` in the same
+    /// token to anybody.
     pub fn facilitator_config(&self, listen: SocketAddr) -> String {
         let folder = self.folder.path();
         format!(
@@ -120,6 +121,9 @@ impl Ground {
              tick_milliseconds = 100\n\
              [chain]\n\
              poll_milliseconds = 200\n\
+             [exact]\n\
+             mints = [\"{mint}\"]\n\
+             any_pay_to = true\n\
              [log]\n\
              filter = \"error\"\n",
             database = folder.join("facilitator.sqlite"),
@@ -127,6 +131,7 @@ impl Ground {
             network = Network::devnet(),
             sponsor = folder.join("sponsor.json"),
             book = self.book.address,
+            mint = self.mint.address(),
             age = self.pace.settle_after_seconds,
         )
     }

@@ -24,11 +24,13 @@ pub struct Shop {
 }
 
 impl Shop {
-    /// Listens on a port of loopback (0 takes a free one) and charges `price`, such as `"$0.0005"`.
+    /// Listens on a port of loopback (0 takes a free one) and charges `price`, such as `"$0.0005"`: from a channel, or by
+    /// `exact` to clients of either version of x402.
     pub async fn open(paywall: &Paywall, price: &str, port: u16) -> Result<Self> {
         let facts = || post(facts).with_state(Arc::new(AtomicU64::new(0)));
-        let app =
-            Router::new().route("/facts", facts().route_layer(paywall.charge(price)?)).route("/unpaid/facts", facts());
+        let app = Router::new()
+            .route("/facts", facts().route_layer(paywall.charge(price)?.exact_with_v1()))
+            .route("/unpaid/facts", facts());
         let listener = TcpListener::bind(("127.0.0.1", port)).await?;
         let address = listener.local_addr()?;
         let served = tokio::spawn(async move {

@@ -8,7 +8,7 @@ const ENVIRONMENT: &str = "TALLYBOOK_";
 /// The keys without a default.
 const NEEDED: [&str; 5] = ["listen", "database", "rpc_url", "sponsor", "books"];
 /// The keys that an environment variable can set; others with the prefix belong to somebody else.
-const TOP_KEYS: [&str; 14] = [
+const TOP_KEYS: [&str; 15] = [
     "listen",
     "database",
     "rpc_url",
@@ -22,6 +22,7 @@ const TOP_KEYS: [&str; 14] = [
     "settlement",
     "limits",
     "chain",
+    "exact",
     "log",
 ];
 
@@ -52,10 +53,10 @@ fn set(table: &mut Table, name: &str, value: String) -> Result<(), ConfigProblem
         table.insert(top.to_owned(), Value::String(value));
         return Ok(());
     }
-    // A number or a truth value is one, everything else is text.
+    // A number, a truth value or a list in brackets is one, everything else is text.
     let parsed = format!("value = {value}").parse::<Table>().ok();
     let value = match parsed.and_then(|mut table| table.remove("value")) {
-        Some(number @ (Value::Integer(_) | Value::Boolean(_))) => number,
+        Some(number @ (Value::Integer(_) | Value::Boolean(_) | Value::Array(_))) => number,
         _ => Value::String(value),
     };
     let section = table.entry(top).or_insert_with(|| Value::Table(Table::new()));

@@ -1,4 +1,4 @@
-//! Payments of each kind, verified and settled.
+//! The scheme `@tallybook/channel`: vouchers, deposits and refunds, verified and settled.
 
 mod deposit;
 mod refund;
@@ -8,16 +8,54 @@ use crate::app::App;
 use crate::audit::{Act, Done};
 use crate::metrics;
 use crate::problem::{Problem, is_of_service};
+use crate::schemes::{Answer, Place, Scheme};
 use crate::shares::Turn;
 use std::time::Instant;
+use tallybook_chain::PROGRAM_ID;
 use tallybook_ledger::{Channel, Purpose, Refused};
 use tallybook_rules::{Amount, Rejection};
 use tallybook_sequencer::{correction, state_of};
 use tallybook_settler::Chain;
 use tallybook_wire::{
-    AnswerExtra, ChannelPayload, FacilitatorRequest, Key, ReleaseResponse, SettleResponse, Signature, VerifyResponse,
+    AnswerExtra, ChannelPayload, FacilitatorRequest, Key, Kind, KindExtra, ReleaseResponse, SCHEME, SettleResponse,
+    Signature, VerifyResponse, Version, body, read_body,
 };
 use tokio::sync::SemaphorePermit;
+
+/// The scheme on one network.
+pub(crate) struct ChannelScheme {
+    kind: Kind,
+}
+
+impl ChannelScheme {
+    pub(crate) fn new(place: &Place<'_>) -> Self {
+        let extra = KindExtra {
+            fee_payer: Key(place.sponsor.to_bytes()),
+            program_id: Key(PROGRAM_ID.to_bytes()),
+            genesis_hash: Key(place.genesis_hash),
+            other: Default::default(),
+        };
+        Self { kind: Kind::new(Version::NUMBER, SCHEME, place.network.as_str(), &extra) }
+    }
+}
+
+impl<C: Chain> Scheme<C> for ChannelScheme {
+    fn kinds(&self) -> Vec<Kind> {
+        vec![self.kind.clone()]
+    }
+
+    fn verify<'a>(&'a self, app: &'a App<C>, request: &'a [u8]) -> Answer<'a> {
+        Box::pin(async move { Ok(body(&verify(app, &read_body(request)?).await?)?) })
+    }
+
+    fn settle<'a>(&'a self, app: &'a App<C>, request: &'a [u8]) -> Answer<'a> {
+        Box::pin(async move { Ok(body(&settle(app, &read_body(request)?).await?)?) })
+    }
+
+    fn release<'a>(&'a self, app: &'a App<C>, request: &'a [u8]) -> Answer<'a> {
+        Box::pin(async move { Ok(body(&release(app, &read_body(request)?).await?)?) })
+    }
+}
 
 /// What a payment that holds is answered with.
 #[derive(Debug)]
@@ -111,7 +149,7 @@ const CHAIN_FULL: Problem =
     Problem::Full("As many deposits and refunds wait for the chain as may: retry. Calls go on.");
 
 /// `POST /verify`.
-pub(crate) async fn verify<C: Chain>(app: &App<C>, request: &FacilitatorRequest) -> Result<VerifyResponse, Problem> {
+async fn verify<C: Chain>(app: &App<C>, request: &FacilitatorRequest) -> Result<VerifyResponse, Problem> {
     let turns = Turns::of(app, request)?;
     let outcome = verify_any(app, request).await;
     if outcome.is_ok() {
@@ -128,7 +166,7 @@ pub(crate) async fn verify<C: Chain>(app: &App<C>, request: &FacilitatorRequest)
 }
 
 /// `POST /settle`.
-pub(crate) async fn settle<C: Chain>(app: &App<C>, request: &FacilitatorRequest) -> Result<SettleResponse, Problem> {
+async fn settle<C: Chain>(app: &App<C>, request: &FacilitatorRequest) -> Result<SettleResponse, Problem> {
     let network = app.network.clone();
     // A call that was begun may end.
     let _turns = match &request.payment_payload.payload {
@@ -160,7 +198,7 @@ pub(crate) async fn settle<C: Chain>(app: &App<C>, request: &FacilitatorRequest)
 }
 
 /// `POST /release`.
-pub(crate) async fn release<C: Chain>(app: &App<C>, request: &FacilitatorRequest) -> Result<ReleaseResponse, Problem> {
+async fn release<C: Chain>(app: &App<C>, request: &FacilitatorRequest) -> Result<ReleaseResponse, Problem> {
     app.book_required(&request.payment_requirements)?;
     let released = voucher::release(app, request).await;
     app.record(|| Act::released(request, released)).await?;
@@ -207,7 +245,7 @@ async fn settle_any<C: Chain>(app: &App<C>, request: &FacilitatorRequest) -> Res
 /// The members of a refused answer; a [`Problem`] when it was not the payment.
 fn explain(refused: Refused) -> Result<(Rejection, Option<Key>, AnswerExtra), Problem> {
     let rejection = refused.rejection;
-    metrics::refused(rejection);
+    metrics::refused(rejection.name());
     if is_of_service(rejection) {
         return Err(rejection.into());
     }
