@@ -15,6 +15,7 @@ import type { ChannelParts } from "./voucher.js";
 
 /** A channel as {@link Agent.channels} shows it. Amounts in base units. */
 export interface ChannelReport {
+  /** Its id, in base58. */
   readonly id: string;
   /** Payer, signer, book, page, slot, generation. */
   readonly parts: ChannelParts;

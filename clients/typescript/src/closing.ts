@@ -31,6 +31,7 @@ const CLOCK_TIME_OFFSET = 32;
 
 /** A channel that is over. Amounts in base units. */
 export interface Closed {
+  /** Its id, in base58. */
   readonly id: string;
   /** What its calls cost in all. */
   readonly charged: bigint;

@@ -42,6 +42,7 @@ export type ErrorCode =
 
 /** Why a call was not paid, or not answered. */
 export class AgentError extends Error {
+  /** `AgentError`, or that of a kind of it. */
   override readonly name: string = "AgentError";
 
   constructor(
@@ -78,6 +79,7 @@ export type Breach =
 
 /** The policy forbids it; nothing was signed. */
 export class PolicyBreach extends AgentError {
+  /** `PolicyBreach`. */
   override readonly name = "PolicyBreach";
 
   constructor(

@@ -18,13 +18,17 @@ export interface Signer {
 
 /** A signer of `@solana/kit` whose keys are at hand: `generateKeyPairSigner()` and its like. */
 export interface KitKeyPairSigner {
+  /** The public key in base58. */
   readonly address: string;
+  /** The keys, of which the private one need not be extractable. */
   readonly keyPair: CryptoKeyPair;
 }
 
 /** A wallet in the form of `@solana/kit`: signs transactions as they are. For vouchers it needs a session key beside it. */
 export interface KitTransactionSigner {
+  /** The public key in base58. */
   readonly address: string;
+  /** Signs transactions of `@solana/kit` (`messageBytes`, `signatures`), and gives the signatures by address. */
   signTransactions(transactions: readonly never[]): Promise<readonly Readonly<Record<string, Uint8Array>>[]>;
 }
 

@@ -74,13 +74,19 @@ export interface ServerOptions {
   readonly fetch?: typeof globalThis.fetch;
 }
 
-/** What a route accepts. */
+/** What a route accepts: a payment option of `@x402/core`, to be changed as you like. */
 export interface Accepts {
+  /** `@tallybook/channel`. */
   scheme: string;
+  /** The cluster, as a CAIP-2 id. */
   network: Network;
+  /** The price of a call; where it is metered, at most. */
   price: Price;
+  /** The book's payee. */
   payTo: () => Promise<string>;
+  /** How long the handler may take: 300 seconds unless said otherwise, and at most what the facilitator allows. */
   maxTimeoutSeconds?: number;
+  /** `metered` for a call that costs less than its price. */
   extra?: Record<string, unknown>;
 }
 
@@ -100,6 +106,7 @@ export class TallybookChannelServer implements SchemeNetworkServer {
   readonly defaultAssetTransferMethod = "default";
   readonly paymentFlows = { default: { default: "authorization", supported: ["authorization"] } } as const satisfies
     SchemeNetworkServer["paymentFlows"];
+  /** What a payment need not echo. */
   readonly dynamicExtraFields: string[] = [...HINTS, "channelState", "voucherState"];
   /** What `@x402/core` calls around a payment. */
   readonly schemeHooks = {

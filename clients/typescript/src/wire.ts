@@ -34,9 +34,13 @@ export interface Requirements {
 
 /** Where a channel stands in the server's ledger. Amounts in base units. */
 export interface ChannelState {
+  /** Which channel. */
   readonly channelId: string;
+  /** Its deposit. */
   readonly balance: bigint;
+  /** What was settled on chain. */
   readonly totalClaimed: bigint;
+  /** What calls really cost so far: the next voucher is this plus the price. */
   readonly chargedCumulativeAmount: bigint;
 }
 
@@ -86,10 +90,15 @@ export type ChannelPayload =
 
 /** The `PAYMENT-RESPONSE` header. */
 export interface Receipt {
+  /** Whether it was settled. */
   readonly success: boolean;
+  /** Why not. */
   readonly reason: string | undefined;
+  /** The transaction, where there was one. */
   readonly transaction: string | undefined;
+  /** Who paid. */
   readonly payer: string | undefined;
+  /** Where the channel stands. */
   readonly channelState: ChannelState | undefined;
   /** What the call cost, in base units. */
   readonly chargedAmount: bigint | undefined;

@@ -12,9 +12,11 @@ const SYNC_AFTER_MILLISECONDS = 1_000;
 /** The file is not rewritten below so many lines. */
 const MIN_LINES = 4_096;
 
-/** A voucher, and what is charged of it in base units. */
+/** A voucher, and what is charged of it. */
 export interface KeptVoucher {
+  /** The voucher over most of its channel. */
   readonly voucher: Voucher;
+  /** What calls on the channel really cost so far, in base units. */
   readonly charged: bigint;
 }
 
