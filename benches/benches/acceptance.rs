@@ -13,9 +13,10 @@
     reason = "a bench measures and prints; no money is in it"
 )]
 
+use ed25519_dalek::{Signature, VerifyingKey};
 use std::time::{Duration, Instant};
 use tallybook_ledger::{Change, Finality, Ledger, PageSeen, Settings};
-use tallybook_rules::signing::{SignedVoucher, SigningKey, VerifiedVoucher, channel_id};
+use tallybook_rules::signing::{SignedVoucher, SignerKey, SigningKey, VerifiedVoucher, channel_id, verify_all};
 use tallybook_rules::{Amount, MAX_CAPACITY, Opening, Page, PageHeader, Slot};
 use tallybook_store::{SqliteStore, VoucherStore};
 
@@ -86,7 +87,28 @@ fn main() {
         println!("{name:<44} {micros:>9.1} µs {:>11.0} /s {ratio:>9.2}", 1e6 / micros);
     };
     println!("{:<44} {:>12} {:>13} {:>9}", "one voucher, one core", "time", "rate", "× Ed25519");
-    report("the signature alone (verify_strict)", signature);
+    report("the signature alone, its key decoded too", signature);
+    let keyed: Vec<_> =
+        world.vouchers.iter().map(|(voucher, signer)| (*voucher, SignerKey::decode(signer).unwrap())).collect();
+    let strict: Vec<_> = world.vouchers.iter().map(|(_, signer)| VerifyingKey::from_bytes(signer).unwrap()).collect();
+    let took = measure(|| {
+        for ((voucher, _), key) in keyed.iter().zip(&strict) {
+            key.verify_strict(&voucher.message(), &Signature::from_bytes(&voucher.signature)).unwrap();
+        }
+    });
+    report("verify_strict, its key decoded before", took);
+    for group in [1, 2, 4, 8, 16, 32, 64, 128] {
+        let took = measure(|| keyed.chunks(group).for_each(|some| assert!(verify_all(some).together)));
+        report(&format!("signatures in groups of {group}"), took);
+    }
+    for (group, forged) in [(32, 1), (32, 32)] {
+        let mut keyed = keyed.clone();
+        for some in keyed.chunks_mut(group) {
+            some.iter_mut().take(forged).for_each(|(voucher, _)| voucher.cumulative = Amount::new(1));
+        }
+        let took = measure(|| keyed.chunks(group).for_each(|some| assert!(!verify_all(some).together)));
+        report(&format!("signatures in groups of {group}, {forged} of them forged"), took);
+    }
 
     let mut ledger = world.ledger();
     report("signature + ledger", measure(|| world.verified().for_each(|voucher| drop(accept(&mut ledger, voucher)))));

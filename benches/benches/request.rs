@@ -41,6 +41,8 @@ struct Size {
 }
 
 const CONNECTIONS: usize = 64;
+/// Signatures that the sequencer checks together at most.
+const GROUP: usize = 32;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -65,12 +67,15 @@ fn main() {
     if wants("inside") {
         in_process = [1, 64, 512].map(|callers| in_process_by(&runtime, &world, size, callers)).to_vec();
     }
-    if !["house", "inside"].iter().all(|part| wants(part)) && !wants("house") {
+    if only == Some("inside") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let house = runtime.block_on(House::open(&world, folder.path()));
     let embedded = paid_beside_unpaid(&house, &world, size, EMBEDDED, "paywall with its own ledger");
+    if only == Some("embedded") {
+        return;
+    }
     let remote = paid_beside_unpaid(&house, &world, size, REMOTE, "paywall that asks the facilitator");
     let facilitator = facilitator(&house, &world, size);
     let latency = latency(&runtime, &house, &world, size);
@@ -90,7 +95,7 @@ fn main() {
 
 fn show(name: &str, runs: &Runs, unit: &str) {
     let noisy = if runs.noisy { "  noisy" } else { "" };
-    println!("  {name:<44} {:>12.2} {unit}{noisy}", runs.median);
+    println!("  {name:<52} {:>12.2} {unit}{noisy}", runs.median);
 }
 
 fn in_process_by(runtime: &Runtime, world: &World, size: Size, callers: usize) -> InProcess {
@@ -98,45 +103,58 @@ fn in_process_by(runtime: &Runtime, world: &World, size: Size, callers: usize) -
     let sequencer = inside::sequencer(world, &folder.path().join("vouchers.sqlite"));
     // As many in all, however many call at once, but not for a minute when it is one.
     let calls = (size.calls * 64 / callers as u64).min(size.lone / 2);
-    let (mut ratios, mut accepted, mut verified) = (Vec::new(), Vec::new(), Vec::new());
+    let mut rows: [Vec<f64>; 6] = Default::default();
     for run in 0..size.runs {
         let scripts = inside::scripts(world, callers, 1 + run * calls..1 + (run + 1) * calls);
-        let verify = inside::verify_per_second(world, (size.calls * 64) as usize, size.cores);
-        let took = runtime.block_on(inside::accept(&sequencer, world.address.to_bytes(), scripts)).took;
-        let per_second = (callers as u64 * calls) as f64 / took.as_secs_f64();
-        ratios.push(per_second / verify);
-        accepted.push(per_second);
-        verified.push(verify);
+        let verify = inside::verify(world, (size.calls * 64) as usize, size.cores);
+        let grouped = inside::verify_in_groups(world, (size.calls * 64) as usize, size.cores, GROUP);
+        let accepted = runtime.block_on(inside::accept(&sequencer, world.address.to_bytes(), scripts));
+        let all = callers as u64 * calls;
+        let per_second = all as f64 / accepted.took.as_secs_f64();
+        let micros = accepted.on_cpu.as_secs_f64() * 1e6 / all as f64;
+        let ratios = [per_second / verify.per_second, verify.micros / micros];
+        let row = [ratios[0], ratios[1], per_second, verify.per_second, grouped.per_second, micros];
+        rows.iter_mut().zip(row).for_each(|(rows, one)| rows.push(one));
     }
-    let [ratio, calls_per_second, verify_per_second] = [ratios, accepted, verified].map(Runs::of);
+    let [ratio, ratio_by_micros, calls_per_second, verify_per_second, grouped_per_second, micros] = rows.map(Runs::of);
     println!("in process, {callers} callers: verified, decided, durable");
     show("of the signatures alone", &ratio, "");
+    show("of the signatures alone, by time on a processor", &ratio_by_micros, "");
     show("calls", &calls_per_second, "/s");
     show("verify_strict alone", &verify_per_second, "/s");
-    InProcess { callers, ratio, calls_per_second, verify_per_second }
+    show("signatures in groups alone", &grouped_per_second, "/s");
+    show("time on a processor for a call", &micros, "µs");
+    InProcess { callers, ratio, calls_per_second, verify_per_second, grouped_per_second, micros, ratio_by_micros }
 }
 
 fn paid_beside_unpaid(house: &House, world: &World, size: Size, path: &str, name: &str) -> Http {
-    let mut rows: [Vec<f64>; 6] = Default::default();
+    let mut rows: [Vec<f64>; 9] = Default::default();
     for run in 0..size.runs {
         let calls = 1 + run * size.calls..1 + (run + 1) * size.calls;
         let (free, paid) = (house.unpaid(CONNECTIONS, size.calls), house.paid(world, path, CONNECTIONS, calls));
-        let verify = inside::verify_per_second(world, (size.calls * 32) as usize, size.cores);
+        let verify = inside::verify(world, (size.calls * 32) as usize, size.cores);
         let (free, paid) = (load::run(house.server, free), load::run(house.server, paid));
-        let bound = 1.0 / (1.0 / free.per_second() + 1.0 / verify);
-        let (to_bound, to_unpaid) = (paid.per_second() / bound, paid.per_second() / free.per_second());
-        let row = [to_bound, to_unpaid, paid.per_second(), free.per_second(), paid.load_micros(), free.load_micros()];
+        let bound = 1.0 / (1.0 / free.per_second() + 1.0 / verify.per_second);
+        let ratios = [paid.per_second() / bound, paid.per_second() / free.per_second()];
+        let by_micros = (free.all_micros() + verify.micros) / paid.all_micros();
+        let rates = [paid.per_second(), free.per_second()];
+        let micros = [paid.load_micros(), free.load_micros(), paid.all_micros(), free.all_micros(), by_micros];
+        let row = ratios.into_iter().chain(rates).chain(micros);
         rows.iter_mut().zip(row).for_each(|(rows, one)| rows.push(one));
     }
-    let [ratio_of_bound, ratio_to_unpaid, paid_per_second, unpaid_per_second, load_paid, load_unpaid] =
+    let [ratio_of_bound, ratio_to_unpaid, paid_per_second, unpaid_per_second, load_paid, load_unpaid, rest @ ..] =
         rows.map(Runs::of);
+    let [paid_micros, unpaid_micros, ratio_by_micros] = rest;
     println!("{name}, {CONNECTIONS} connections");
     show("paid calls over the bound", &ratio_of_bound, "");
+    show("paid calls over the bound, by time on a processor", &ratio_by_micros, "");
     show("paid calls over unpaid ones", &ratio_to_unpaid, "");
     show("paid calls", &paid_per_second, "/s");
     show("unpaid calls", &unpaid_per_second, "/s");
     show("the load itself, for a paid call", &load_paid, "µs");
     show("the load itself, for an unpaid call", &load_unpaid, "µs");
+    show("all of it, for a paid call", &paid_micros, "µs");
+    show("all of it, for an unpaid call", &unpaid_micros, "µs");
     let (load_paid_micros, load_unpaid_micros) = (load_paid.median, load_unpaid.median);
     Http {
         connections: CONNECTIONS,
@@ -144,6 +162,9 @@ fn paid_beside_unpaid(house: &House, world: &World, size: Size, path: &str, name
         ratio_to_unpaid,
         paid_per_second,
         unpaid_per_second,
+        paid_micros,
+        unpaid_micros,
+        ratio_by_micros,
         load_paid_micros,
         load_unpaid_micros,
     }
@@ -156,7 +177,7 @@ fn facilitator(house: &House, world: &World, size: Size) -> Facilitator {
     for run in 0..size.runs {
         let calls = first + run * size.calls..first + (run + 1) * size.calls;
         let (ask, asked) = (house.plain(CONNECTIONS, size.calls * 2), house.questions(world, CONNECTIONS, calls));
-        let verify = inside::verify_per_second(world, (size.calls * 32) as usize, size.cores);
+        let verify = inside::verify(world, (size.calls * 32) as usize, size.cores).per_second;
         let (ask, asked) = (load::run(house.facilitator, ask), load::run(house.facilitator, asked));
         let calls_per_second = asked.per_second() / 2.0;
         ratios.push(calls_per_second * (2.0 / ask.per_second() + 1.0 / verify));
@@ -186,7 +207,7 @@ fn latency(runtime: &Runtime, house: &House, world: &World, size: Size) -> Laten
     let sequencer = inside::sequencer(world, &folder.path().join("vouchers.sqlite"));
     let accepted = inside::accept(&sequencer, world.address.to_bytes(), inside::scripts(world, 1, 1..1 + size.lone));
     let accepted = runtime.block_on(accepted);
-    let verify_micros = 1e6 / inside::verify_per_second(world, size.lone as usize, 1);
+    let verify_micros = inside::verify(world, size.lone as usize, 1).micros;
     let parse_micros = parse_micros(house, world, size.lone);
     let reserve_micros = Spread::of(&accepted.reserve_nanos).p50_micros - verify_micros;
     let commit_micros = Spread::of(&accepted.commit_nanos).p50_micros;

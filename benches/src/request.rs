@@ -67,6 +67,12 @@ pub struct InProcess {
     pub calls_per_second: Runs,
     /// `verify_strict` alone on all cores, signatures a second, with the key decoded beforehand.
     pub verify_per_second: Runs,
+    /// The same in groups of 32, as they are checked here.
+    pub grouped_per_second: Runs,
+    /// What a call takes of a processor, in microseconds: unlike the rates it does not change with what else the machine does.
+    pub micros: Runs,
+    /// What `verify_strict` takes of one over what a call takes.
+    pub ratio_by_micros: Runs,
 }
 
 /// A paid route beside the same route unpaid, with the same load.
@@ -82,6 +88,13 @@ pub struct Http {
     pub paid_per_second: Runs,
     /// Unpaid calls a second.
     pub unpaid_per_second: Runs,
+    /// What a paid call takes of a processor in all, load included, in microseconds.
+    pub paid_micros: Runs,
+    /// The same of an unpaid one.
+    pub unpaid_micros: Runs,
+    /// What an unpaid call and `verify_strict` take of a processor over what a paid call takes: the ratio of the bound,
+    /// whatever else the machine does.
+    pub ratio_by_micros: Runs,
     /// What the load itself takes of a processor for a paid call, in microseconds.
     pub load_paid_micros: f64,
     /// The same for an unpaid call.

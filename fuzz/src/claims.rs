@@ -13,7 +13,8 @@ use tallybook_rules::half_aggregation::{
     BELOW_ROW_BYTES, BelowRow, MAX_ROWS, ROW_BYTES, Row, SCALAR_BYTES, split_claim,
 };
 use tallybook_rules::signing::{
-    SignedVoucher, SigningKey, VerifiedVoucher, aggregate, channel_id, halves, is_strong_signer, verify_aggregate,
+    SignedVoucher, SignerKey, SigningKey, VerifiedVoucher, aggregate, channel_id, halves, is_strong_signer,
+    verify_aggregate, verify_all,
 };
 use tallybook_rules::{Amount, Rejection};
 
@@ -110,8 +111,8 @@ fn voucher_of(row: &Row) -> Option<(SignedVoucher, [u8; 32])> {
     Some((voucher, key.verifying_key().to_bytes()))
 }
 
-/// Any key and any signature beside an honest one: whoever passes the strict check off chain passes the one on chain, in
-/// every batch, and has a key that channels can be opened with.
+/// Any key and any signature beside an honest one: accepted off chain, alone and in a group, exactly when the check on chain
+/// passes it for a key that channels can be opened with; and then in every batch.
 fn any_signature(mut input: Input<'_>) {
     let (key, id) = &channels()[0];
     let honest = SignedVoucher::sign(key, *id, Amount::new(5));
@@ -120,8 +121,15 @@ fn any_signature(mut input: Input<'_>) {
     let signer = edited(key.verifying_key().as_bytes(), &mut input).try_into().unwrap_or([0; 32]);
     let signature = edited(&signed.signature, &mut input).try_into().unwrap_or([0; 64]);
     let voucher = SignedVoucher { signature, ..signed };
-    let Ok(verified) = voucher.verify(&signer) else { return };
-    assert!(is_strong_signer(&signer), "an accepted voucher is of a key that can open");
+    let collectable = verify_aggregate(&[(voucher, signer)], halves(&voucher.signature).1).is_ok();
+    let verified = voucher.verify(&signer);
+    assert_eq!(verified.is_ok(), is_strong_signer(&signer) && collectable, "accepted is what can be collected");
+    if let Ok(key) = SignerKey::decode(&signer) {
+        let honest_key = SignerKey::decode(honest.signer()).expect("an honest key");
+        let group = verify_all(&[(*honest.voucher(), honest_key), (voucher, key), (*honest.voucher(), honest_key)]);
+        assert_eq!(group.vouchers, [Ok(honest), verified, Ok(honest)], "whatever company it has");
+    }
+    let Ok(verified) = verified else { return };
     for rows in [vec![verified], vec![verified, honest], vec![honest, verified, verified]] {
         let scalar = aggregate(&rows).expect("verified vouchers aggregate");
         let plain: Vec<_> = rows.iter().map(|row| (*row.voucher(), *row.signer())).collect();

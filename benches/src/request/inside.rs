@@ -1,34 +1,62 @@
 //! The signature alone on all processors, and the whole decision in process: verified, decided, durable.
 
-use crate::request::world::{PRICE, World};
-use ed25519_dalek::{Signature, VerifyingKey};
+use crate::request::load;
+use crate::request::world::{Channel, PRICE, World};
+use ed25519_dalek::Signature;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tallybook_ledger::{Finality, Ledger, Settings};
 use tallybook_rules::Amount;
-use tallybook_rules::signing::SignedVoucher;
+use tallybook_rules::signing::{SignedVoucher, SignerKey, verify_all};
 use tallybook_sequencer::{Desk, Sequencer};
 use tallybook_store::SqliteStore;
 
-/// `verify_strict` alone, so many in all, on every processor: signatures a second.
-pub fn verify_per_second(world: &World, calls: usize, cores: usize) -> f64 {
-    let work: Vec<(VerifyingKey, SignedVoucher)> = (0..calls / cores)
-        .map(|call| &world.channels[call % world.channels.len()])
-        .map(|channel| (channel.key.verifying_key(), channel.voucher(1)))
-        .collect();
-    let began = Instant::now();
-    std::thread::scope(|scope| {
-        for _ in 0..cores {
-            scope.spawn(|| {
-                for (key, voucher) in &work {
-                    let signature = Signature::from_bytes(&voucher.signature);
-                    key.verify_strict(&voucher.message(), &signature).unwrap();
-                }
-            });
+/// A signature checked again and again on every processor.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate {
+    /// Signatures a second, all processors together.
+    pub per_second: f64,
+    /// What each takes of a processor, in microseconds.
+    pub micros: f64,
+}
+
+/// `verify_strict` alone, so many in all, with the key decoded beforehand.
+pub fn verify(world: &World, calls: usize, cores: usize) -> Rate {
+    let work = work(world, calls / cores, |channel| channel.key.verifying_key());
+    on_all(work.len(), cores, || {
+        for (key, voucher) in &work {
+            let signature = Signature::from_bytes(&voucher.signature);
+            key.verify_strict(&voucher.message(), &signature).unwrap();
         }
+    })
+}
+
+/// The same in groups, as the sequencer checks them.
+pub fn verify_in_groups(world: &World, calls: usize, cores: usize, group: usize) -> Rate {
+    let key = |channel: &Channel| SignerKey::decode(&channel.key.verifying_key().to_bytes()).unwrap();
+    let work: Vec<_> = work(world, calls / cores, key).into_iter().map(|(key, voucher)| (voucher, key)).collect();
+    on_all(work.len(), cores, || work.chunks(group).for_each(|some| assert!(verify_all(some).together)))
+}
+
+fn work<K>(world: &World, calls: usize, key: impl Fn(&Channel) -> K) -> Vec<(K, SignedVoucher)> {
+    let channels = (0..calls).map(|call| &world.channels[call % world.channels.len()]);
+    channels.map(|channel| (key(channel), channel.voucher(1))).collect()
+}
+
+/// Runs this on every processor at once; it does so many each time.
+fn on_all(many: usize, cores: usize, run: impl Fn() + Sync) -> Rate {
+    let began = Instant::now();
+    let on_cpu: Duration = std::thread::scope(|scope| {
+        let timed = || {
+            run();
+            load::on_cpu()
+        };
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(timed)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
     });
-    (work.len() * cores) as f64 / began.elapsed().as_secs_f64()
+    let all = (many * cores) as f64;
+    Rate { per_second: all / began.elapsed().as_secs_f64(), micros: on_cpu.as_secs_f64() * 1e6 / all }
 }
 
 /// A sequencer over the world and a new file.
@@ -45,6 +73,8 @@ pub fn sequencer(world: &World, path: &Path) -> Sequencer {
 pub struct Accepted {
     /// All of it.
     pub took: Duration,
+    /// Time of all threads on a processor.
+    pub on_cpu: Duration,
     /// Each reservation, verifying included, in nanoseconds.
     pub reserve_nanos: Vec<u64>,
     /// Each commit, in nanoseconds.
@@ -60,7 +90,7 @@ pub fn scripts(world: &World, callers: usize, calls: std::ops::Range<u64>) -> Ve
 /// Reserves and commits all of it, every caller waiting for each answer.
 pub async fn accept(sequencer: &Sequencer, book: [u8; 32], scripts: Vec<Vec<SignedVoucher>>) -> Accepted {
     let sequencer = Arc::new(sequencer.clone());
-    let began = Instant::now();
+    let (began, before) = (Instant::now(), load::all_on_cpu());
     let callers: Vec<_> = scripts
         .into_iter()
         .map(|script| {
@@ -85,7 +115,7 @@ pub async fn accept(sequencer: &Sequencer, book: [u8; 32], scripts: Vec<Vec<Sign
         all.reserve_nanos.extend(one.reserve_nanos);
         all.commit_nanos.extend(one.commit_nanos);
     }
-    all.took = began.elapsed();
+    (all.took, all.on_cpu) = (began.elapsed(), load::all_on_cpu() - before);
     all
 }
 

@@ -3,6 +3,7 @@
 //! read, so that it can be said what the load itself took.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -21,12 +22,19 @@ pub struct Answered {
     pub nanos: Vec<u64>,
     /// Time of the load's thread on a processor.
     pub on_cpu: Duration,
+    /// Time of all threads of this process on a processor: the load, and whoever it asks in here.
+    pub all_on_cpu: Duration,
 }
 
 impl Answered {
     /// Requests a second.
     pub fn per_second(&self) -> f64 {
         self.calls as f64 / self.took.as_secs_f64()
+    }
+
+    /// What all in this process took of a processor for each, in microseconds.
+    pub fn all_micros(&self) -> f64 {
+        self.all_on_cpu.as_secs_f64() * 1e6 / self.calls as f64
     }
 
     /// What the load took of a processor for each, in microseconds.
@@ -60,14 +68,15 @@ pub fn run(address: SocketAddr, scripts: Vec<Script>) -> Answered {
                 connection.set_nodelay(true).unwrap();
                 connections.push((connection, script));
             }
-            let (began, before) = (Instant::now(), on_cpu());
+            let (began, before, all_before) = (Instant::now(), on_cpu(), all_on_cpu());
             let tasks: Vec<_> =
                 connections.into_iter().map(|(connection, script)| tokio::spawn(speak(connection, script))).collect();
             let mut nanos = Vec::new();
             for task in tasks {
                 nanos.extend(task.await.unwrap());
             }
-            Answered { calls: nanos.len(), took: began.elapsed(), nanos, on_cpu: on_cpu() - before }
+            let (took, on_cpu, all_on_cpu) = (began.elapsed(), on_cpu() - before, all_on_cpu() - all_before);
+            Answered { calls: nanos.len(), took, nanos, on_cpu, all_on_cpu }
         })
     });
     thread.join().unwrap()
@@ -98,7 +107,17 @@ fn is_whole(answer: &[u8]) -> bool {
 }
 
 /// This thread's time on a processor so far.
-fn on_cpu() -> Duration {
-    let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+pub fn on_cpu() -> Duration {
+    time_in("/proc/thread-self/schedstat".as_ref())
+}
+
+/// The same of all threads of this process that are there.
+pub fn all_on_cpu() -> Duration {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    threads.map(|thread| time_in(&thread.unwrap().path().join("schedstat"))).sum()
+}
+
+fn time_in(schedstat: &Path) -> Duration {
+    let schedstat = std::fs::read_to_string(schedstat).unwrap_or_default();
     Duration::from_nanos(schedstat.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or_default())
 }

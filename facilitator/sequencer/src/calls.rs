@@ -11,9 +11,9 @@ use tallybook_wire::{AnswerExtra, ChannelState, Signature, VoucherState};
 const PAGES_AT_ONCE: usize = 16;
 
 impl Sequencer {
-    /// Reserves `amount` base units for `seconds` at least, and a second more at most. The signature is verified here, on the caller's own task and with
-    /// nothing locked, since it takes tens of microseconds; at the desk only numbers are compared. A reservation is not
-    /// durable, so it waits for no commit but that of its own channel's last call.
+    /// Reserves `amount` base units for `seconds` at least, and a second more at most. The signature is verified first, with
+    /// nothing locked: see [`Sequencer::verify`]; at the desk only numbers are compared. A reservation is not durable, so it
+    /// waits for no commit but that of its own channel's last call.
     ///
     /// As [`tallybook_ledger::Ledger::reserve`], and [`Rejection::RequirementsMismatch`] for a channel of another `book`.
     pub async fn reserve(
@@ -23,7 +23,7 @@ impl Sequencer {
         amount: Amount,
         seconds: u32,
     ) -> Result<Channel, Refused> {
-        let verified = self.verified(&voucher)?;
+        let verified = self.verify(voucher).await?;
         let reserved = self.ask_of(&voucher.channel_id, |desk| {
             check_book(desk, &voucher.channel_id, &book)?;
             // The clock counts whole seconds: of this one nearly all may have passed.
@@ -72,7 +72,7 @@ impl Sequencer {
     ///
     /// As [`tallybook_ledger::Ledger::leave`], and [`Rejection::RequirementsMismatch`] for a channel of another `book`.
     pub async fn leave(&self, voucher: SignedVoucher, book: [u8; 32]) -> Result<(Channel, VerifiedVoucher), Refused> {
-        let verified = self.verified(&voucher)?;
+        let verified = self.verify(voucher).await?;
         let left = self.ask(move |desk| {
             check_book(desk, &voucher.channel_id, &book)?;
             let left = desk.ledger.leave(verified, desk.now)?;
@@ -93,10 +93,6 @@ impl Sequencer {
             tokio::task::yield_now().await;
         }
         self.insist(|_| events).await
-    }
-
-    fn verified(&self, voucher: &SignedVoucher) -> Result<VerifiedVoucher, Rejection> {
-        voucher.verify(&self.signer(&voucher.channel_id)?)
     }
 }
 

@@ -23,7 +23,7 @@
 //! let (sequencer, _thread) = Sequencer::start(desk, 4_096)?;
 //!
 //! // Nothing is locked while the signature is verified.
-//! let voucher = voucher.verify(&sequencer.signer(&voucher.channel_id)?)?;
+//! let voucher = sequencer.verify(voucher).await?;
 //! let amount = tallybook_rules::Amount::new(500);
 //! let reserved = sequencer.ask(move |desk| desk.ledger.reserve(voucher, amount, desk.now, desk.now + 60)).await?;
 //! # Ok(())
@@ -33,10 +33,11 @@
 
 mod calls;
 mod desk;
-mod group;
 mod offer;
 mod sequencer;
+mod signatures;
 mod signers;
+mod told;
 
 pub use calls::{check_book, correction, state_of};
 pub use desk::{Desk, OpenFailure};

@@ -1,5 +1,6 @@
 use crate::desk::SharedStore;
-use crate::group::{Group, Outcome};
+use crate::signatures::Signatures;
+use crate::told::Told;
 use crate::{Desk, Signers, clock};
 use metrics::{counter, histogram};
 use std::io;
@@ -8,15 +9,29 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 use tallybook_ledger::Change;
 use tallybook_rules::Rejection;
+use tallybook_rules::signing::{SignedVoucher, VerifiedVoucher};
 use tallybook_store::StoreFailure;
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// What became of a group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Outcome {
+    /// It would survive a loss of power.
+    Durable,
+    /// Whether it is on disk is not known.
+    Lost,
+}
+
+/// All that is written in one commit, and all who wait for it.
+type Group = Told<Outcome>;
 
 /// The way to the desk, and to durability.
 #[derive(Clone, Debug)]
 pub struct Sequencer {
     shared: Arc<Shared>,
     signers: Signers,
+    signatures: Arc<Signatures>,
     ended: CancellationToken,
     /// The writer ends with the last of these.
     _handle: Arc<Handle>,
@@ -112,7 +127,8 @@ impl Sequencer {
         let (work, work_again) = (Condvar::new(), Notify::new());
         let shared = Arc::new(Shared { room: Mutex::new(room), work, work_again, queue });
         let _handle = Arc::new(Handle(Arc::clone(&shared)));
-        Self { shared, signers, ended: CancellationToken::new(), _handle }
+        let signatures = Arc::default();
+        Self { shared, signers, signatures, ended: CancellationToken::new(), _handle }
     }
 
     /// Runs a job, and returns its answer once everything that was written by then is durable.
@@ -152,7 +168,7 @@ impl Sequencer {
         let (answer, group) = self.shared.decide(job, says, queue)?;
         match group {
             None => Ok(answer),
-            Some(group) => match group.outcome().await {
+            Some(group) => match group.heard().await {
                 Outcome::Durable => Ok(answer),
                 Outcome::Lost => Err(Rejection::StoreUnavailable),
             },
@@ -163,6 +179,17 @@ impl Sequencer {
     /// page shows.
     pub fn signer(&self, channel_id: &[u8; 32]) -> Result<[u8; 32], Rejection> {
         self.signers.of(channel_id).ok_or(Rejection::UnknownChannel)
+    }
+
+    /// Checks a voucher's signature, with nothing locked, and together with those that others bring at the same moment.
+    /// [`Rejection::UnknownChannel`] for one that no observed page shows, [`Rejection::BadSignature`].
+    pub async fn verify(&self, voucher: SignedVoucher) -> Result<VerifiedVoucher, Rejection> {
+        self.signatures.check(voucher, &self.signer(&voucher.channel_id)?).await
+    }
+
+    /// As [`Self::verify`], for many that come at once. It takes as long as they need.
+    pub fn verify_all(&self, vouchers: &[SignedVoucher]) -> Vec<Result<VerifiedVoucher, Rejection>> {
+        self.signatures.check_all(vouchers.iter().map(|voucher| (*voucher, self.signer(&voucher.channel_id))))
     }
 
     /// Who funds a channel, without asking the writer; none of one that no observed page shows.
@@ -250,7 +277,7 @@ impl Drop for Ending<'_> {
     fn drop(&mut self) {
         let mut room = self.0.room.lock().unwrap_or_else(PoisonError::into_inner);
         room.ended = true;
-        room.open.end(Outcome::Lost);
+        room.open.tell(Outcome::Lost);
     }
 }
 
@@ -329,7 +356,7 @@ struct Telling(Arc<Group>, Outcome);
 
 impl Drop for Telling {
     fn drop(&mut self) {
-        self.0.end(self.1);
+        self.0.tell(self.1);
     }
 }
 

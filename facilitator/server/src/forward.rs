@@ -56,8 +56,8 @@ async fn adopt<C: Chain>(
     book: &Key,
     vouchers: &[ForwardedVoucher],
 ) -> Result<Vec<(ForwardedVoucher, Held)>, Rejection> {
-    let verified: Vec<(ForwardedVoucher, Result<VerifiedVoucher, Rejection>)> =
-        vouchers.iter().map(|forwarded| (*forwarded, verify(app, forwarded))).collect();
+    let signed: Vec<_> = vouchers.iter().map(|forwarded| SignedVoucher::from(forwarded.voucher)).collect();
+    let verified: Vec<_> = vouchers.iter().copied().zip(app.sequencer.verify_all(&signed)).collect();
     let book = book.0;
     let adopted = app.sequencer.ask(move |desk| {
         let mut adopted = Vec::with_capacity(verified.len());
@@ -72,11 +72,6 @@ async fn adopt<C: Chain>(
         Ok(adopted)
     });
     adopted.await?
-}
-
-fn verify<C: Chain>(app: &App<C>, forwarded: &ForwardedVoucher) -> Result<VerifiedVoucher, Rejection> {
-    let voucher = SignedVoucher::from(forwarded.voucher);
-    voucher.verify(&app.sequencer.signer(&voucher.channel_id)?)
 }
 
 fn adopt_one(desk: &mut Desk, book: &[u8; 32], voucher: VerifiedVoucher, charged: Amount) -> Held {

@@ -10,11 +10,12 @@ use curve25519_dalek::constants::EIGHT_TORSION;
 use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
 use curve25519_dalek::scalar::Scalar;
 use curve25519_dalek::traits::IsIdentity;
+use ed25519_dalek::{Signature, VerifyingKey};
 use sha2::{Digest, Sha512};
 use solana_signer::Signer;
 use tallybook_ledger::{Bundle, Finality, Ledger, PageSeen, Policy, Settings};
 use tallybook_rules::half_aggregation::{Row, coefficient, transcript};
-use tallybook_rules::signing::{Sha2, SignedVoucher, channel_id, verify_aggregate};
+use tallybook_rules::signing::{Sha2, SignedVoucher, SignerKey, SigningKey, channel_id, verify_aggregate, verify_all};
 use tallybook_rules::voucher::voucher_bytes;
 use tallybook_rules::{Amount, Rejection};
 
@@ -63,6 +64,16 @@ impl Own {
     fn sign_for(&self, cumulative: u64, random: Scalar, nonce: [u8; 32]) -> (Scalar, Signed) {
         let scalar = random + challenge(&nonce, &self.public, &self.id, cumulative) * self.secret;
         (scalar, (row(self.slot, cumulative, nonce), self.id, self.public))
+    }
+}
+
+impl Own {
+    /// The voucher as it would be sent.
+    fn voucher(&self, cumulative: u64, nonce: &[u8; 32], scalar: &Scalar) -> SignedVoucher {
+        let mut signature = [0; 64];
+        signature[..32].copy_from_slice(nonce);
+        signature[32..].copy_from_slice(scalar.as_bytes());
+        SignedVoucher { channel_id: self.id, cumulative: Amount::new(cumulative), signature }
     }
 }
 
@@ -303,22 +314,25 @@ fn given_every_odd_encoding_of_a_nonce_when_its_own_signer_uses_it_then_program_
     for (cumulative, nonce) in (100u64..).zip(edge_points()) {
         // With a nonce of small order the scalar is k·a: it gives its signer's key away, and nothing else.
         let (scalar, signed) = helper.sign_for(cumulative, Scalar::ZERO, nonce);
-        match try_claim(&mut world, &[signed], scalar.to_bytes()) {
-            Ok(()) => taken += 1,
-            Err(_) => refused += 1,
+        let claimed = try_claim(&mut world, &[signed], scalar.to_bytes()).is_ok();
+        if claimed {
+            taken += 1
+        } else {
+            refused += 1
         }
+        // Off chain it is accepted exactly when the program takes it, alone and in company.
+        let voucher = helper.voucher(cumulative, &nonce, &scalar);
+        assert_eq!(voucher.verify(&helper.public).is_ok(), claimed);
+        assert_eq!(in_company(&voucher, &helper.public), claimed);
         // For a key that the forger does not have, no such nonce helps.
         let forged = (row(0, PRIZE, nonce), victim.id, public);
         for scalar in [Scalar::ZERO, scalar] {
             let claimed = try_claim(&mut world, &[forged], scalar.to_bytes());
             assert_eq!(claimed, Err(Rejection::SignatureMismatch));
+            let voucher = SignedVoucher { channel_id: victim.id, ..helper.voucher(PRIZE, &nonce, &scalar) };
+            assert_eq!(voucher.verify(&public), Err(Rejection::BadSignature));
+            assert!(!in_company(&voucher, &public));
         }
-        // And off chain none of them is accepted at all.
-        let mut signature = [0; 64];
-        signature[..32].copy_from_slice(&nonce);
-        signature[32..].copy_from_slice(&scalar.to_bytes());
-        let voucher = SignedVoucher { channel_id: helper.id, cumulative: Amount::new(cumulative), signature };
-        assert_eq!(voucher.verify(&helper.public), Err(Rejection::BadSignature));
     }
     assert!(taken > 8 && refused > 8, "{taken} taken, {refused} refused");
     assert_untouched(&world);
@@ -332,40 +346,61 @@ fn given_keys_and_nonces_of_mixed_order_when_the_ledger_accepts_them_then_the_pr
     let mixed: Vec<Own> = (1..8u8)
         .map(|at| own(&mut world, at, Scalar::from(50 + u64::from(at)), EIGHT_TORSION[usize::from(at)]))
         .collect();
-    let (mut accepted, mut strange, mut sights) = (0, 0, 0);
-    for channel in &mixed {
-        let mut charged = 0;
-        for (at, torsion) in (0u64..).zip(EIGHT_TORSION.iter().cycle().take(32)) {
-            let cumulative = charged + 10;
-            let (scalar, signed) = channel.sign(cumulative, Scalar::from(7_000 + at), *torsion);
-            let mut signature = [0; 64];
-            signature[..32].copy_from_slice(&signed.0.nonce);
-            signature[32..].copy_from_slice(&scalar.to_bytes());
-            let voucher = SignedVoucher { channel_id: channel.id, cumulative: Amount::new(cumulative), signature };
-            // Off chain the torsion must cancel exactly, which for a key of mixed order depends on the challenge.
+    let (mut strict, mut strange) = (0, 0);
+    for (cumulative, torsion) in (1u64..).map(|call| call * 10).zip(EIGHT_TORSION.iter().cycle().take(24)) {
+        let mut group = Vec::new();
+        for channel in &mixed {
+            let (scalar, signed) = channel.sign(cumulative, Scalar::from(7_000 + cumulative), *torsion);
+            let voucher = channel.voucher(cumulative, &signed.0.nonce, &scalar);
+            // Without the cofactor the torsion would have to cancel exactly, which depends on the challenge.
             let k = challenge(&signed.0.nonce, &channel.public, &channel.id, cumulative);
             let rest = k * (point(&channel.public) - EdwardsPoint::mul_base(&channel.secret)) + torsion;
-            let verified = voucher.verify(&channel.public);
-            assert_eq!(verified.is_ok(), rest.is_identity(), "the strict check is the equation without a cofactor");
-            let Ok(verified) = verified else {
-                strange += 1;
-                continue;
-            };
-            sights += 1;
-            let view = world.page_view();
-            let seen = PageSeen { address: [7; 32], chain_slot: sights, header: &view.header, slots: &view.slots };
-            ledger.observe(&seen, Finality::Confirmed, world.now()).unwrap();
-            ledger.reserve(verified, Amount::new(10), world.now(), world.now() + 60).unwrap();
-            ledger.commit(verified.voucher(), Amount::new(10), world.now()).unwrap();
-            charged = cumulative;
-            for batch in ledger.plan(world.now(), &policy).into_iter().flat_map(Bundle::into_batches) {
-                let rows = batch.rows().iter().map(|row| (row.slot, row.voucher));
-                world.claim(&Batch::from_signed(rows)).expect("what the ledger accepts the program settles");
+            assert_eq!(is_strict(&voucher, &channel.public), rest.is_identity());
+            if rest.is_identity() {
+                strict += 1
+            } else {
+                strange += 1
             }
-            assert_eq!(world.page_view().slots[usize::from(channel.slot)].settled.get(), charged);
-            accepted += 1;
+            assert!(in_company(&voucher, &channel.public));
+            group.push((voucher, SignerKey::decode(&channel.public).unwrap()));
         }
+        let verified: Vec<_> = verify_all(&group).vouchers.into_iter().map(Result::unwrap).collect();
+        let alone: Vec<_> = group.iter().map(|(voucher, key)| voucher.verify(key.bytes()).unwrap()).collect();
+        assert_eq!(verified, alone);
+        let view = world.page_view();
+        let seen = PageSeen { address: [7; 32], chain_slot: cumulative, header: &view.header, slots: &view.slots };
+        ledger.observe(&seen, Finality::Confirmed, world.now()).unwrap();
+        for voucher in verified {
+            ledger.reserve(voucher, Amount::new(10), world.now(), world.now() + 60).unwrap();
+            ledger.commit(voucher.voucher(), Amount::new(10), world.now()).unwrap();
+        }
+        // Each alone and all in one batch, in turn.
+        let policy = Policy { rows_per_batch: if cumulative % 20 == 0 { 1 } else { 23 }, ..policy };
+        for batch in ledger.plan(world.now(), &policy).into_iter().flat_map(Bundle::into_batches) {
+            let rows = batch.rows().iter().map(|row| (row.slot, row.voucher));
+            world.claim(&Batch::from_signed(rows)).expect("what the ledger accepts the program settles");
+        }
+        let slots = world.page_view().slots;
+        assert!(mixed.iter().all(|channel| slots[usize::from(channel.slot)].settled.get() == cumulative));
     }
-    println!("{accepted} vouchers of mixed order accepted and settled, {strange} refused");
-    assert!(accepted > 10 && strange > 100, "{accepted} accepted, {strange} refused");
+    println!("{} vouchers of mixed order accepted and settled, {strict} of them strict too", strict + strange);
+    assert!(strict > 10 && strange > 100, "{strict} strict, {strange} not");
+}
+
+/// Whether a voucher is accepted among honest ones, which are in any case.
+fn in_company(voucher: &SignedVoucher, signer: &[u8; 32]) -> bool {
+    let honest = |number: u8| {
+        let key = SigningKey::from_bytes(&[number; 32]);
+        let key_of = SignerKey::decode(&key.verifying_key().to_bytes()).unwrap();
+        (SignedVoucher::sign(&key, [number; 32], Amount::new(1)), key_of)
+    };
+    let group = [honest(1), (*voucher, SignerKey::decode(signer).unwrap()), honest(2)];
+    let [before, it, after] = verify_all(&group).vouchers[..] else { unreachable!() };
+    assert!(before.is_ok() && after.is_ok());
+    it.is_ok()
+}
+
+fn is_strict(voucher: &SignedVoucher, signer: &[u8; 32]) -> bool {
+    let signature = Signature::from_bytes(&voucher.signature);
+    VerifyingKey::from_bytes(signer).unwrap().verify_strict(&voucher.message(), &signature).is_ok()
 }
