@@ -75,7 +75,7 @@ where
     let sale = Sale::new(&charge, &head);
     let payment = head.headers.get(PAYMENT_SIGNATURE).cloned();
     if let Some(meter) = head.headers.get(PAYMENT_METER) {
-        return Ok(sale.sign(stream::sign_on(&sale, meter, payment).await));
+        return Ok(sale.sign(Box::pin(stream::sign_on(&sale, meter, payment)).await));
     }
     let mut request = Request::from_parts(head, body);
     if sale.is_free() || (payment.is_none() && sale.v1_payment().is_none() && charge.is_within_quota(&request)) {
@@ -89,9 +89,9 @@ where
     let read = match (&payment, &first) {
         (Some(header), _) => sale.read(header).await,
         (None, Some(header)) => sale.read_v1(header).await,
-        (None, None) => return Ok(sale.ask(None).await),
+        (None, None) => return Ok(Box::pin(sale.ask(None)).await),
     };
-    let Some(header) = payment.or(first) else { return Ok(sale.ask(None).await) };
+    let Some(header) = payment.or(first) else { return Ok(Box::pin(sale.ask(None)).await) };
     let paying = match read {
         Ok(paying) => paying,
         Err(refused) => return Ok(sale.refuse(refused).await),
@@ -130,7 +130,7 @@ where
 {
     let (way, payment) = match paying {
         Paying::Channel(way, payment) => (way, payment),
-        Paying::Foreign(direct) => return foreign::serve(sale, *direct, inner, request).await,
+        Paying::Foreign(direct) => return Box::pin(foreign::serve(sale, *direct, inner, request)).await,
     };
     let reserved = match begin(&way.shared, *payment, fingerprint).await {
         Ok(Begun::Answered(response)) => return Ok(response),
@@ -140,7 +140,7 @@ where
     };
     let request = with_payment(request, &way, &reserved);
     if way.price.is_metered() {
-        return stream::run(sale, way, inner, request, reserved, fingerprint, permit).await;
+        return Box::pin(stream::run(sale, way, inner, request, reserved, fingerprint, permit)).await;
     }
     run(sale, &way, inner, request, reserved, fingerprint).await
 }
@@ -218,10 +218,10 @@ pub(crate) async fn begin(
 ) -> Result<Begun, Refused> {
     let voucher = *payment.payment_payload.payload.voucher();
     if let ChannelPayload::Refund { .. } = payment.payment_payload.payload {
-        return refund::close(shared, payment).await.map(Begun::Closed);
+        return Box::pin(refund::close(shared, payment)).await.map(Begun::Closed);
     }
     if let Some(stored) = fingerprint.and_then(|fingerprint| shared.answers.of(&voucher, fingerprint)) {
-        return again(shared, payment, voucher, stored).await.map(Begun::Answered);
+        return Box::pin(again(shared, payment, voucher, stored)).await.map(Begun::Answered);
     }
     if let ChannelPayload::Deposit { .. } = payment.payment_payload.payload {
         fund(shared, &payment).await?;

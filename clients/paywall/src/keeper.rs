@@ -1,4 +1,7 @@
 //! Who keeps the vouchers: the facilitator, asked over HTTP, or a ledger of the server's own.
+//!
+//! A question over HTTP is a future of some kilobytes. Each is on the heap by itself, so that the calls which ask nobody, and
+//! the tasks of all others that wait for something else, do not carry it along.
 
 #[cfg(feature = "embedded")]
 use crate::embedded::Embedded;
@@ -53,16 +56,16 @@ impl Keeper {
     /// A fresh offer: a free slot, and the terms.
     pub(crate) async fn offer(&self) -> Result<Arc<Offer>, Failure> {
         match &self.books {
-            Books::Remote => self.facilitator.offer().await,
+            Books::Remote => Box::pin(self.facilitator.offer()).await,
             #[cfg(feature = "embedded")]
-            Books::Embedded(embedded) => embedded.offer().await,
+            Books::Embedded(embedded) => Box::pin(embedded.offer()).await,
         }
     }
 
     /// The terms as they were read last, or fresh ones if there are none yet.
     pub(crate) async fn terms(&self) -> Result<Arc<Offer>, Failure> {
         match &self.books {
-            Books::Remote => self.facilitator.terms().await,
+            Books::Remote => Box::pin(self.facilitator.terms()).await,
             #[cfg(feature = "embedded")]
             Books::Embedded(embedded) => embedded.terms(),
         }
@@ -71,7 +74,7 @@ impl Keeper {
     /// Reserves a voucher for a call of the required amount.
     pub(crate) async fn reserve(&self, payment: &FacilitatorRequest) -> Result<VerifyResponse, Failure> {
         match &self.books {
-            Books::Remote => self.facilitator.verify(payment).await,
+            Books::Remote => Box::pin(self.facilitator.verify(payment)).await,
             #[cfg(feature = "embedded")]
             Books::Embedded(embedded) => embedded.reserve(payment).await,
         }
@@ -80,7 +83,7 @@ impl Keeper {
     /// Charges the required amount, at most what was reserved. Durable when it says so.
     pub(crate) async fn commit(&self, payment: &FacilitatorRequest) -> Result<SettleResponse, Failure> {
         match &self.books {
-            Books::Remote => self.facilitator.settle(payment).await,
+            Books::Remote => Box::pin(self.facilitator.settle(payment)).await,
             #[cfg(feature = "embedded")]
             Books::Embedded(embedded) => embedded.commit(payment).await,
         }
@@ -89,7 +92,7 @@ impl Keeper {
     /// Gives a reservation back. Nobody waits for how that went: it ends by itself.
     pub(crate) async fn release(&self, payment: &FacilitatorRequest) {
         match &self.books {
-            Books::Remote => drop(self.facilitator.release(payment).await),
+            Books::Remote => drop(Box::pin(self.facilitator.release(payment)).await),
             #[cfg(feature = "embedded")]
             Books::Embedded(embedded) => embedded.release(payment).await,
         }
@@ -98,24 +101,24 @@ impl Keeper {
     /// Opens or tops up a channel: the facilitator pays the fee and waits for the chain.
     pub(crate) async fn fund(&self, payment: &FacilitatorRequest) -> Result<SettleResponse, Failure> {
         match &self.books {
-            Books::Remote => self.facilitator.settle_on_chain(payment).await,
+            Books::Remote => Box::pin(self.facilitator.settle_on_chain(payment)).await,
             #[cfg(feature = "embedded")]
-            Books::Embedded(embedded) => embedded.fund(payment).await,
+            Books::Embedded(embedded) => Box::pin(embedded.fund(payment)).await,
         }
     }
 
     /// Ends a channel at its payer's wish: the transaction to sign.
     pub(crate) async fn prepare_refund(&self, payment: &FacilitatorRequest) -> Result<VerifyResponse, Failure> {
         match &self.books {
-            Books::Remote => self.facilitator.verify(payment).await,
+            Books::Remote => Box::pin(self.facilitator.verify(payment)).await,
             #[cfg(feature = "embedded")]
-            Books::Embedded(embedded) => embedded.prepare_refund(payment).await,
+            Books::Embedded(embedded) => Box::pin(embedded.prepare_refund(payment)).await,
         }
     }
 
     /// Sends the signed transaction of a refund, and waits for the chain.
     pub(crate) async fn refund(&self, payment: &FacilitatorRequest) -> Result<SettleResponse, Failure> {
-        let settled = self.facilitator.settle_on_chain(payment).await;
+        let settled = Box::pin(self.facilitator.settle_on_chain(payment)).await;
         #[cfg(feature = "embedded")]
         if let Books::Embedded(embedded) = &self.books {
             embedded.look_soon();

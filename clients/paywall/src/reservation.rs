@@ -2,7 +2,9 @@
 
 use crate::builder::Shared;
 use crate::respond::Refused;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tallybook_rules::{Amount, Rejection};
 use tallybook_wire::{
@@ -87,16 +89,41 @@ pub(crate) async fn reserve(shared: &Arc<Shared>, payment: FacilitatorRequest) -
     }
 }
 
-/// Commits `charge`, at most what was reserved, in a task of its own: the handler has done its work, so a client that
-/// hangs up now has still been served, and finds its answer when it asks again.
+/// Commits `charge`, at most what was reserved, to the end: the handler has done its work, so a client that hangs up now has
+/// still been served, and finds its answer when it asks again.
 pub(crate) async fn commit(
     shared: &Arc<Shared>,
     payment: FacilitatorRequest,
     charge: Amount,
 ) -> Result<SettleResponse, Refused> {
     let shared = Arc::clone(shared);
-    let task = tokio::spawn(async move { commit_until_known(&shared, payment, charge).await });
-    task.await.unwrap_or_else(|_| Err(Rejection::SettlementPending.into()))
+    ToTheEnd(Some(Box::pin(async move { commit_until_known(&shared, payment, charge).await }))).await
+}
+
+/// A future that is run to its end: by whoever awaits it, which costs no turn of another task, and in a task of its own
+/// once nobody awaits it any more.
+struct ToTheEnd<T: Send + 'static>(Option<Pin<Box<dyn Future<Output = T> + Send>>>);
+
+impl<T: Send + 'static> Future for ToTheEnd<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        // Out of its place meanwhile, so that one that panics is not run on.
+        let Some(mut future) = self.0.take() else { return Poll::Pending };
+        let polled = future.as_mut().poll(context);
+        if polled.is_pending() {
+            self.0 = Some(future);
+        }
+        polled
+    }
+}
+
+impl<T: Send + 'static> Drop for ToTheEnd<T> {
+    fn drop(&mut self) {
+        if let (Some(future), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(future);
+        }
+    }
 }
 
 async fn commit_until_known(

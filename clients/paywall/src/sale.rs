@@ -214,7 +214,7 @@ impl Sale {
         };
         match refused(&why, network.as_ref()) {
             Some(response) => response,
-            None => self.ask(Some(why)).await,
+            None => Box::pin(self.ask(Some(why))).await,
         }
     }
 

@@ -93,6 +93,11 @@ impl Embedded {
         if is_fresh() {
             return Ok(());
         }
+        // Few calls have to look, and to look takes a future of some kilobytes.
+        Box::pin(self.look_in_turn(is_fresh)).await
+    }
+
+    async fn look_in_turn(&self, is_fresh: impl Fn() -> bool) -> Result<(), Rejection> {
         let mut looks = self.sight.looking.lock().await;
         // Somebody else may have looked while this one waited for its turn.
         if is_fresh() {
