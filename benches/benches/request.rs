@@ -55,7 +55,7 @@ fn main() {
     let size = if quick {
         Size { quick, cores, runs: 3, calls: 20, lone: 200, channels: 20_000, stored: 20_000 }
     } else {
-        Size { quick, cores, runs: 7, calls: 100, lone: 2_000, channels: 100_000, stored: 100_000 }
+        Size { quick, cores, runs: 7, calls: 100, lone: 2_000, channels: 200_000, stored: 1_000_000 }
     };
     let world = World::new(1_024);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(cores).enable_all().build().unwrap();
@@ -260,13 +260,19 @@ fn scaled(size: Size) -> Scale {
     child("fill", size.stored, &path);
     let start_seconds = child("start", size.stored, &path);
     println!("{} channels in the store", size.stored);
+    let (stored_bytes_per_channel, meet_seconds) =
+        (child("stored", size.stored, &path), child("meet", size.stored, &path));
     println!("  from opening it to a ledger {start_seconds:>24.2} s");
+    println!("  of the ledger then, each {stored_bytes_per_channel:>27.0} bytes");
+    println!("  until all were met on chain and verified {meet_seconds:>11.2} s");
     Scale {
         channels: size.channels,
         ledger_bytes_per_channel,
         list_bytes_per_channel,
         stored: size.stored,
         start_seconds,
+        stored_bytes_per_channel,
+        meet_seconds,
     }
 }
 
@@ -284,7 +290,9 @@ fn alone(part: &str, number: usize, path: &Path) {
         "ledger" => scale::ledger_bytes(number, true),
         "seen" => scale::ledger_bytes(number, false),
         "desk" => scale::desk_bytes(number),
-        "start" => scale::start(path).as_secs_f64(),
+        "start" => scale::start(path).0.as_secs_f64(),
+        "stored" => scale::start(path).1,
+        "meet" => scale::meet(path, number).as_secs_f64(),
         _ => {
             scale::fill(path, number);
             0.0

@@ -180,4 +180,9 @@ pub struct Scale {
     pub stored: usize,
     /// From opening the store to a ledger that decides, in seconds.
     pub start_seconds: f64,
+    /// Resident bytes for each channel then, before it is met on chain.
+    pub stored_bytes_per_channel: f64,
+    /// From there until all of them are met on chain, with their vouchers verified on the way, without the time that an RPC node
+    /// takes, in seconds.
+    pub meet_seconds: f64,
 }

@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
-use tallybook_ledger::{Attempt, BatchRecord, Change, Purpose};
+use tallybook_ledger::{Attempt, BatchRecord, Change, ChannelRecord, Purpose};
 use tallybook_store::{KeptChannel, Spending, SqliteStore, StoreFailure, Stored, VoucherStore};
 use tempfile::TempDir;
 
@@ -191,8 +191,8 @@ impl SimStore {
 }
 
 impl VoucherStore for SimStore {
-    fn load(&mut self) -> Result<Stored, StoreFailure> {
-        self.sound()?.load()
+    fn load_each(&mut self, channel: &mut dyn FnMut(ChannelRecord)) -> Result<Stored, StoreFailure> {
+        self.sound()?.load_each(channel)
     }
 
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreFailure> {

@@ -3,7 +3,7 @@
 use crate::request::world::{BookPage, NOW, PRICE, World};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tallybook_ledger::{Change, Finality, Ledger, Settings};
+use tallybook_ledger::{Change, ChannelRecord, Finality, LastCall, Ledger, Place, Settings};
 use tallybook_sequencer::Desk;
 use tallybook_store::{MemoryStore, SqliteStore, VoucherStore};
 
@@ -43,14 +43,22 @@ pub fn desk_bytes(channels: usize) -> f64 {
 /// Fills a store with so many channels.
 pub fn fill(path: &Path, channels: usize) {
     let world = World::new(channels);
-    let mut ledger = world.ledger();
     let mut store = SqliteStore::open(path).unwrap();
     let mut changes = Vec::new();
-    for channel in &world.channels {
+    let slots = world.pages.iter().flat_map(|page| (0u8..).zip(&page.slots).map(|(at, slot)| (page.address, at, slot)));
+    for (channel, (page, at, slot)) in world.channels.iter().zip(slots) {
         let voucher = channel.voucher(1);
-        let verified = voucher.verify(&channel.key.verifying_key().to_bytes()).unwrap();
-        ledger.reserve(verified, PRICE, NOW, NOW + 60).unwrap();
-        changes.extend(ledger.commit(&voucher, PRICE, NOW).unwrap().change.map(Change::Channel));
+        let last = LastCall { cumulative: PRICE, signature: voucher.signature, charge: Some(PRICE) };
+        changes.push(Change::Channel(ChannelRecord {
+            place: Place { page: page.to_bytes(), slot: at, generation: slot.generation },
+            payer: slot.payer,
+            signer: slot.signer,
+            voucher,
+            charged: PRICE,
+            last: Some(last),
+            unsettled_since: NOW,
+            leaving_since: 0,
+        }));
         if changes.len() == 10_000 {
             store.commit(&changes).unwrap();
             changes.clear();
@@ -59,12 +67,23 @@ pub fn fill(path: &Path, channels: usize) {
     store.commit(&changes).unwrap();
 }
 
-/// How long it takes to open it.
-pub fn start(path: &Path) -> Duration {
-    let began = Instant::now();
+/// How long it takes to open it, and the resident bytes for each channel then.
+pub fn start(path: &Path) -> (Duration, f64) {
+    let (began, before) = (Instant::now(), resident());
     let store = SqliteStore::open(path).unwrap();
     let (desk, _) = Desk::open(Box::new(store), Settings::default()).unwrap();
+    let (took, bytes) = (began.elapsed(), resident() - before);
+    (took, bytes as f64 / desk.ledger.unmet() as f64)
+}
+
+/// How long it takes from there until all of its channels were met on chain, their vouchers verified.
+pub fn meet(path: &Path, channels: usize) -> Duration {
+    let world = World::new(channels);
+    let store = SqliteStore::open(path).unwrap();
+    let (mut desk, _) = Desk::open(Box::new(store), Settings::default()).unwrap();
+    let began = Instant::now();
+    desk.observe(world.pages.iter().map(BookPage::seen), Finality::Confirmed);
     let took = began.elapsed();
-    drop(desk);
+    assert_eq!((desk.ledger.len(), desk.ledger.unmet()), (channels, 0));
     took
 }

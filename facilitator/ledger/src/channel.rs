@@ -285,7 +285,7 @@ impl Channel {
     }
 }
 
-/// A record that was read back and whose voucher was verified again.
+/// A record that was read back, and its voucher, verified again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stored {
     pub(crate) record: ChannelRecord,

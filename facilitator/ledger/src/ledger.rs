@@ -1,7 +1,7 @@
 use crate::board::Board;
-use crate::channel::Stored;
 use crate::offers::Offers;
 use crate::queue::{Queue, Standing};
+use crate::records::Records;
 use crate::rows::Rows;
 use crate::{Channel, ChannelRecord, Held, Place, Reservation, Room};
 use std::collections::{BTreeMap, HashMap};
@@ -59,7 +59,7 @@ pub struct Ledger {
     pub(crate) offers: HashMap<[u8; 32], Offers>,
     pub(crate) channels: Rows,
     /// Records of channels that do not stand on chain: read back and not met yet, or ended and not final yet.
-    pub(crate) stored: HashMap<[u8; 32], Stored>,
+    pub(crate) stored: Records,
     /// What waits to be claimed: told of each channel that changes.
     pub(crate) queue: Queue,
 }
@@ -72,17 +72,16 @@ impl Ledger {
             boards: BTreeMap::new(),
             offers: HashMap::new(),
             channels: Rows::default(),
-            stored: HashMap::new(),
+            stored: Records::default(),
             queue: Queue::default(),
         }
     }
 
-    /// Takes back what was stored of a channel, before its page is observed for the first time.
-    ///
-    /// [`Rejection::BadSignature`] or [`Rejection::InvariantBroken`] when the record is damaged.
+    /// Takes back what was stored of a channel, before its page is observed for the first time: then its voucher is verified
+    /// again, since a disk is trusted no more than a network. [`Rejection::InvariantBroken`] when the record is damaged.
     pub fn restore(&mut self, record: ChannelRecord) -> Result<(), Rejection> {
-        let stored = record.verify()?;
-        self.stored.insert(record.voucher.channel_id, stored);
+        record.check()?;
+        self.stored.put(&record);
         Ok(())
     }
 

@@ -24,7 +24,9 @@ mod offers;
 mod pack;
 mod plan;
 mod queue;
+mod records;
 mod rows;
+mod slab;
 
 pub use batch::{Attempt, Batch, Bundle, ClaimRow, Landed, Outcome};
 pub use board::{Held, PageSeen, Room};

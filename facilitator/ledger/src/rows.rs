@@ -5,26 +5,16 @@
 //! was mostly paid for by the newest voucher; its page is that of many.
 
 use crate::channel::Reservation;
+use crate::slab::{Named, Slab};
 use crate::{Channel, LastCall, Place};
-use hashbrown::HashTable;
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
-use tallybook_rules::signing::VerifiedVoucher;
+use tallybook_rules::signing::{SignedVoucher, VerifiedVoucher};
 use tallybook_rules::{Amount, Slot};
-
-/// Rows that are allocated together: a table that grows moves none of them.
-const CHUNK: usize = 1_024;
 
 /// All channels, by id.
 #[derive(Clone, Default)]
 pub(crate) struct Rows {
-    /// Where each row is, by the hash of its id. Seeded, so that nobody can choose ids that fall together.
-    places: HashTable<u32>,
-    seed: RandomState,
-    chunks: Vec<Vec<Option<Row>>>,
-    /// Rows that are free.
-    free: Vec<u32>,
+    slab: Slab<Row>,
     pages: Pages,
     /// What all of them can claim together.
     unsettled: u128,
@@ -64,7 +54,7 @@ enum Bound {
 
 /// What is known of the last call.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Last {
+pub(crate) enum Last {
     /// There was none.
     Never,
     /// Paid for by the newest voucher; its charge is beside it.
@@ -87,43 +77,28 @@ struct Rare {
 impl Rows {
     /// The channel of this id.
     pub(crate) fn get(&self, id: &[u8; 32]) -> Option<Channel> {
-        let at = self.places.find(self.hash(id), |at| self.is(*at, id))?;
-        Some(self.row(*at)?.channel(&self.pages))
+        self.slab.get(id).map(|row| row.channel(&self.pages))
     }
 
     /// Keeps a channel, in the place of what was kept of it.
     pub(crate) fn put(&mut self, channel: &Channel) {
         let page = self.pages.number(&channel.place.page);
-        let row = Row::of(channel, page);
-        let hash = self.hash(&channel.id);
         self.unsettled = self.unsettled.saturating_add(channel.gain().get().into());
-        if let Some(at) = self.places.find(hash, |at| self.is(*at, &channel.id)).copied() {
-            self.unsettled = self.unsettled.saturating_sub(self.gain(at));
-            self.set(at, Some(row));
-            return;
+        if let Some(before) = self.slab.put(Row::of(channel, page)) {
+            self.unsettled = self.unsettled.saturating_sub(before.channel(&self.pages).gain().get().into());
         }
-        let at = self.free.pop().unwrap_or_else(|| self.grow());
-        self.set(at, Some(row));
-        let Self { places, seed, chunks, .. } = self;
-        places.insert_unique(hash, at, |at| row_in(chunks, *at).map_or(0, |row| seed.hash_one(row.id())));
     }
 
     /// Takes a channel out.
     pub(crate) fn remove(&mut self, id: &[u8; 32]) -> Option<Channel> {
-        let channel = self.get(id)?;
-        let hash = self.hash(id);
-        let Self { places, chunks, .. } = self;
-        let is = |at: &u32| row_in(chunks, *at).is_some_and(|row| row.id() == id);
-        let (at, _) = places.find_entry(hash, is).ok()?.remove();
+        let channel = self.slab.remove(id)?.channel(&self.pages);
         self.unsettled = self.unsettled.saturating_sub(channel.gain().get().into());
-        self.set(at, None);
-        self.free.push(at);
         Some(channel)
     }
 
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
-        self.places.len()
+        self.slab.len()
     }
 
     /// What all of them can claim together now, in base units of all mints, as far as 64 bits say it.
@@ -133,66 +108,56 @@ impl Rows {
 
     /// All of them, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Channel> + '_ {
-        self.chunks.iter().flatten().flatten().map(|row| row.channel(&self.pages))
-    }
-
-    fn hash(&self, id: &[u8; 32]) -> u64 {
-        self.seed.hash_one(id)
-    }
-
-    fn row(&self, at: u32) -> Option<&Row> {
-        row_in(&self.chunks, at)
-    }
-
-    fn is(&self, at: u32, id: &[u8; 32]) -> bool {
-        self.row(at).is_some_and(|row| row.id() == id)
-    }
-
-    fn gain(&self, at: u32) -> u128 {
-        self.row(at).map_or(0, |row| row.channel(&self.pages).gain().get().into())
-    }
-
-    fn set(&mut self, at: u32, row: Option<Row>) {
-        let (chunk, within) = split(at);
-        if let Some(place) = self.chunks.get_mut(chunk).and_then(|chunk| chunk.get_mut(within)) {
-            *place = row;
-        }
-    }
-
-    /// One more row. Beyond 2^32 of them, which no memory holds, the last one is given again.
-    fn grow(&mut self) -> u32 {
-        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
-            self.chunks.push(Vec::with_capacity(CHUNK));
-        }
-        let before = self.chunks.len().saturating_sub(1).saturating_mul(CHUNK);
-        let Some(chunk) = self.chunks.last_mut() else { return u32::MAX };
-        chunk.push(None);
-        u32::try_from(before.saturating_add(chunk.len()).saturating_sub(1)).unwrap_or(u32::MAX)
+        self.slab.iter().map(|row| row.channel(&self.pages))
     }
 }
 
-fn split(at: u32) -> (usize, usize) {
-    let at = usize::try_from(at).unwrap_or(usize::MAX);
-    (at / CHUNK, at % CHUNK)
+impl Named for Row {
+    fn id(&self) -> &[u8; 32] {
+        match &self.bound {
+            Bound::Unpaid { id, .. } => id,
+            Bound::Paid(newest) => &newest.voucher().channel_id,
+        }
+    }
 }
 
-fn row_in(chunks: &[Vec<Option<Row>>], at: u32) -> Option<&Row> {
-    let (chunk, within) = split(at);
-    chunks.get(chunk)?.get(within)?.as_ref()
+impl Last {
+    /// How a last call is told beside the newest voucher: its kind, and what it cost where that is beside it.
+    pub(crate) fn of(last: Option<&LastCall>, newest: Option<&SignedVoucher>) -> (Self, Amount) {
+        match last {
+            None => (Self::Never, Amount::ZERO),
+            Some(call) if newest.is_some_and(|newest| call.is_of(newest)) => match call.charge {
+                Some(charge) => (Self::OfNewest, charge),
+                None => (Self::OfNewestForSomething, Amount::ZERO),
+            },
+            Some(_) => (Self::OfAnother, Amount::ZERO),
+        }
+    }
+
+    /// The call that was told so.
+    pub(crate) fn call(
+        self,
+        charge: Amount,
+        newest: Option<&SignedVoucher>,
+        other: Option<LastCall>,
+    ) -> Option<LastCall> {
+        let of_newest = |charge| {
+            newest.map(|voucher| LastCall { cumulative: voucher.cumulative, signature: voucher.signature, charge })
+        };
+        match self {
+            Self::Never => None,
+            Self::OfNewest => of_newest(Some(charge)),
+            Self::OfNewestForSomething => of_newest(None),
+            Self::OfAnother => other,
+        }
+    }
 }
 
 impl Row {
     fn of(channel: &Channel, page: u32) -> Self {
         let Channel { id, place, on_chain, newest, last, .. } = *channel;
         let bound = newest.map_or(Bound::Unpaid { id, signer: on_chain.signer }, Bound::Paid);
-        let (last, last_charge) = match last {
-            None => (Last::Never, Amount::ZERO),
-            Some(call) if newest.is_some_and(|newest| call.is_of(newest.voucher())) => match call.charge {
-                Some(charge) => (Last::OfNewest, charge),
-                None => (Last::OfNewestForSomething, Amount::ZERO),
-            },
-            Some(_) => (Last::OfAnother, Amount::ZERO),
-        };
+        let (last, last_charge) = Last::of(last.as_ref(), newest.as_ref().map(VerifiedVoucher::voucher));
         let rare = Rare {
             reservation: channel.reservation,
             last: channel.last.filter(|_| last == Last::OfAnother),
@@ -222,29 +187,13 @@ impl Row {
         }
     }
 
-    fn id(&self) -> &[u8; 32] {
-        match &self.bound {
-            Bound::Unpaid { id, .. } => id,
-            Bound::Paid(newest) => &newest.voucher().channel_id,
-        }
-    }
-
     fn channel(&self, pages: &Pages) -> Channel {
         let (id, signer, newest) = match &self.bound {
             Bound::Unpaid { id, signer } => (*id, *signer, None),
             Bound::Paid(newest) => (newest.voucher().channel_id, *newest.signer(), Some(*newest)),
         };
         let rare = self.rare.as_deref().copied().unwrap_or_default();
-        let of_newest = |charge| {
-            let voucher = newest.as_ref()?.voucher();
-            Some(LastCall { cumulative: voucher.cumulative, signature: voucher.signature, charge })
-        };
-        let last = match self.last {
-            Last::Never => None,
-            Last::OfNewest => of_newest(Some(self.last_charge)),
-            Last::OfNewestForSomething => of_newest(None),
-            Last::OfAnother => rare.last,
-        };
+        let last = self.last.call(self.last_charge, newest.as_ref().map(VerifiedVoucher::voucher), rare.last);
         Channel {
             id,
             place: Place { page: pages.address(self.page), slot: self.slot, generation: self.generation },
@@ -276,13 +225,13 @@ impl Row {
 /// Addresses of pages, each once, by a number that is given when a channel is first met in it. None is ever forgotten:
 /// pages are few, and seldom closed.
 #[derive(Clone, Default)]
-struct Pages {
+pub(crate) struct Pages {
     addresses: Vec<[u8; 32]>,
     numbers: HashMap<[u8; 32], u32>,
 }
 
 impl Pages {
-    fn number(&mut self, page: &[u8; 32]) -> u32 {
+    pub(crate) fn number(&mut self, page: &[u8; 32]) -> u32 {
         if let Some(number) = self.numbers.get(page) {
             return *number;
         }
@@ -292,7 +241,7 @@ impl Pages {
         number
     }
 
-    fn address(&self, number: u32) -> [u8; 32] {
+    pub(crate) fn address(&self, number: u32) -> [u8; 32] {
         let at = usize::try_from(number).unwrap_or(usize::MAX);
         self.addresses.get(at).copied().unwrap_or_default()
     }

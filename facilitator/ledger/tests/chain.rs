@@ -10,7 +10,10 @@
 
 mod world;
 
-use tallybook_ledger::{Change, Event, Finality, Held, Ledger, Observed, PageSeen, Place, Room, Settings};
+use tallybook_ledger::{
+    Bundle, Change, ChannelRecord, Event, Finality, Held, Ledger, Observed, PageSeen, Place, Policy, Room, Settings,
+};
+use tallybook_rules::signing::SignedVoucher;
 use tallybook_rules::{Amount, PageHeader, Rejection, Slot};
 use world::{BOOK, PAGE, World, units};
 
@@ -120,16 +123,40 @@ fn given_stored_records_when_a_new_ledger_observes_then_it_goes_on_where_the_old
 }
 
 #[test]
-fn given_a_damaged_record_when_restored_then_it_is_refused() {
+fn given_a_record_of_more_than_was_signed_when_restored_then_it_is_refused() {
     let mut world = World::new(1);
     world.open(0, 1_000);
     let Change::Channel(record) = world.pay(0, 400).unwrap() else { panic!() };
-    let mut forged = record;
-    forged.voucher.cumulative = units(401);
-    assert_eq!(world.ledger.restore(forged), Err(Rejection::BadSignature));
-    let mut overcharged = record;
-    overcharged.charged = units(401);
+    let overcharged = ChannelRecord { charged: units(401), ..record };
     assert_eq!(world.ledger.restore(overcharged), Err(Rejection::InvariantBroken));
+}
+
+#[test]
+fn given_a_damaged_voucher_among_others_when_its_page_is_seen_then_it_is_named_and_its_channel_is_not_taken_up() {
+    let mut world = World::new(4);
+    let records = [0, 1, 2].map(|slot| {
+        world.open(slot, 1_000);
+        let Change::Channel(record) = world.pay(slot, 400).unwrap() else { panic!() };
+        record
+    });
+    let other_amount = SignedVoucher { cumulative: units(401), ..records[1].voucher };
+    for damaged in [
+        ChannelRecord { voucher: other_amount, ..records[1] },
+        ChannelRecord { signer: records[0].signer, ..records[1] },
+        // A key that is no point, or one that anybody can sign for.
+        ChannelRecord { signer: [0; 32], ..records[1] },
+    ] {
+        world.ledger = Ledger::new(Settings { credit: Amount::MAX_DEPOSIT, ..Settings::default() });
+        [records[0], damaged, records[2]].iter().for_each(|record| world.ledger.restore(*record).unwrap());
+        world.chain_slot += 1;
+        assert_eq!(world.observe(Finality::Confirmed).damaged, [records[1].voucher.channel_id]);
+        assert_eq!((world.channel(0).charged(), world.channel(2).charged()), (units(400), units(400)));
+        assert_eq!(world.ledger.channel(&world.id(1)), None);
+        assert_eq!(world.pay(1, 50), Err(Rejection::UnknownChannel), "no call rests on it");
+        let claimed = world.ledger.plan(world.now, &Policy { per_call: true, ..Policy::default() });
+        assert_eq!(claimed.iter().map(Bundle::rows).sum::<usize>(), 2, "and no claim");
+        assert_eq!(world.ledger.unmet(), 1, "what is stored stays as it is");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use tallybook_ledger::{BatchRecord, Change, Event, Finality, Ledger, PageSeen, PaymentRecord, Settings};
 use tallybook_rules::Rejection;
 use tallybook_store::{StoreFailure, VoucherStore};
+use tallybook_wire::Key;
 use thiserror::Error;
 
 /// Why what was stored cannot be taken up.
@@ -13,8 +14,8 @@ pub enum OpenFailure {
     /// The store itself.
     #[error("the store: {0}")]
     Store(#[from] StoreFailure),
-    /// A stored voucher does not verify.
-    #[error("the store is damaged, a voucher in it is refused: {0}")]
+    /// What is stored of a channel cannot be.
+    #[error("the store is damaged, a channel in it is refused: {0}")]
     Damaged(Rejection),
 }
 
@@ -63,11 +64,16 @@ impl Desk {
     }
 
     /// Ledger and store as they were left, and the batches that were on their way then, of which the chain is to be asked.
-    /// Channels are met again when their pages are observed.
+    /// Channels are met again when their pages are observed: only then their vouchers are verified.
     pub fn open(mut store: Box<dyn VoucherStore>, settings: Settings) -> Result<(Self, Vec<BatchRecord>), OpenFailure> {
-        let stored = store.load()?;
         let mut ledger = Ledger::new(settings);
-        stored.channels.into_iter().try_for_each(|record| ledger.restore(record)).map_err(OpenFailure::Damaged)?;
+        let mut restored = Ok(());
+        let stored = store.load_each(&mut |record| {
+            if restored.is_ok() {
+                restored = ledger.restore(record);
+            }
+        })?;
+        restored.map_err(OpenFailure::Damaged)?;
         let mut desk = Self::new(ledger, store);
         desk.tables = stored.tables.into_iter().collect();
         desk.payments = stored.payments.into_iter().map(|record| (record.message_hash, record)).collect();
@@ -120,7 +126,8 @@ impl Desk {
         })
     }
 
-    /// Takes in pages as the chain showed them; says what is new. A page that makes no sense is logged and left out.
+    /// Takes in pages as the chain showed them; says what is new. A page that makes no sense is logged and left out. A stored
+    /// voucher that does not verify ends the writer, as a failed commit does: the log names its channel.
     pub fn observe<'a>(&mut self, pages: impl IntoIterator<Item = PageSeen<'a>>, finality: Finality) -> Vec<Event> {
         let mut events = Vec::new();
         for page in pages {
@@ -128,6 +135,7 @@ impl Desk {
                 Ok(observed) => {
                     events.extend(observed.events);
                     self.changes.extend(observed.changes);
+                    observed.damaged.into_iter().for_each(|channel| self.is_damaged(channel));
                 }
                 Err(rejection) => {
                     tracing::error!(page = format_args!("{:02x?}", page.address), %rejection, "a page makes no sense")
@@ -136,6 +144,14 @@ impl Desk {
         }
         self.signers.note(&events);
         events
+    }
+
+    fn is_damaged(&mut self, channel: [u8; 32]) {
+        tracing::error!(
+            channel = %Key(channel),
+            "the stored voucher of a channel does not verify: the store is damaged, take it from a copy"
+        );
+        self.failure = Some(StoreFailure::Damaged("a voucher that does not verify"));
     }
 
     /// Drops the pages of `books` that a finalized look at `chain_slot` does not show any more; see [`Ledger::drop_closed`].

@@ -2,7 +2,7 @@ use crate::{KeptChannel, Spending, StoreFailure, Stored, VoucherStore};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tallybook_ledger::{Attempt, BatchRecord, Change, Purpose};
+use tallybook_ledger::{Attempt, BatchRecord, Change, ChannelRecord, Purpose};
 
 /// A store over another one whose disk can be broken from outside, for tests.
 #[derive(Debug)]
@@ -31,8 +31,8 @@ impl<S> FaultyStore<S> {
 }
 
 impl<S: VoucherStore> VoucherStore for FaultyStore<S> {
-    fn load(&mut self) -> Result<Stored, StoreFailure> {
-        self.sound()?.load()
+    fn load_each(&mut self, channel: &mut dyn FnMut(ChannelRecord)) -> Result<Stored, StoreFailure> {
+        self.sound()?.load_each(channel)
     }
 
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreFailure> {

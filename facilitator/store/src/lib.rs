@@ -1,6 +1,6 @@
 //! Where vouchers are durable.
 //!
-//! [`VoucherStore`] is the one seam between the ledger and a disk: six methods, of which [`VoucherStore::commit`] is the
+//! [`VoucherStore`] is the one seam between the ledger and a disk: a few methods, of which [`VoucherStore::commit`] is the
 //! promise that everything else rests on. [`SqliteStore`] keeps them in one file; [`MemoryStore`] and [`FaultyStore`] are
 //! the forms for tests. All pass one conformance suite.
 #![forbid(unsafe_code)]
@@ -76,8 +76,15 @@ impl Spending {
 /// After any method has failed, whether the last write is on disk is not known: the store is *poisoned*, every later call
 /// fails with [`StoreFailure::Poisoned`], and its owner must stop answering and end. The next process reads what is there.
 pub trait VoucherStore: Send {
-    /// Everything that is needed to go on.
-    fn load(&mut self) -> Result<Stored, StoreFailure>;
+    /// Everything that is needed to go on: each channel is handed over by itself, by id, and there are none in the answer.
+    fn load_each(&mut self, channel: &mut dyn FnMut(ChannelRecord)) -> Result<Stored, StoreFailure>;
+
+    /// Everything that is needed to go on, all of it in memory.
+    fn load(&mut self) -> Result<Stored, StoreFailure> {
+        let mut channels = Vec::new();
+        let stored = self.load_each(&mut |record| channels.push(record))?;
+        Ok(Stored { channels, ..stored })
+    }
 
     /// Writes `changes` in their order, all or none, and returns only when they would survive a loss of power.
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreFailure>;

@@ -1,6 +1,6 @@
 use crate::{KeptChannel, Spending, StoreFailure, Stored, VoucherStore};
 use std::collections::BTreeMap;
-use tallybook_ledger::{Attempt, BatchRecord, Change, Expense, PaymentRecord, Purpose, State};
+use tallybook_ledger::{Attempt, BatchRecord, Change, ChannelRecord, Expense, PaymentRecord, Purpose, State};
 
 /// A transaction's signature, and the book that it was for.
 type Bill = ([u8; 64], [u8; 32]);
@@ -17,11 +17,11 @@ pub struct MemoryStore {
 }
 
 impl VoucherStore for MemoryStore {
-    fn load(&mut self) -> Result<Stored, StoreFailure> {
-        let in_use = self.channels.values().filter(|kept| !kept.over);
+    fn load_each(&mut self, channel: &mut dyn FnMut(ChannelRecord)) -> Result<Stored, StoreFailure> {
+        self.channels.values().filter(|kept| !kept.over).for_each(|kept| channel(kept.record));
         let sending = self.batches.values().filter(|batch| batch.state == State::Sending);
         Ok(Stored {
-            channels: in_use.map(|kept| kept.record).collect(),
+            channels: Vec::new(),
             sending: sending.cloned().collect(),
             payments: self.payments.values().copied().collect(),
             tables: self.tables.iter().map(|(page, table)| (*page, *table)).collect(),

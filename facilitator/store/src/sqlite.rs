@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use tallybook_ledger::{Attempt, BatchRecord, Change, Purpose};
+use tallybook_ledger::{Attempt, BatchRecord, Change, ChannelRecord, Purpose};
 
 /// Each brings a file of its number to the next one; `user_version` is how many were applied. Only ever appended to.
 const MIGRATIONS: [&str; 5] = [
@@ -58,8 +58,8 @@ impl SqliteStore {
 }
 
 impl VoucherStore for SqliteStore {
-    fn load(&mut self) -> Result<Stored, StoreFailure> {
-        self.run(|connection| decode::load(connection))
+    fn load_each(&mut self, channel: &mut dyn FnMut(ChannelRecord)) -> Result<Stored, StoreFailure> {
+        self.run(|connection| decode::load(connection, channel))
     }
 
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreFailure> {

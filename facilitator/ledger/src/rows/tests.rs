@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::board::Seat;
+use crate::slab::CHUNK;
 use proptest::prelude::*;
 use std::collections::HashMap;
 use tallybook_rules::signing::{SignedVoucher, SigningKey};
@@ -99,7 +100,7 @@ fn given_more_channels_than_a_chunk_when_kept_then_each_is_found_and_freed_rows_
     (0..3 * CHUNK).for_each(|number| rows.put(&numbered(number)));
     (0..CHUNK).for_each(|number| assert!(rows.remove(&numbered(number).id).is_some()));
     (0..CHUNK).for_each(|number| rows.put(&numbered(3 * CHUNK + number)));
-    assert_eq!((rows.len(), rows.chunks.len()), (3 * CHUNK, 3));
+    assert_eq!((rows.len(), rows.slab.chunks.len()), (3 * CHUNK, 3));
     assert!((CHUNK..4 * CHUNK).all(|number| rows.get(&numbered(number).id) == Some(numbered(number))));
     assert_eq!(rows.get(&numbered(0).id), None);
 }

@@ -1,8 +1,8 @@
 use super::*;
 use std::sync::mpsc;
-use tallybook_ledger::{Attempt, Change, ChannelRecord, Ledger, Place, Purpose, Settings};
-use tallybook_rules::Amount;
-use tallybook_rules::signing::SignedVoucher;
+use tallybook_ledger::{Attempt, Change, ChannelRecord, Finality, Ledger, PageSeen, Place, Purpose, Settings};
+use tallybook_rules::signing::{SignedVoucher, SigningKey, channel_id};
+use tallybook_rules::{Amount, Opening, Page, PageHeader, Slot};
 use tallybook_store::{FaultyStore, KeptChannel, MemoryStore, Spending, Stored, VoucherStore};
 
 fn change(number: u8) -> Change {
@@ -31,6 +31,34 @@ fn start(store: impl VoucherStore + 'static, queue: usize) -> (Sequencer, JoinHa
     Sequencer::start(Desk::new(Ledger::new(Settings::default()), Box::new(store)), queue).unwrap()
 }
 
+#[tokio::test]
+async fn given_a_damaged_voucher_in_the_store_when_its_page_is_seen_then_nobody_is_answered_and_the_writer_ends() {
+    let mut header = PageHeader { capacity: 1, version: PageHeader::VERSION, ..PageHeader::default() };
+    let mut slots = [Slot::default()];
+    let key = SigningKey::from_bytes(&[5; 32]);
+    let signer = key.verifying_key().to_bytes();
+    let opening = Opening { payer: [0; 32], signer, generation: 1, deposit: Amount::new(10) };
+    Page { header: &mut header, slots: &mut slots }.open(0, &opening, Amount::new(1), 1).unwrap();
+    let id = channel_id(&header.page_domain, 0, 1, &opening.payer, &signer);
+    let Change::Channel(record) = paid(0) else { unreachable!() };
+    let whole = ChannelRecord { signer, voucher: SignedVoucher::sign(&key, id, Amount::new(1)), ..record };
+    let forged = SignedVoucher { cumulative: Amount::new(2), ..whole.voucher };
+    for (record, is_whole) in [(whole, true), (ChannelRecord { voucher: forged, ..whole }, false)] {
+        let mut store = MemoryStore::default();
+        store.commit(&[Change::Channel(record)]).unwrap();
+        let (desk, _) = Desk::open(Box::new(store), Settings::default()).unwrap();
+        let (sequencer, thread) = Sequencer::start(desk, 8).unwrap();
+        let seen = PageSeen { address: [0; 32], chain_slot: 1, header: &header, slots: &slots };
+        let observed = sequencer.observe(&[seen], Finality::Confirmed).await;
+        assert_eq!(observed.is_ok(), is_whole);
+        if !is_whole {
+            assert_eq!(observed, Err(Rejection::StoreUnavailable));
+            sequencer.ended().cancelled().await;
+            assert!(matches!(thread.join().unwrap(), Err(StoreFailure::Damaged(_))));
+        }
+    }
+}
+
 /// A disk that says when it begins to write, and goes on when it is told to. It finds no channel, and fails with it.
 struct SlowStore {
     begun: mpsc::Sender<usize>,
@@ -45,7 +73,7 @@ impl SlowStore {
 }
 
 impl VoucherStore for SlowStore {
-    fn load(&mut self) -> Result<Stored, StoreFailure> {
+    fn load_each(&mut self, _: &mut dyn FnMut(ChannelRecord)) -> Result<Stored, StoreFailure> {
         Ok(Stored::default())
     }
 
