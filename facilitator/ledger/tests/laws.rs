@@ -302,6 +302,8 @@ fn replay(disk: &[Change]) -> Ledger {
             | Change::Sending { .. }
             | Change::Ended { .. }
             | Change::Spent { .. }
+            | Change::Payment(_)
+            | Change::PaymentOver { .. }
             | Change::Table { .. } => {
                 panic!("not a ledger's change: {change:?}")
             }
