@@ -143,6 +143,12 @@ fn given_a_damaged_voucher_among_others_when_its_page_is_seen_then_it_is_named_a
     for damaged in [
         ChannelRecord { voucher: other_amount, ..records[1] },
         ChannelRecord { signer: records[0].signer, ..records[1] },
+        // Signed well, by a key that is not the channel's.
+        ChannelRecord {
+            signer: records[0].signer,
+            voucher: SignedVoucher::sign(&world::key(0), records[1].voucher.channel_id, units(400)),
+            ..records[1]
+        },
         // A key that is no point, or one that anybody can sign for.
         ChannelRecord { signer: [0; 32], ..records[1] },
     ] {

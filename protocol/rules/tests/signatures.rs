@@ -5,7 +5,7 @@ use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
 use curve25519_dalek::scalar::Scalar;
 use ed25519_dalek::{Signature, VerifyingKey};
 use proptest::prelude::*;
-use sha2::{Digest, Sha512};
+use sha2::{Digest, Sha256, Sha512};
 use tallybook_rules::half_aggregation::{coefficient, transcript};
 use tallybook_rules::signing::{Sha2, SignedVoucher, SignerKey, SigningKey, halves, verify_aggregate, verify_all};
 use tallybook_rules::{Amount, Rejection};
@@ -141,13 +141,24 @@ fn given_what_cannot_be_read_when_checked_then_the_others_need_no_second_look() 
 fn given_errors_that_cancel_when_checked_then_both_are_refused() {
     let honest = honest(2);
     let [(one, key_one), (two, key_two)] = honest.as_slice() else { unreachable!() };
-    // In a plain sum; and with the coefficients that a batch on chain would have, which do not depend on the scalars.
-    let hashes =
-        [hash(one, halves(&one.signature).0, key_one.bytes()), hash(two, halves(&two.signature).0, key_two.bytes())];
-    let seed = [&transcript::<Sha2>(2, &hashes.concat())[..], &1u16.to_le_bytes()].concat();
-    let wide = coefficient::<Sha2>(seed.as_slice().try_into().unwrap());
-    let weight = Scalar::from(u128::from_le_bytes(wide[..16].try_into().unwrap()));
-    for balance in [Scalar::ONE, weight] {
+    // In a plain sum; with the coefficients that a batch on chain would have; and with those of this very group before the
+    // scalars were moved, or if they did not depend on them.
+    let rows = [(one, key_one), (two, key_two)];
+    let hashes = rows.map(|(voucher, key)| hash(voucher, halves(&voucher.signature).0, key.bytes()));
+    let scalars = rows.map(|(voucher, _)| *halves(&voucher.signature).1);
+    let head = [&b"tallybook:group:v1"[..], &2u16.to_le_bytes()].concat();
+    let moved_since = [&head[..], &hashes[0], &scalars[0], &hashes[1], &scalars[1]].concat();
+    let transcripts = [
+        transcript::<Sha2>(2, &hashes.concat()),
+        Sha256::digest(moved_since).into(),
+        Sha256::digest([&head[..], &hashes.concat()].concat()).into(),
+    ];
+    let weights = transcripts.map(|transcript: [u8; 32]| {
+        let seed = [&transcript[..], &1u16.to_le_bytes()].concat();
+        let wide = coefficient::<Sha2>(seed.as_slice().try_into().unwrap());
+        Scalar::from(u128::from_le_bytes(wide[..16].try_into().unwrap()))
+    });
+    for balance in weights.into_iter().chain([Scalar::ONE]) {
         let group = [(moved(*one, -balance), *key_one), (moved(*two, Scalar::ONE), *key_two)];
         assert_eq!(accepted(&group), [false, false]);
     }
