@@ -1,5 +1,12 @@
 //! A signature is accepted exactly when the equation of the specification holds for it, alone or in whatever company.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "in a test's own small numbers, and a panic is its answer"
+)]
+
 use curve25519_dalek::constants::EIGHT_TORSION;
 use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
 use curve25519_dalek::scalar::Scalar;
