@@ -49,7 +49,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let exact = V2SolanaExact::price_tag(pay_to.clone(), token.parse("0.0005")?);
     let either = price.clone().or(exact.clone());
 
-    // As x402-axum has it by itself, in both versions of the protocol.
+    // As x402-axum has it by itself, in both versions of the protocol. Without a MIME type the first version's 402 says
+    // `null`, which x402-fetch 1.2.0 does not take.
     let plain = X402Middleware::try_new(&facilitator)?;
     let exact_v1 = V1SolanaExact::price_tag(pay_to, token.parse("0.0005")?);
 
@@ -62,7 +63,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             get(weather).layer(channels.around(x402.settle_before_execution().with_dynamic_price(price.tags()))),
         )
         .route("/exact", get(weather).layer(plain.with_price_tag(exact)))
-        .route("/v1/exact", get(weather).layer(plain.with_price_tag(exact_v1)));
+        .route("/v1/exact", get(weather).layer(plain.with_price_tag(exact_v1).with_mime_type("text/plain".to_owned())));
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     println!("{}", json!({ "listening": format!("http://{}", listener.local_addr()?) }));
     axum::serve(listener, app).await?;
