@@ -208,7 +208,7 @@ pub(crate) enum Begun {
     /// It need not: a lost answer given again.
     Answered(Response<Body>),
     /// Nor here: a channel was closed.
-    Closed(SettleResponse),
+    Closed(Box<SettleResponse>),
 }
 
 pub(crate) async fn begin(
@@ -218,7 +218,7 @@ pub(crate) async fn begin(
 ) -> Result<Begun, Refused> {
     let voucher = *payment.payment_payload.payload.voucher();
     if let ChannelPayload::Refund { .. } = payment.payment_payload.payload {
-        return Box::pin(refund::close(shared, payment)).await.map(Begun::Closed);
+        return Box::pin(refund::close(shared, payment)).await.map(|receipt| Begun::Closed(Box::new(receipt)));
     }
     if let Some(stored) = fingerprint.and_then(|fingerprint| shared.answers.of(&voucher, fingerprint)) {
         return Box::pin(again(shared, payment, voucher, stored)).await.map(Begun::Answered);

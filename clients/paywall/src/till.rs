@@ -46,9 +46,9 @@ impl From<Refused> for Declined {
 #[derive(Debug)]
 pub enum Taken {
     /// It pays for a call: run the handler, then [`Accepted::charge`].
-    Call(Accepted),
+    Call(Box<Accepted>),
     /// It asked for its channel to be closed, which was done. There is no call: answer with this receipt.
-    Closed(SettleResponse),
+    Closed(Box<SettleResponse>),
 }
 
 /// A call that is paid for, once it is charged. Dropped without that, the payment is given back: nothing is charged.
@@ -98,7 +98,9 @@ impl Paywall {
         let requirements = way.required(&*self.shared.keeper.terms().await.map_err(Refused::from)?);
         payment.accepted.answers(&requirements).map_err(Refused::from)?;
         match call::begin(&self.shared, FacilitatorRequest::new(payment, requirements), None).await? {
-            Begun::Reserved(reserved) => Ok(Taken::Call(Accepted { way, reserved: *reserved, price, _permit: permit })),
+            Begun::Reserved(reserved) => {
+                Ok(Taken::Call(Box::new(Accepted { way, reserved: *reserved, price, _permit: permit })))
+            }
             Begun::Closed(receipt) => Ok(Taken::Closed(receipt)),
             // Without the request's fingerprint no answer is kept.
             Begun::Answered(_) => Err(Refused::from(Rejection::VoucherUsed).into()),

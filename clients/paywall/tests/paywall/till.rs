@@ -12,7 +12,7 @@ fn payment(paid: u64) -> PaymentPayload {
     PaymentPayload::new(accepted, ChannelPayload::Voucher { voucher: voucher(paid) })
 }
 
-async fn take(paywall: &Paywall, payment: PaymentPayload) -> Result<Accepted, Declined> {
+async fn take(paywall: &Paywall, payment: PaymentPayload) -> Result<Box<Accepted>, Declined> {
     match paywall.take(payment, PRICE).await? {
         Taken::Call(accepted) => Ok(accepted),
         Taken::Closed(receipt) => panic!("{receipt:?}"),

@@ -117,7 +117,7 @@ fn refund(request: &Request) -> Option<PaymentPayload> {
 async fn close(paywall: &Paywall, payment: PaymentPayload) -> Response {
     let (price, network) = (payment.accepted.amount, payment.accepted.network.clone());
     let (status, receipt) = match paywall.take(payment, price).await {
-        Ok(Taken::Closed(receipt)) => (StatusCode::OK, receipt),
+        Ok(Taken::Closed(receipt)) => (StatusCode::OK, *receipt),
         Ok(Taken::Call(_)) => (StatusCode::BAD_REQUEST, failed(None, network)),
         Err(declined) => (StatusCode::SERVICE_UNAVAILABLE, failed(Some(declined), network)),
     };

@@ -29,7 +29,7 @@ impl ChannelFacilitator {
             Ok(Taken::Call(accepted)) => {
                 let payer = accepted.payer();
                 // Without a place to wait in it is given back right here.
-                current(|open| open.accept(accepted)).map(|()| json!({ "isValid": true, "payer": payer }))
+                current(|open| open.accept(*accepted)).map(|()| json!({ "isValid": true, "payer": payer }))
             }
             Ok(Taken::Closed(_)) => None,
             Err(declined) => Some(decline(declined)),
