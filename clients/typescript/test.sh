@@ -23,6 +23,7 @@ npm ls --depth=0 | tail -n +2
 npm run --silent build
 npm run --silent build:tests
 node tests/size.mjs
+"$TALLYBOOK_BIN" conform codec --cases 64 -- node conform.mjs
 
 # The chain and the sample API take fixed ports. A network of one's own, where the system allows it, keeps them free.
 run=(node --test --test-concurrency=1 --test-reporter=spec build/tests/unit/ build/tests/chain/)

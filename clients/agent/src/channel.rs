@@ -32,6 +32,40 @@ pub enum Phase {
     Ended,
 }
 
+/// What a payer knows of a channel by itself, and holds against what a server says of it. Amounts in base units.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Known {
+    /// The channel's id, as the payer computed it.
+    pub id: Key,
+    /// The key that signs its vouchers.
+    pub signer: [u8; 32],
+    /// What calls cost so far, as far as their outcome was seen.
+    pub charged: Amount,
+    /// The most that the server can have charged: the ceiling of the one call whose outcome was not seen, else `charged`.
+    pub possible: Amount,
+}
+
+impl Known {
+    /// What of a corrective answer may be taken over, as the new `charged`; or the most that can be due, where the answer
+    /// cannot be true.
+    ///
+    /// More than our own record is believed only as far as a call's outcome is unknown, and only with our own signature
+    /// over at least that much. Less is believed: the server gave something up.
+    pub fn believe(&self, state: &ChannelState, voucher: Option<&VoucherState>) -> Result<Amount, Amount> {
+        let charged = state.charged_cumulative_amount;
+        let signed = voucher.is_some_and(|voucher| {
+            let shown = SignedVoucher {
+                channel_id: self.id.0,
+                cumulative: voucher.signed_max_claimable,
+                signature: voucher.signature.0,
+            };
+            charged <= shown.cumulative && shown.verify(&self.signer).is_ok()
+        });
+        let possible = if signed { self.possible } else { self.charged };
+        if state.channel_id != self.id || charged > possible { Err(possible) } else { Ok(charged) }
+    }
+}
+
 /// A channel of ours: the contents of its file.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct OwnChannel {
@@ -190,27 +224,15 @@ impl OwnChannel {
 
     /// Adopts what a corrective answer says, or refuses it with the most that can be due.
     ///
-    /// More than our own record is believed only as far as a call's outcome is unknown, and only with our own signature
-    /// over at least that much. Less is believed: the server gave something up.
+    /// What is believed, [`Known::believe`] says.
     pub(crate) fn adopt(
         &mut self,
         state: &ChannelState,
         voucher: Option<&VoucherState>,
         signer: &[u8; 32],
     ) -> Result<(), Amount> {
-        let charged = state.charged_cumulative_amount;
-        let signed = voucher.is_some_and(|voucher| {
-            let shown = SignedVoucher {
-                channel_id: self.id.0,
-                cumulative: voucher.signed_max_claimable,
-                signature: voucher.signature.0,
-            };
-            charged <= shown.cumulative && shown.verify(signer).is_ok()
-        });
-        let possible = if signed { self.possible() } else { self.charged };
-        if state.channel_id != self.id || charged > possible {
-            return Err(possible);
-        }
+        let known = Known { id: self.id, signer: *signer, charged: self.charged, possible: self.possible() };
+        let charged = known.believe(state, voucher)?;
         // A server that forgot may remember again: what was due before stays possible.
         self.ceiling = if charged < self.charged { self.possible() } else { charged };
         self.charged = charged;

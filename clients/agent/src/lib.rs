@@ -93,7 +93,7 @@ pub use breach::Breach;
 pub use budget::BudgetReport;
 pub use builder::AgentBuilder;
 pub use carried::{Answered, Payment};
-pub use channel::Phase;
+pub use channel::{Known, Phase};
 pub use closing::Closed;
 pub use error::AgentError;
 pub use exit::{Exit, ExitStep};

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod book;
 pub mod channel;
 pub mod completions;
+pub mod conform;
 pub mod connection;
 #[cfg(feature = "dev-chain")]
 pub mod demo;
@@ -87,6 +88,9 @@ pub enum Command {
     Page(page::PageCommand),
     /// Deploy or upgrade the program, and make a payee's book and first page. Does only what is not done yet.
     Deploy(Box<deploy::Deploy>),
+    /// Check another implementation against the specification: its code, its facilitator, its resource server.
+    #[command(subcommand)]
+    Conform(conform::ConformCommand),
     /// Print a script that completes this command line in a shell.
     Completions(completions::Completions),
     /// Print docs/cli.md.
@@ -144,6 +148,7 @@ pub fn run(cli: Cli) -> Result<()> {
             Command::Book(book) => book.run(output).await,
             Command::Page(page) => page.run(output).await,
             Command::Deploy(deploy) => deploy.run(output).await,
+            Command::Conform(conform) => conform.run(output).await,
             Command::Completions(completions) => completions.run(),
             Command::Reference(reference) => reference.run(),
         }
