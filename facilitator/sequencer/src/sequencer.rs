@@ -94,8 +94,14 @@ impl Sequencer {
         let (shared, guard) = (Arc::clone(&sequencer.shared), sequencer.ended.clone().drop_guard());
         let thread = std::thread::Builder::new().name("sequencer".to_owned());
         let thread = thread.spawn(move || {
-            let _ending = Ending(&shared, guard);
-            write_all(&shared)
+            let ending = Ending(&shared, guard);
+            write_all(&shared)?;
+            drop(ending);
+            // The last handle says that it goes, and goes a moment later: whoever waits for this thread finds the store free.
+            while Arc::strong_count(&shared) > 1 {
+                std::thread::yield_now();
+            }
+            Ok(())
         })?;
         Ok((sequencer, thread))
     }
