@@ -121,3 +121,31 @@ async fn given_an_old_payment_when_its_blockhash_is_long_gone_then_it_is_forgott
     assert_eq!(house.paid().await?, 1_000);
     house.close().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn given_a_settlement_with_a_name_when_it_is_asked_for_again_then_only_the_same_name_is_told_the_same()
+-> Result<()> {
+    let house = House::open().await?;
+    let buyer = Buyer::arrive(&house.ground, 10_000).await?;
+    let purchase = house.purchase(1_000);
+    let mut request = purchase.request(&buyer.sign(&house.ground, &purchase).await?)?;
+    request["settlementId"] = json!("the first server's");
+    let transaction = house.settle(&request).await?;
+    assert_eq!(house.settle(&request).await?, transaction, "its answer was lost");
+    let house = house.restart().await?;
+    assert_eq!(house.settle(&request).await?, transaction);
+    for other in [json!("another server's"), json!(null)] {
+        request["settlementId"] = other;
+        assert_eq!(house.unsettled(&request).await?, "duplicate_settlement");
+    }
+    assert_eq!(house.paid().await?, 1_000);
+    // Who gave no name cannot be told again, whatever it says later.
+    let purchase = house.purchase(1_000);
+    let mut unnamed = purchase.request(&buyer.sign(&house.ground, &purchase).await?)?;
+    house.settle(&unnamed).await?;
+    assert_eq!(house.unsettled(&unnamed).await?, "duplicate_settlement");
+    unnamed["settlementId"] = json!("a name");
+    assert_eq!(house.unsettled(&unnamed).await?, "duplicate_settlement");
+    assert_eq!(house.paid().await?, 2_000);
+    house.close().await
+}

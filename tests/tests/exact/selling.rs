@@ -2,9 +2,15 @@
 
 use crate::house::House;
 use anyhow::{Context, Result};
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::{Method, Uri};
+use axum::response::{IntoResponse, Response as Answer};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use tallybook_cli::demo::Shop;
 use tallybook_tests::exact::{Buyer, Purchase};
 
@@ -104,5 +110,53 @@ async fn given_a_bad_payment_by_exact_when_it_comes_then_its_status_and_reason_a
     let no_version = buy(&house, &shop, "x-payment", &json!({ "scheme": "exact" })).await?;
     assert_eq!(no_version.status(), StatusCode::BAD_REQUEST);
     assert_eq!((house.paid().await?, buyer.holds(&house.ground).await?), (0, 10_000));
+    house.close().await
+}
+
+/// In front of the facilitator: passes everything on, and loses as many answers to `/settle`.
+async fn forgetful(facilitator: String, lost: u32) -> Result<String> {
+    let (left, http) = (Arc::new(AtomicU32::new(lost)), reqwest::Client::new());
+    let pass = move |method: Method, uri: Uri, body: Bytes| {
+        let (left, request) = (Arc::clone(&left), http.request(method, format!("{facilitator}{uri}")).body(body));
+        async move {
+            let answer = request.send().await.unwrap();
+            let (status, bytes) = (answer.status(), answer.bytes().await.unwrap());
+            let loses = uri.path() == "/settle"
+                && left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+            let answer: Answer = if loses {
+                (StatusCode::BAD_GATEWAY, "<html>We are sorry.</html>").into_response()
+            } else {
+                (status, bytes).into_response()
+            };
+            answer
+        }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(pass)).await });
+    Ok(url)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn given_a_settlement_whose_answer_is_lost_when_it_is_asked_for_again_then_the_client_is_served_what_it_paid_for()
+-> Result<()> {
+    let house = House::open().await?;
+    let buyer = Buyer::arrive(&house.ground, 10_000).await?;
+    let shop = Shop::open(&house.ground.paywall(&forgetful(house.url(), 1).await?)?, "$0.0005", 0).await?;
+    let (required, _) = asked(&house, &shop).await?;
+    let purchase = house.purchase(500);
+    let mut payment = purchase.request(&buyer.sign(&house.ground, &purchase).await?)?["paymentPayload"].clone();
+    payment["accepted"] = required["accepts"][1].clone();
+    assert_eq!(buy(&house, &shop, "payment-signature", &payment).await?.status(), StatusCode::OK);
+    assert_eq!(buy(&house, &shop, "payment-signature", &payment).await?.status(), StatusCode::PAYMENT_REQUIRED);
+    assert_eq!((house.paid().await?, buyer.holds(&house.ground).await?), (500, 9_500));
+    // Both answers are lost: it is not known here, and nobody is told to pay again.
+    let shop = Shop::open(&house.ground.paywall(&forgetful(house.url(), 2).await?)?, "$0.0005", 0).await?;
+    let purchase = house.purchase(500);
+    let mut payment = purchase.request(&buyer.sign(&house.ground, &purchase).await?)?["paymentPayload"].clone();
+    payment["accepted"] = required["accepts"][1].clone();
+    let unknown = buy(&house, &shop, "payment-signature", &payment).await?;
+    assert_eq!(unknown.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(decode(&unknown, "payment-response")?["errorReason"], "settlement_pending");
     house.close().await
 }
