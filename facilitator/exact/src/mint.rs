@@ -37,9 +37,12 @@ pub fn check_mint(data: &[u8]) -> Result<(), Fault> {
     Ok(())
 }
 
+/// One extension of a mint, and what follows it.
+type Extension<'a> = (u16, &'a [u8], &'a [u8]);
+
 /// The next extension, as (number, value, rest); none at the end, which is zeros or nothing. One that is cut off is no
 /// mint that can be judged.
-fn next(rest: &[u8]) -> Result<Option<(u16, &[u8], &[u8])>, Fault> {
+fn next(rest: &[u8]) -> Result<Option<Extension<'_>>, Fault> {
     let Some((number, after)) = rest.split_first_chunk::<2>() else { return Ok(None) };
     let number = u16::from_le_bytes(*number);
     if number == 0 {
@@ -85,7 +88,7 @@ mod tests {
         for good in [
             vec![0; 82],
             mint(&[]),
-            mint(&[metadata.clone()]),
+            mint(std::slice::from_ref(&metadata)),
             mint(&[fee(0, 0), hook(0), metadata.clone()]),
             [mint(&[fee(0, 0)]), vec![0; 20]].concat(),
         ] {

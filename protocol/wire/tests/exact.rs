@@ -1,5 +1,5 @@
 //! What all schemes share, and `exact` in both versions of x402.
-#![expect(clippy::unwrap_used, reason = "tests say what they expect")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests say what they expect")]
 
 use serde_json::{Value, json};
 use tallybook_rules::Rejection;
