@@ -1,6 +1,12 @@
 //! The conformance checker, held against what it checks: our own implementation, which holds, and one with a fault put in
 //! each time, which is found.
-#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test says what it expects")]
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::too_many_lines,
+    clippy::unwrap_used,
+    reason = "a test says what it expects, and lists its faults"
+)]
 
 mod codec;
 mod facilitator;
