@@ -145,8 +145,9 @@ where
     run(sale, &way, inner, request, reserved, fingerprint).await
 }
 
-/// Looks a payment's name up, if payments may have names here, before anybody is asked about it. None goes on without one;
-/// an error is the answer.
+/// Looks a payment's name up, if payments may have names here, before anybody is asked about it. None goes on without one,
+/// as does whoever leaves; an error is the answer. By channel the payment is its voucher: the same one may come again
+/// without the deposit that it came with first, or in answer to a newer 402.
 async fn enter(
     charge: &ChargeLayer,
     paying: &Paying,
@@ -155,6 +156,15 @@ async fn enter(
     fingerprint: Option<Fingerprint>,
 ) -> Result<Option<Ticket>, Response<Body>> {
     let Some((named, required)) = &charge.named else { return Ok(None) };
+    let payment = match paying {
+        Paying::Channel(_, payment) => match &payment.payment_payload.payload {
+            ChannelPayload::Refund { .. } => return Ok(None),
+            ChannelPayload::Deposit { voucher, .. } | ChannelPayload::Voucher { voucher } => {
+                voucher.signature.as_bytes().as_slice()
+            }
+        },
+        Paying::Foreign(..) => payment.as_bytes(),
+    };
     match paying.name() {
         Ok(Some(name)) => match named.enter(&name, Bound::to(payment, request, fingerprint)).await {
             Entered::New(ticket) => Ok(Some(ticket)),

@@ -3,7 +3,7 @@
 
 use crate::answers::{Answer, Fingerprint};
 use crate::respond::Body;
-use http::{HeaderValue, Response};
+use http::Response;
 use http_body_util::BodyExt;
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, VecDeque};
@@ -12,16 +12,16 @@ use tallybook_wire::{PAYMENT_RESPONSE, PaymentIdentifier, read_header};
 use tokio::sync::watch;
 use tower::BoxError;
 
-/// What a name is bound to: the payment to the byte, and the request that it came with. So nobody who has not seen the
-/// payment gets its answer.
+/// What a name is bound to: the payment, and the request that it came with. So nobody who has not seen the payment gets its
+/// answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Bound([u8; 32]);
 
 impl Bound {
-    /// `payment` is the header; the fingerprint is there for requests whose body is small.
-    pub(crate) fn to(payment: &HeaderValue, request: &http::request::Parts, fingerprint: Option<Fingerprint>) -> Self {
+    /// `payment` is what nobody knows who has not seen it; the fingerprint is there for requests whose body is small.
+    pub(crate) fn to(payment: &[u8], request: &http::request::Parts, fingerprint: Option<Fingerprint>) -> Self {
         let mut hash = Sha256::new();
-        hash.update(payment.as_bytes());
+        hash.update(payment);
         match fingerprint {
             Some(fingerprint) => hash.update(fingerprint.as_bytes()),
             None => {

@@ -35,10 +35,15 @@ async fn counting(charge: ChargeLayer) -> String {
     listen(Router::new().route("/", any(handler).layer(charge))).await
 }
 
-/// A payment of 500 in all up to `cumulative`, under a name.
+/// A payment of 500 by a voucher over `cumulative`, under a name.
 fn named(cumulative: u64, name: Option<&str>) -> http::HeaderValue {
+    let signature = Signature([u8::try_from(cumulative / 100).unwrap(); 64]);
+    named_payload(ChannelPayload::Voucher { voucher: Voucher { signature, ..voucher(cumulative) } }, name)
+}
+
+fn named_payload(payload: ChannelPayload, name: Option<&str>) -> http::HeaderValue {
     let accepted = offer().priced(Amount::new(500), 60.try_into().unwrap());
-    let mut payment = PaymentPayload::new(accepted, ChannelPayload::Voucher { voucher: voucher(cumulative) });
+    let mut payment = PaymentPayload::new(accepted, payload);
     let info = name.map_or(json!({"required": false}), |name| json!({"required": false, "id": name}));
     payment.extensions = Some(Map::from_iter([(PAYMENT_IDENTIFIER.to_owned(), json!({ "info": info }))]));
     header(&payment).unwrap()
@@ -75,6 +80,29 @@ async fn given_a_name_when_the_same_comes_again_then_it_has_its_answer_and_anyth
         assert!(conflict.text.contains("payment_identifier_conflict"), "{}", conflict.text);
     }
     assert_eq!(script.asked().len(), 2, "nobody was asked about them");
+}
+
+#[tokio::test]
+async fn given_a_named_deposit_when_its_voucher_comes_again_without_it_then_it_has_the_answer() {
+    let script = Script::default();
+    let url = counting(paywall(&script, |b| b).await.charge("$0.0005").unwrap().name_payments()).await;
+    let channel = Channel { payer: PAYER, signer: PAYER, book: book_key(), page: Key([5; 32]), slot: 0, generation: 1 };
+    let deposit = Deposit { amount: Amount::new(9_000), transaction: TransactionBytes::new(vec![1]).unwrap() };
+    let opening = ChannelPayload::Deposit { channel, voucher: voucher(500), deposit };
+    assert_eq!(post(&url, named_payload(opening, Some(NAME)), "a").await.text, "1");
+    let voucher = ChannelPayload::Voucher { voucher: voucher(500) };
+    let again = post(&url, named_payload(voucher, Some(NAME)), "a").await;
+    assert_eq!((again.status, again.text.as_str()), (200, "1"));
+    assert_eq!(script.asked(), ["settle deposit", "verify voucher", "settle voucher"]);
+}
+
+#[tokio::test]
+async fn given_a_route_that_requires_names_when_a_client_leaves_then_it_needs_none() {
+    let script = Script::default();
+    let url = counting(paywall(&script, |b| b).await.charge("$0.0005").unwrap().require_names()).await;
+    let leaves = paying(ChannelPayload::Refund { voucher: voucher(500), transaction: None });
+    let answer = post(&url, leaves, "").await;
+    assert_eq!(answer.status, 403, "only the operator, who has no key here, can close: {}", answer.text);
 }
 
 #[tokio::test]
