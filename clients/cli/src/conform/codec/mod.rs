@@ -56,8 +56,8 @@ pub struct Codec {
 
 /// Arguments of `tallybook conform answer`.
 #[derive(Args, Debug)]
-#[command(after_help = "Example: what another implementation should answer\n  \
-    echo '{\"id\":1,\"ask\":\"amount\",\"value\":\"007\"}' | tallybook conform answer")]
+#[command(after_help = "Example: a line such as {\"id\":1,\"ask\":\"amount\",\"value\":\"007\"} is answered as another implementation should\n  \
+    tallybook conform answer")]
 pub struct Answer {}
 
 /// A question as it is sent.
