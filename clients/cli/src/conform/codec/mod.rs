@@ -56,8 +56,10 @@ pub struct Codec {
 
 /// Arguments of `tallybook conform answer`.
 #[derive(Args, Debug)]
-#[command(after_help = "Example: a line such as {\"id\":1,\"ask\":\"amount\",\"value\":\"007\"} is answered as another implementation should\n  \
-    tallybook conform answer")]
+#[command(
+    after_help = "Example: a line such as {\"id\":1,\"ask\":\"amount\",\"value\":\"007\"} is answered as another implementation should\n  \
+    tallybook conform answer"
+)]
 pub struct Answer {}
 
 /// A question as it is sent.
