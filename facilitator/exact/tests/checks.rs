@@ -351,7 +351,10 @@ fn given_something_else_than_the_transfer_when_checked_then_it_is_none() {
     }
     assert_eq!(spoiled(&|transfer| transfer.data.truncate(9)), Some(Fault::NoTransfer));
     assert_eq!(spoiled(&|transfer| transfer.data.push(0)), Some(Fault::NoTransfer));
-    assert_eq!(spoiled(&|transfer| transfer.accounts.truncate(3)), Some(Fault::NoTransfer));
+    let without_source = |transfer: &mut Instruction| {
+        transfer.accounts.remove(0);
+    };
+    assert_eq!(spoiled(&without_source), Some(Fault::NoTransfer));
     let hook = AccountMeta::new_readonly(Address::from([9; 32]), false);
     assert_eq!(spoiled(&|transfer| transfer.accounts.push(hook.clone())), Some(Fault::NoTransfer));
     assert_eq!(spoiled(&|transfer| transfer.program_id = Address::from([8; 32])), Some(Fault::NoTransfer));
