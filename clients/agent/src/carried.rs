@@ -21,7 +21,7 @@ use url::Url;
 /// ```no_run
 /// use tallybook_agent::{Agent, AgentError, Answered};
 /// use tallybook_wire::{PAYMENT_SIGNATURE, PaymentRequired};
-/// # async fn send(_: &str, _: &http::HeaderValue) -> Result<http::Response<Vec<u8>>, std::io::Error> { Ok(http::Response::new(Vec::new())) }
+/// # async fn send(_: http::HeaderName, _: &http::HeaderValue) -> Result<http::Response<Vec<u8>>, std::io::Error> { Ok(http::Response::new(Vec::new())) }
 /// # async fn example(agent: Agent, required: PaymentRequired) -> Result<(), Box<dyn std::error::Error>> {
 /// let url = "https://api.example.com/weather".parse()?;
 /// let mut payment = agent.pay(http::Method::GET, url, http::HeaderMap::new(), &required).await?;
