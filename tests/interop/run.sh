@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Third parties against Tallybook: installs what is missing (from npm, PyPI and crates.io, in the versions that are pinned
+# Third parties against Tallybook: installs what is missing (from npm, from PyPI and by cargo, in the versions that are pinned
 # here), says what runs, and runs every cell of the matrix. Nothing is skipped: what cannot be installed fails.
 #   tests/interop/run.sh            compares what ran with matrix.md
 #   INTEROP_WRITE=1 tests/interop/run.sh   writes it
