@@ -95,9 +95,18 @@ async fn given_claims_that_are_not_due_when_an_administrator_settles_then_they_a
     assert_eq!(tokio::time::timeout(Duration::from_secs(10), planned).await.unwrap(), json!("500"));
 }
 
-/// The lines of a record, which is whole.
-fn record(path: &Path) -> Vec<AuditLine> {
-    let text = std::fs::read_to_string(path).unwrap();
+/// The lines of a record, which is whole, once there are so many: they are written behind the answers.
+async fn record(path: &Path, lines: usize) -> Vec<AuditLine> {
+    let text = async {
+        loop {
+            let text = std::fs::read_to_string(path).unwrap();
+            if text.lines().count() >= lines && text.ends_with('\n') {
+                return text;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let text = tokio::time::timeout(Duration::from_secs(10), text).await.unwrap();
     let mut chain = AuditChain::default();
     text.lines().map(|line| chain.check(line).unwrap()).collect()
 }
@@ -120,8 +129,8 @@ async fn given_a_record_when_payments_and_acts_are_answered_then_each_has_its_li
     let house = house.restart().await;
     house.pay(0, 700, 200).await;
     let path = house.config.audit_log.clone().unwrap();
+    let lines = record(&path, 10).await;
     let text = std::fs::read_to_string(&path).unwrap();
-    let lines = record(&path);
     let told: Vec<_> = lines
         .iter()
         .map(|line| {
