@@ -12,7 +12,9 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use serde::Serialize;
 use tallybook_rules::Rejection;
-use tallybook_wire::{AnswerExtra, Key, Network, PAYMENT_RESPONSE, Reason, Refusal, SettleResponse, Signature, header};
+use tallybook_wire::{
+    AnswerExtra, Key, Network, PAYMENT_RESPONSE, Reason, Refusal, SettleResponse, Signature, X_PAYMENT_RESPONSE, header,
+};
 use tower::BoxError;
 
 /// The body of requests and answers behind the paywall.
@@ -208,7 +210,9 @@ pub(crate) fn misnamed() -> Response<Body> {
 
 /// What was paid for is the payer's: no cache between may give it to others, unless its handler says so.
 pub(crate) fn private(mut response: Response<Body>) -> Response<Body> {
-    if response.headers().contains_key(PAYMENT_RESPONSE) && !response.headers().contains_key(CACHE_CONTROL) {
+    let headers = response.headers();
+    let is_paid = headers.contains_key(PAYMENT_RESPONSE) || headers.contains_key(X_PAYMENT_RESPONSE);
+    if is_paid && !headers.contains_key(CACHE_CONTROL) {
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private"));
     }
     response

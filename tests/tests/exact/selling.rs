@@ -71,6 +71,7 @@ async fn given_a_paid_route_when_clients_of_each_version_buy_then_they_are_serve
     let payment = purchase.request_v1(&buyer.sign(&house.ground, &purchase).await?)?["paymentPayload"].clone();
     let response = buy(&house, &shop, "x-payment", &payment).await?;
     assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.headers()["cache-control"], "private");
     let receipt = decode(&response, "x-payment-response")?;
     assert_eq!((&receipt["success"], &receipt["network"]), (&json!(true), &json!("solana-devnet")));
     assert_eq!((house.paid().await?, buyer.holds(&house.ground).await?), (1_000, 9_000));
