@@ -11,7 +11,7 @@ use crate::reservation::{Reserved, commit, reserve};
 use crate::respond::{Body, Refused, broken_off, json, misnamed, private, too_slow, unnamed, with_receipt};
 use crate::sale::{Paying, Sale, Way};
 use crate::tab::Tab;
-use crate::{foreign, refund, stream};
+use crate::{foreign, overrides, refund, stream};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -271,7 +271,8 @@ where
         return Ok(sale.refuse(Rejection::NoReservation.into()).await);
     };
     request.extensions_mut().insert(Charge::fixed());
-    let response = inner.call(request).await?.map(Body::stream);
+    let mut response = inner.call(request).await?.map(Body::stream);
+    overrides::drop_unread(response.headers_mut());
     if response.status().is_client_error() || response.status().is_server_error() {
         return Ok(response);
     }

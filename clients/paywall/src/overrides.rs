@@ -22,6 +22,11 @@ struct Overrides {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Senseless;
 
+/// Takes it off where the price is fixed: it has no effect there, and is nothing for clients either.
+pub(crate) fn drop_unread(headers: &mut HeaderMap) {
+    headers.remove(SETTLEMENT_OVERRIDES);
+}
+
 /// Takes what a handler says out of its answer.
 pub(crate) fn take(headers: &mut HeaderMap, shared: &Shared, ceiling: Amount) -> Result<Option<Amount>, Senseless> {
     let Some(value) = headers.remove(SETTLEMENT_OVERRIDES) else { return Ok(None) };

@@ -200,6 +200,19 @@ async fn given_a_handler_that_says_the_cost_by_a_header_when_called_then_that_is
 }
 
 #[tokio::test]
+async fn given_a_fixed_price_when_the_handler_says_a_cost_by_a_header_then_it_has_no_effect_and_is_not_shown() {
+    let script = Script::default();
+    let handler = async || ([("settlement-overrides", r#"{"amount":"1"}"#)], "done");
+    let charge = paywall(&script, |b| b).await.charge("$0.0005").unwrap();
+    let url = listen(Router::new().route("/", get(handler).route_layer(charge))).await;
+    let payment = paying(ChannelPayload::Voucher { voucher: voucher(500) });
+    let response = reqwest::Client::new().get(&url).header(PAYMENT_SIGNATURE, payment).send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert!(!response.headers().contains_key("settlement-overrides"));
+    assert_eq!(script.charged.lock().unwrap().pop(), Some((500, 500)));
+}
+
+#[tokio::test]
 async fn given_a_browser_when_it_asks_first_then_it_is_never_answered_with_402_and_may_read_the_receipt() {
     let script = Script::default();
     let paywall = paywall(&script, |b| b).await;
