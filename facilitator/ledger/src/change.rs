@@ -193,6 +193,17 @@ impl PaymentRecord {
     }
 }
 
+/// A row of the catalogue of what was paid for: kept as its writer wrote it. No rule of money rests on it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ListingRecord {
+    /// Names it, and its owner with it.
+    pub key: [u8; 32],
+    /// What is known of it, in JSON.
+    pub text: String,
+    /// When it was paid for last, in Unix seconds.
+    pub paid_at: i64,
+}
+
 /// What must be durable before anybody is answered, or anything is sent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change {
@@ -240,6 +251,13 @@ pub enum Change {
     PaymentOver {
         /// The hash of its message.
         message_hash: [u8; 32],
+    },
+    /// A row of the catalogue, new or in the place of the former one.
+    Listing(ListingRecord),
+    /// Such a row is gone.
+    Unlisted {
+        /// Its key.
+        key: [u8; 32],
     },
     /// A lookup table was made for a page: a hint, which is checked on chain before use.
     Table {

@@ -30,7 +30,9 @@ mod slab;
 
 pub use batch::{Attempt, Batch, Bundle, ClaimRow, Landed, Outcome};
 pub use board::{Held, PageSeen, Room};
-pub use change::{BatchRecord, Change, ChannelRecord, Expense, LastCall, PaymentRecord, Purpose, RowRecord, State};
+pub use change::{
+    BatchRecord, Change, ChannelRecord, Expense, LastCall, ListingRecord, PaymentRecord, Purpose, RowRecord, State,
+};
 pub use channel::{Channel, Place, Reservation};
 pub use ledger::{Committed, Ledger, Refused, Settings};
 pub use observe::{Event, Finality, Observed};

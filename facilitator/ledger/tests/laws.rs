@@ -304,6 +304,8 @@ fn replay(disk: &[Change]) -> Ledger {
             | Change::Spent { .. }
             | Change::Payment(_)
             | Change::PaymentOver { .. }
+            | Change::Listing(_)
+            | Change::Unlisted { .. }
             | Change::Table { .. } => {
                 panic!("not a ledger's change: {change:?}")
             }

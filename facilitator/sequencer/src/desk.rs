@@ -1,7 +1,9 @@
 use crate::{Signers, clock};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
-use tallybook_ledger::{BatchRecord, Change, Event, Finality, Ledger, PageSeen, PaymentRecord, Settings};
+use tallybook_ledger::{
+    BatchRecord, Change, Event, Finality, Ledger, ListingRecord, PageSeen, PaymentRecord, Settings,
+};
 use tallybook_rules::Rejection;
 use tallybook_store::{StoreFailure, VoucherStore};
 use tallybook_wire::Key;
@@ -30,6 +32,8 @@ pub struct Desk {
     pub now: i64,
     /// Lookup tables, by page.
     pub tables: BTreeMap<[u8; 32], [u8; 32]>,
+    /// The rows of the catalogue as they were stored, for whoever keeps it to take.
+    pub listings: Vec<ListingRecord>,
     /// Payments without a channel that are not over, by the hash of their message.
     payments: BTreeMap<[u8; 32], PaymentRecord>,
     /// The number of the newest batch.
@@ -52,6 +56,7 @@ impl Desk {
             ledger,
             now: clock(),
             tables: BTreeMap::new(),
+            listings: Vec::new(),
             payments: BTreeMap::new(),
             newest_batch: 0,
             store: Arc::new(Mutex::new(store)),
@@ -77,6 +82,7 @@ impl Desk {
         let mut desk = Self::new(ledger, store);
         desk.tables = stored.tables.into_iter().collect();
         desk.payments = stored.payments.into_iter().map(|record| (record.message_hash, record)).collect();
+        desk.listings = stored.listings;
         desk.newest_batch = stored.newest_batch;
         Ok((desk, stored.sending))
     }

@@ -4,7 +4,8 @@ use crate::encode::{expense_name, state_name, subject};
 use crate::{KeptChannel, Spending, StoreFailure, Stored};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use tallybook_ledger::{
-    Attempt, BatchRecord, ChannelRecord, Expense, Landed, LastCall, PaymentRecord, Place, Purpose, RowRecord, State,
+    Attempt, BatchRecord, ChannelRecord, Expense, Landed, LastCall, ListingRecord, PaymentRecord, Place, Purpose,
+    RowRecord, State,
 };
 use tallybook_rules::signing::SignedVoucher;
 use tallybook_rules::{Amount, Rejection};
@@ -30,10 +31,14 @@ pub(crate) fn load(connection: &Connection, channel: &mut dyn FnMut(ChannelRecor
         let attempt = attempt((row.get(1)?, row.get(2)?))?;
         Ok(PaymentRecord { message_hash: row.get(0)?, attempt, granted_to: row.get(3)? })
     })?;
+    let sql = "SELECT key, text, paid_at FROM listing ORDER BY key";
+    let listings = all(connection, sql, [], |row| {
+        Ok(ListingRecord { key: row.get(0)?, text: row.get(1)?, paid_at: row.get(2)? })
+    })?;
     let sql = "SELECT page, address FROM lookup_table ORDER BY page";
     let tables = all(connection, sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let newest = connection.query_row("SELECT coalesce(max(id), 0) FROM batch", [], |row| row.get(0))?;
-    Ok(Stored { channels: Vec::new(), sending, payments, tables, newest_batch: unsigned(newest)? })
+    Ok(Stored { channels: Vec::new(), sending, payments, listings, tables, newest_batch: unsigned(newest)? })
 }
 
 pub(crate) fn channel(connection: &Connection, channel_id: &[u8; 32]) -> Result<Option<KeptChannel>, StoreFailure> {

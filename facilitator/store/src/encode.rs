@@ -2,7 +2,9 @@
 
 use crate::StoreFailure;
 use rusqlite::{Transaction, params};
-use tallybook_ledger::{Attempt, BatchRecord, Change, ChannelRecord, Expense, Outcome, PaymentRecord, Purpose, State};
+use tallybook_ledger::{
+    Attempt, BatchRecord, Change, ChannelRecord, Expense, ListingRecord, Outcome, PaymentRecord, Purpose, State,
+};
 use tallybook_rules::Amount;
 
 pub(crate) fn write(transaction: &Transaction<'_>, change: &Change) -> Result<(), StoreFailure> {
@@ -23,6 +25,16 @@ pub(crate) fn write(transaction: &Transaction<'_>, change: &Change) -> Result<()
         Change::PaymentOver { message_hash } => {
             let sql = "DELETE FROM payment WHERE message_hash = ?1";
             transaction.prepare_cached(sql)?.execute([message_hash])?;
+            Ok(())
+        }
+        Change::Listing(ListingRecord { key, text, paid_at }) => {
+            let sql = "INSERT INTO listing (key, text, paid_at) VALUES (?1, ?2, ?3)
+                       ON CONFLICT (key) DO UPDATE SET text = excluded.text, paid_at = excluded.paid_at";
+            transaction.prepare_cached(sql)?.execute(params![key, text, paid_at])?;
+            Ok(())
+        }
+        Change::Unlisted { key } => {
+            transaction.prepare_cached("DELETE FROM listing WHERE key = ?1")?.execute([key])?;
             Ok(())
         }
         Change::Table { page, table } => {

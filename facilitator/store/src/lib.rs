@@ -17,7 +17,7 @@ pub use faulty::FaultyStore;
 pub use memory::MemoryStore;
 pub use sqlite::SqliteStore;
 
-use tallybook_ledger::{Attempt, BatchRecord, Change, ChannelRecord, Expense, PaymentRecord, Purpose};
+use tallybook_ledger::{Attempt, BatchRecord, Change, ChannelRecord, Expense, ListingRecord, PaymentRecord, Purpose};
 
 /// What a facilitator needs to go on after a restart.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -28,6 +28,8 @@ pub struct Stored {
     pub sending: Vec<BatchRecord>,
     /// The payments without a channel that are not over, by the hash of their message.
     pub payments: Vec<PaymentRecord>,
+    /// The rows of the catalogue, by key.
+    pub listings: Vec<ListingRecord>,
     /// Lookup tables, as (page, table), by page.
     pub tables: Vec<([u8; 32], [u8; 32])>,
     /// The number of the newest batch; 0 before the first.

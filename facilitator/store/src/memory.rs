@@ -1,6 +1,8 @@
 use crate::{KeptChannel, Spending, StoreFailure, Stored, VoucherStore};
 use std::collections::BTreeMap;
-use tallybook_ledger::{Attempt, BatchRecord, Change, ChannelRecord, Expense, PaymentRecord, Purpose, State};
+use tallybook_ledger::{
+    Attempt, BatchRecord, Change, ChannelRecord, Expense, ListingRecord, PaymentRecord, Purpose, State,
+};
 
 /// A transaction's signature, and the book that it was for.
 type Bill = ([u8; 64], [u8; 32]);
@@ -12,6 +14,7 @@ pub struct MemoryStore {
     batches: BTreeMap<u64, BatchRecord>,
     attempts: BTreeMap<Purpose, Attempt>,
     payments: BTreeMap<[u8; 32], PaymentRecord>,
+    listings: BTreeMap<[u8; 32], ListingRecord>,
     tables: BTreeMap<[u8; 32], [u8; 32]>,
     spent: BTreeMap<Bill, (Expense, u64, i64)>,
 }
@@ -24,6 +27,7 @@ impl VoucherStore for MemoryStore {
             channels: Vec::new(),
             sending: sending.cloned().collect(),
             payments: self.payments.values().copied().collect(),
+            listings: self.listings.values().cloned().collect(),
             tables: self.tables.iter().map(|(page, table)| (*page, *table)).collect(),
             newest_batch: self.batches.last_key_value().map_or(0, |(id, _)| *id),
         })
@@ -107,6 +111,12 @@ impl MemoryStore {
             }
             Change::PaymentOver { message_hash } => {
                 self.payments.remove(message_hash);
+            }
+            Change::Listing(record) => {
+                self.listings.insert(record.key, record.clone());
+            }
+            Change::Unlisted { key } => {
+                self.listings.remove(key);
             }
             Change::Table { page, table } => {
                 self.tables.insert(*page, *table);

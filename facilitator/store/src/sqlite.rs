@@ -7,12 +7,13 @@ use std::path::Path;
 use tallybook_ledger::{Attempt, BatchRecord, Change, ChannelRecord, Purpose};
 
 /// Each brings a file of its number to the next one; `user_version` is how many were applied. Only ever appended to.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("migrations/0001_vouchers.sql"),
     include_str!("migrations/0002_metering.sql"),
     include_str!("migrations/0003_spent_at.sql"),
     include_str!("migrations/0004_shared_costs.sql"),
     include_str!("migrations/0005_payments.sql"),
+    include_str!("migrations/0006_listings.sql"),
 ];
 /// `"TBvs"`: tells our files from other SQLite databases.
 const APPLICATION_ID: i32 = 0x5442_7673;

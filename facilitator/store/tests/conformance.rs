@@ -11,8 +11,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use tallybook_ledger::{
-    Attempt, Batch, BatchRecord, Change, ChannelRecord, ClaimRow, Expense, Landed, LastCall, Outcome, PaymentRecord,
-    Place, Purpose, State,
+    Attempt, Batch, BatchRecord, Change, ChannelRecord, ClaimRow, Expense, Landed, LastCall, ListingRecord, Outcome,
+    PaymentRecord, Place, Purpose, State,
 };
 use tallybook_rules::signing::{SignedVoucher, SigningKey};
 use tallybook_rules::{Amount, Rejection};
@@ -132,6 +132,7 @@ conformance! {
     batches_are_listed_newest_first_in_pages,
     attempts_of_channels_and_pages_and_tables_are_kept,
     a_payment_is_kept_until_it_is_over_and_granted_once,
+    a_listing_is_kept_as_it_was_written_last_until_it_is_taken_out,
     a_call_below_its_ceiling_is_kept_as_the_last_one,
     what_was_spent_is_counted_once_for_each_transaction,
 }
@@ -234,6 +235,20 @@ fn attempts_of_channels_and_pages_and_tables_are_kept(mut disk: impl Disk) {
     }
     assert_eq!(disk.store().last_attempt(Purpose::Refund([2; 32])).unwrap(), None);
     assert_eq!(disk.store().load().unwrap().tables, [([9; 32], [2; 32])]);
+}
+
+fn a_listing_is_kept_as_it_was_written_last_until_it_is_taken_out(mut disk: impl Disk) {
+    let listing = |key: u8, text: &str, paid_at: i64| ListingRecord { key: [key; 32], text: text.to_owned(), paid_at };
+    let rows = [listing(2, "{}", 5), listing(1, "{\"n\":1}", 6), listing(3, "\"ä\u{1F600}'\"", -1)];
+    disk.store().commit(&rows.map(Change::Listing)).unwrap();
+    let newer = listing(1, "{\"n\":2}", 7);
+    let gone = |key: u8| Change::Unlisted { key: [key; 32] };
+    disk.store().commit(&[Change::Listing(newer.clone()), gone(2), gone(9)]).unwrap();
+    disk.reopen();
+    assert_eq!(disk.store().load().unwrap().listings, [newer, listing(3, "\"ä\u{1F600}'\"", -1)]);
+    disk.store().commit(&[gone(1), gone(3)]).unwrap();
+    disk.reopen();
+    assert_eq!(disk.store().load().unwrap(), Stored::default());
 }
 
 fn a_payment_is_kept_until_it_is_over_and_granted_once(mut disk: impl Disk) {
@@ -384,9 +399,9 @@ fn given_a_file_of_a_newer_version_when_opened_then_it_is_refused() {
     let path = file.folder.path().join("vouchers.db");
     drop(file.store);
     let newer = rusqlite::Connection::open(&path).unwrap();
-    newer.pragma_update(None, "user_version", 6).unwrap();
+    newer.pragma_update(None, "user_version", 7).unwrap();
     drop(newer);
-    assert!(matches!(SqliteStore::open(&path), Err(StoreFailure::TooNew { found: 6, known: 5, .. })));
+    assert!(matches!(SqliteStore::open(&path), Err(StoreFailure::TooNew { found: 7, known: 6, .. })));
 }
 
 /// What version 1 of this program wrote: its schema, and rows as it wrote them.

@@ -7,13 +7,15 @@
 //!
 //! Reading path: [`PaymentRequired`] (402) → [`PaymentPayload`] (the answer to it) → [`FacilitatorRequest`] and
 //! [`VerifyResponse`], [`SettleResponse`] (resource server ⇄ facilitator) → [`Offer`] and the other views. What every scheme
-//! has in common stands beside: [`Head`], [`Kind`], [`Verification`], [`Settlement`]; `exact` is [`ExactRequest`].
+//! has in common stands beside: [`Head`], [`Kind`], [`Verification`], [`Settlement`]; `exact` is [`ExactRequest`]. What a route
+//! says of itself is a [`Discoverable`], what catalogues say of it a [`Listing`].
 #![forbid(unsafe_code)]
 
 mod administration;
 mod audit;
 mod bytes;
 pub mod decimal;
+mod discovery;
 mod envelope;
 mod exact;
 mod facilitator;
@@ -33,6 +35,11 @@ mod views;
 pub use administration::AdministrationView;
 pub use audit::{Asked, AuditChain, AuditLine, BrokenRecord, MAX_AUDIT_LINE_BYTES, voucher_hash};
 pub use bytes::{Key, MAX_TRANSACTION_BYTES, Signature, TransactionBytes};
+pub use discovery::{
+    BAZAAR, BodyType, Cursor, Discoverable, EXTENSION_RESPONSES, ExtensionResponses, Listing, ListingOutcome,
+    ListingPage, ListingState, ListingStatus, MAX_DECLARED_BYTES, MAX_LISTINGS, MAX_TAGS, Offset, SearchPage, Standing,
+    Unlisted, UnlistedReason, is_label, is_route_template, iso_8601,
+};
 pub use envelope::{
     MAX_BODY_BYTES, MAX_HEADER_BYTES, PAYMENT_METER, PAYMENT_REQUIRED, PAYMENT_RESPONSE, PAYMENT_SIGNATURE, body,
     header, read_body, read_header,
