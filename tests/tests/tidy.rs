@@ -19,8 +19,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sequencer", &["ledger", "store", "wire", "rules"]),
     ("settler", &["ledger", "chain", "rules"]),
     ("exact", &["chain", "wire", "rules"]),
+    ("catalogue", &["ledger", "wire", "rules"]),
     ("keys", &[]),
-    ("facilitator", &["ledger", "store", "sequencer", "settler", "exact", "keys", "wire", "chain", "rules"]),
+    (
+        "facilitator",
+        &["ledger", "store", "sequencer", "settler", "exact", "catalogue", "keys", "wire", "chain", "rules"],
+    ),
     ("rpc", &["wire", "chain", "rules"]),
     ("agent", &["rpc", "wire", "chain", "rules"]),
     ("paywall", &["wire", "chain", "rpc", "ledger", "store", "sequencer", "rules"]),

@@ -46,6 +46,9 @@
 //! with the server's help ([`Agent::close`]) or without ([`Agent::force_close`], and [`Agent::exit_transaction`] for a wallet
 //! without lamports). Books whose operator signs each opening are not paid: the agent has nobody to ask for that signature.
 //!
+//! What can be bought is listed by facilitators: [`find`] asks one, [`quote`] asks a server for its price. A listing is a hint;
+//! what is paid is held against the limits like anything else.
+//!
 //! Where another client sends the requests (one with x402 of its own, say), [`Agent::pay`] makes the payment of one call and
 //! [`Payment::answered`] looks at its answer.
 //!
@@ -71,6 +74,7 @@ mod correction;
 mod disk;
 mod error;
 mod exit;
+mod finding;
 mod journal;
 mod looking;
 mod opening;
@@ -97,6 +101,7 @@ pub use channel::{Known, Phase};
 pub use closing::Closed;
 pub use error::AgentError;
 pub use exit::{Exit, ExitStep};
+pub use finding::{FindError, Quote, Sample, Wanted, find, listing_status, quote};
 pub use paid::{Bought, Paid, paid, write_csv, write_json_lines};
 pub use policy::{Cluster, Policy};
 pub use stream::{Metered, StreamEnd};

@@ -6,7 +6,7 @@ use reqwest::Request;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
-use tallybook_wire::PaymentRequirements;
+use tallybook_wire::{PaymentRequirements, ResourceInfo};
 
 /// Where a price was asked for: calls of one route are expected to cost the same, whatever their query.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -65,6 +65,15 @@ pub(crate) struct Asked {
     pub(crate) offer: Arc<PaymentRequirements>,
     /// The server lets payments have names: what it said of that (x402, `payment-identifier`).
     pub(crate) naming: Option<Arc<Value>>,
+    /// What the server declares to catalogues, to go back with the next payment.
+    pub(crate) declared: Option<Declared>,
+}
+
+/// What a 402 says of what is sold, for facilitators that list it (x402, `bazaar`).
+#[derive(Clone, Debug)]
+pub(crate) struct Declared {
+    pub(crate) resource: ResourceInfo,
+    pub(crate) extension: Value,
 }
 
 /// What was asked for last on each route.
@@ -79,6 +88,11 @@ impl Remembered {
 
     pub(crate) fn get(&self, route: &Route) -> Option<&Asked> {
         self.asked.get(route)
+    }
+
+    /// What goes back with one payment after each 402: later ones need not carry it.
+    pub(crate) fn take_declared(&mut self, route: &Route) -> Option<Declared> {
+        self.asked.get_mut(route)?.declared.take()
     }
 
     pub(crate) fn insert(&mut self, route: &Route, asked: Asked) {

@@ -22,13 +22,15 @@ use tallybook_rpc::Chain;
 use tallybook_rules::Amount;
 use tallybook_rules::signing::SigningKey;
 use tallybook_wire::{
-    ChannelPayload, Key, PAYMENT_IDENTIFIER, PAYMENT_SIGNATURE, PaymentIdentifier, PaymentPayload, PaymentRequired,
-    PaymentRequirements,
+    BAZAAR, ChannelPayload, Key, PAYMENT_IDENTIFIER, PAYMENT_SIGNATURE, PaymentIdentifier, PaymentPayload,
+    PaymentRequired, PaymentRequirements,
 };
 use tokio::sync::OnceCell;
 
 /// The longest declaration of a server that is echoed, in bytes of JSON.
 const MAX_DECLARATION_BYTES: usize = 1_024;
+/// The same, of what is for catalogues and goes back once: with a deposit's transaction there is still room in a header.
+const MAX_ECHO_BYTES: usize = 2_560;
 
 /// What the handles share. No `Debug`: it holds keys.
 pub(crate) struct AgentState<C> {
@@ -78,7 +80,8 @@ impl<C: Chain> AgentState<C> {
         let offer = Arc::new(offer);
         let naming = required.extensions.as_ref().and_then(|extensions| extensions.get(PAYMENT_IDENTIFIER));
         let naming = naming.filter(|naming| is_small(naming)).cloned().map(Arc::new);
-        lock(&self.remembered).insert(route, route::Asked { offer: Arc::clone(&offer), naming });
+        let declared = declared(required);
+        lock(&self.remembered).insert(route, route::Asked { offer: Arc::clone(&offer), naming, declared });
         Ok(offer)
     }
 
@@ -94,10 +97,19 @@ impl<C: Chain> AgentState<C> {
         offer: &PaymentRequirements,
         payload: ChannelPayload,
     ) -> PaymentPayload {
-        let naming = lock(&self.remembered).get(route).and_then(|asked| asked.naming.clone());
+        let (naming, declared) = {
+            let mut remembered = lock(&self.remembered);
+            (remembered.get(route).and_then(|asked| asked.naming.clone()), remembered.take_declared(route))
+        };
         let name = PaymentIdentifier::of(payload.voucher());
         let mut payment = PaymentPayload::new(offer.clone(), payload);
-        payment.extensions = naming.map(|naming| Map::from_iter([(PAYMENT_IDENTIFIER.to_owned(), name.echo(&naming))]));
+        let mut extensions: Map<String, Value> =
+            naming.iter().map(|naming| (PAYMENT_IDENTIFIER.to_owned(), name.echo(naming))).collect();
+        if let Some(route::Declared { resource, extension }) = declared {
+            payment.resource = Some(resource);
+            extensions.insert(BAZAAR.to_owned(), extension);
+        }
+        payment.extensions = Some(extensions).filter(|extensions| !extensions.is_empty());
         payment
     }
 
@@ -214,6 +226,14 @@ impl<C: Chain> AgentState<C> {
     pub(crate) fn signer_key(&self) -> Key {
         self.signer.verifying_key().to_bytes().into()
     }
+}
+
+/// What a 402 declares to catalogues, if it fits into the header of a payment beside everything else.
+fn declared(required: &PaymentRequired) -> Option<route::Declared> {
+    let extension = required.extensions.as_ref()?.get(BAZAAR)?;
+    let size = extension.to_string().len().saturating_add(serde_json::to_string(&required.resource).ok()?.len());
+    let fits = size <= MAX_ECHO_BYTES;
+    fits.then(|| route::Declared { resource: required.resource.clone(), extension: extension.clone() })
 }
 
 /// Goes back with every payment, in a header.

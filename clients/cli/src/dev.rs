@@ -202,6 +202,7 @@ impl DevReport {
              export TALLYBOOK_RPC={rpc} TALLYBOOK_MINT={mint}\n  \
              export TALLYBOOK_KEYPAIR={agent} TALLYBOOK_STATE_DIR={state}\n  \
              {tallybook} pay {url} -d 'to pay or not to pay'\n  \
+             {tallybook} find words\n  \
              {tallybook} channel list\n  \
              {tallybook} vouchers export {vouchers} --book {book}\n\
              Ctrl-C ends everything.",

@@ -14,6 +14,7 @@ pub mod deploy;
 pub mod dev;
 #[cfg(feature = "dev-chain")]
 pub mod dev_chain;
+pub mod find;
 pub mod keys;
 pub mod output;
 pub mod page;
@@ -66,6 +67,8 @@ pub enum Command {
     /// Run a local chain with the program, a USDC-like mint and funded keys.
     #[cfg(feature = "dev-chain")]
     Dev(dev::Dev),
+    /// Find what can be bought, by the catalogues of facilitators, and compare it.
+    Find(Box<find::Find>),
     /// Ask a URL, and pay for the answer.
     Pay(Box<pay::Pay>),
     /// List what was paid for, from the wallet's own record.
@@ -139,6 +142,7 @@ pub fn run(cli: Cli) -> Result<()> {
             Command::Demo(demo) => demo.run(output).await,
             #[cfg(feature = "dev-chain")]
             Command::Dev(dev) => dev.run(output).await,
+            Command::Find(find) => find.run(output).await,
             Command::Pay(pay) => pay.run(output).await,
             Command::Paid(paid) => paid.run(output).await,
             Command::Channel(channel) => channel.run(output).await,

@@ -21,6 +21,13 @@ pub enum PaywallError {
     /// The price is zero: then leave the layer out.
     #[error("a price of nothing needs no paywall: leave the layer out")]
     Free,
+    /// A route's declaration has a name, tag, path or tool that is none, or is too large.
+    #[error(
+        "the route's declaration cannot be listed ({0}): name and tags are up to 32 printable ASCII characters, at most five \
+         tags, a path begins with `/`, and all of it fits into {max} bytes of JSON",
+        max = tallybook_wire::MAX_DECLARED_BYTES
+    )]
+    Declaration(tallybook_rules::Rejection),
     /// The requirements of another scheme name no scheme or no network.
     #[error("the requirements of another scheme must name `scheme` and `network`, as they stand in `accepts`")]
     Requirements,

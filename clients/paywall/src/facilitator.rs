@@ -1,5 +1,6 @@
 //! The facilitator, as a resource server sees it over HTTP.
 
+use crate::declared::bare;
 use crate::keeper::Failure;
 use core::fmt;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -7,15 +8,15 @@ use http::{HeaderMap, HeaderValue};
 use reqwest::{Client, RequestBuilder};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tallybook_chain::PROGRAM_ID;
 use tallybook_chain::address::book as book_address;
 use tallybook_rules::Rejection;
 use tallybook_wire::{
-    ChannelView, EXACT, ExactExtra, FacilitatorRequest, GrowRequest, GrowResponse, Key, Kind, KindExtra,
-    MAX_BODY_BYTES, Network, Offer, Refusal, ReleaseResponse, SCHEME, SettleResponse, SupportedResponse,
-    VerifyResponse, Version, body, read_body,
+    ChannelView, EXACT, EXTENSION_RESPONSES, ExactExtra, ExtensionResponses, FacilitatorRequest, GrowRequest,
+    GrowResponse, Key, Kind, KindExtra, ListingOutcome, MAX_BODY_BYTES, Network, Offer, Refusal, ReleaseResponse,
+    SCHEME, SettleResponse, SupportedResponse, VerifyResponse, Version, body, read_body, read_header,
 };
 use url::Url;
 
@@ -33,6 +34,8 @@ pub(crate) struct Facilitator {
     patience: Duration,
     /// The offer that was read last; its terms are good for as long as the facilitator keeps its sponsor.
     offer: RwLock<Option<Arc<Offer>>>,
+    /// Why something was not listed last.
+    unlisted: Mutex<Option<String>>,
     /// Who pays the fee of payments by `exact`, and when that was asked.
     exact_fee_payer: RwLock<Option<(Instant, Option<Key>)>>,
 }
@@ -54,7 +57,8 @@ impl Facilitator {
         let headers: HeaderMap = authorization.map(|value| (AUTHORIZATION, value)).into_iter().collect();
         let http = Client::builder().default_headers(headers).connect_timeout(patience);
         let http = http.redirect(reqwest::redirect::Policy::none()).build()?;
-        Ok(Self { http, url, book, decimals, patience, offer: RwLock::new(None), exact_fee_payer: RwLock::new(None) })
+        let (offer, exact_fee_payer, unlisted) = Default::default();
+        Ok(Self { http, url, book, decimals, patience, offer, unlisted, exact_fee_payer })
     }
 
     /// A fresh offer: a free slot, and the terms.
@@ -86,7 +90,8 @@ impl Facilitator {
     }
 
     pub(crate) async fn verify(&self, request: &FacilitatorRequest) -> Result<VerifyResponse, Failure> {
-        self.post(&["verify"], request, self.patience).await
+        let bare = bare(request);
+        self.post(&["verify"], bare.as_ref().unwrap_or(request), self.patience).await
     }
 
     pub(crate) async fn settle(&self, request: &FacilitatorRequest) -> Result<SettleResponse, Failure> {
@@ -181,12 +186,25 @@ impl Facilitator {
         url
     }
 
+    /// Tells the operator, once for each reason, why a route that declares itself is not listed.
+    fn look_at_listing(&self, response: &reqwest::Response) {
+        let Some(value) = response.headers().get(EXTENSION_RESPONSES) else { return };
+        let read = read_header::<ExtensionResponses>(value.as_bytes());
+        let Ok(ExtensionResponses { bazaar: Some(ListingOutcome::Rejected { reason }) }) = read else { return };
+        let mut last = self.unlisted.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_ref() != Some(&reason) {
+            tracing::warn!(facilitator = %self.url, reason, "the facilitator does not list what was sold");
+            *last = Some(reason);
+        }
+    }
+
     async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failure> {
         let lost = |error: reqwest::Error| {
             tracing::warn!(facilitator = %self.url, error = %error.without_url(), "no answer from the facilitator");
             Failure::Unknown
         };
         let mut response = request.send().await.map_err(lost)?;
+        self.look_at_listing(&response);
         let mut json = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(lost)? {
             json.extend_from_slice(&chunk);

@@ -13,7 +13,7 @@ use core::task::{Context, Poll};
 use http::{Request, Response};
 use std::sync::Arc;
 use std::time::Instant;
-use tallybook_wire::ResourceInfo;
+use tallybook_wire::{Discoverable, ResourceInfo};
 use tower::{BoxError, Layer, Service};
 use url::Url;
 
@@ -24,6 +24,8 @@ pub struct ChargeLayer {
     pub(crate) foreign: Arc<[Arc<Foreign>]>,
     pub(crate) exact: Exact,
     pub(crate) resource: ResourceInfo,
+    /// What the route says of itself to catalogues.
+    pub(crate) declared: Option<Arc<Discoverable>>,
     free: Option<FreeQuota>,
     /// Payments that have a name, if they may; and whether each must.
     pub(crate) named: Option<(Arc<Named>, bool)>,
@@ -38,6 +40,7 @@ impl ChargeLayer {
             foreign: Arc::default(),
             exact: Exact::Off,
             resource: ResourceInfo::default(),
+            declared: None,
             free: None,
             named: None,
             is_open_to_browsers: false,
@@ -126,6 +129,19 @@ impl ChargeLayer {
     pub fn describe(mut self, description: impl Into<String>) -> Self {
         self.resource.description = Some(description.into());
         self
+    }
+
+    /// Lets agents find this route: the 402 says how it is called and what it answers (x402, `bazaar`), and a facilitator that
+    /// keeps a catalogue lists it once a call was paid for. What is listed is what this server says, whatever a client echoes;
+    /// set [`PaywallBuilder::base_url`](crate::PaywallBuilder::base_url), since only public addresses are listed. Why something
+    /// is not listed is logged as a warning.
+    ///
+    /// [`PaywallError::Declaration`] when catalogues would leave it out.
+    pub fn discoverable(mut self, declared: Discoverable) -> Result<Self, PaywallError> {
+        declared.check().map_err(PaywallError::Declaration)?;
+        declared.describe(&mut self.resource);
+        self.declared = Some(Arc::new(declared));
+        Ok(self)
     }
 
     /// Takes one of the client's free calls, if there is a quota and it has one left.

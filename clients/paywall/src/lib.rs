@@ -45,6 +45,7 @@ mod browser;
 mod builder;
 mod call;
 mod charge;
+mod declared;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod error;
@@ -79,7 +80,7 @@ pub use layer::{ChargeLayer, Charged};
 pub use price::{Price, Rate};
 pub use quota::FreeQuota;
 pub use respond::Body;
-pub use tallybook_wire::ReceiptKey;
+pub use tallybook_wire::{BodyType, Discoverable, ReceiptKey};
 pub use till::{Accepted, Declined, Taken};
 
 /// The guide's code compiles.

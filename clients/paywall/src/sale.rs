@@ -11,14 +11,14 @@ use crate::statements::{signed_offers, with_receipt};
 use http::header::HOST;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use tallybook_rules::Rejection;
 use tallybook_wire::{
-    Accept, AnswerExtra, ChannelState, FacilitatorRequest, OFFER_RECEIPT, Offer, PAYMENT_IDENTIFIER, PAYMENT_REQUIRED,
-    PAYMENT_RESPONSE, PaymentIdentifier, PaymentPayload, PaymentRequired, PaymentRequirements, Reason, ReceiptKey,
-    ResourceInfo, X_PAYMENT, header, read_header,
+    Accept, AnswerExtra, BAZAAR, ChannelState, FacilitatorRequest, OFFER_RECEIPT, Offer, PAYMENT_IDENTIFIER,
+    PAYMENT_REQUIRED, PAYMENT_RESPONSE, PaymentIdentifier, PaymentPayload, PaymentRequired, PaymentRequirements,
+    Reason, ReceiptKey, ResourceInfo, X_PAYMENT, header, read_header,
 };
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -60,6 +60,7 @@ impl Paying {
 pub(crate) struct Sale {
     charge: Arc<ChargeLayer>,
     ways: Vec<Way>,
+    method: Method,
     host: Option<HeaderValue>,
     path: Option<PathAndQuery>,
     /// The payment of a client of version 1, where those are served.
@@ -75,6 +76,7 @@ impl Sale {
         Self {
             ways: ways.collect(),
             charge: Arc::clone(charge),
+            method: request.method.clone(),
             host: request.headers.get(HOST).cloned(),
             path: request.uri.path_and_query().cloned(),
             v1_payment: request.headers.get(X_PAYMENT).filter(|_| charge.exact == Exact::V1).cloned(),
@@ -134,7 +136,7 @@ impl Sale {
 
     /// The payment in the header, checked against what is sold here.
     pub(crate) async fn read(&self, value: &HeaderValue) -> Result<Paying, Refused> {
-        let payment: PaymentPayload = match read_header(value.as_bytes()) {
+        let mut payment: PaymentPayload = match read_header(value.as_bytes()) {
             Ok(payment) => payment,
             Err(Rejection::UnsupportedScheme) => return self.read_foreign(value).await,
             Err(rejection) => return Err(rejection.into()),
@@ -144,11 +146,13 @@ impl Sale {
         let way = way.ok_or(Rejection::UnknownBook)?;
         let requirements = way.required(&*way.shared.keeper.terms().await.map_err(Refused::from)?);
         payment.accepted.answers(&requirements).map_err(|rejection| Refused::from(rejection).on(way))?;
+        self.declare(&mut payment);
         Ok(Paying::Channel(way.clone(), Box::new(FacilitatorRequest::new(payment, requirements))))
     }
 
     async fn read_foreign(&self, value: &HeaderValue) -> Result<Paying, Refused> {
-        let payment: Value = read_header(value.as_bytes())?;
+        let mut payment: Value = read_header(value.as_bytes())?;
+        self.declare_in(&mut payment);
         if let Some(direct) = self.read_exact(&payment).await {
             return Ok(Paying::Foreign(Box::new(direct)));
         }
@@ -239,12 +243,21 @@ impl Sale {
 }
 
 impl Sale {
+    /// What the route says of itself, for this request.
+    pub(crate) fn declaration(&self) -> Option<Value> {
+        let path = self.path.as_ref().map_or("/", PathAndQuery::path);
+        self.charge.declared.as_ref()?.extension(self.method.as_str(), path)
+    }
+
     /// What a 402 says beyond x402's core.
     fn extensions(&self, required: &PaymentRequired) -> Option<Map<String, Value>> {
         let mut extensions = Map::new();
         if let Some((_, must_be_named)) = &self.charge.named {
             let declaration = PaymentIdentifier::declaration(*must_be_named);
             extensions.insert(PAYMENT_IDENTIFIER.to_owned(), declaration);
+        }
+        if let Some(declaration) = self.declaration() {
+            extensions.insert(BAZAAR.to_owned(), declaration);
         }
         if let Some(key) = self.receipts() {
             extensions.insert(OFFER_RECEIPT.to_owned(), signed_offers(required, key));

@@ -3,6 +3,7 @@
 
 use crate::builder::Paywall;
 use crate::call::{self, Begun};
+use crate::declared::declare_tool;
 use crate::price::Price;
 use crate::reservation::{Reserved, commit};
 use crate::respond::Refused;
@@ -11,7 +12,8 @@ use core::fmt;
 use std::sync::Arc;
 use tallybook_rules::{Amount, Rejection};
 use tallybook_wire::{
-    AnswerExtra, FacilitatorRequest, Key, PaymentPayload, PaymentRequirements, Reason, SettleResponse, Signature,
+    AnswerExtra, Discoverable, FacilitatorRequest, Key, PaymentPayload, PaymentRequirements, Reason, ResourceInfo,
+    SettleResponse, Signature,
 };
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -92,6 +94,18 @@ impl Paywall {
     /// Takes a payment for a call that costs `price`, in base units: opens or tops up its channel where it brings a deposit,
     /// and reserves its voucher.
     pub async fn take(&self, payment: PaymentPayload, price: Amount) -> Result<Taken, Declined> {
+        self.take_for(payment, price, None).await
+    }
+
+    /// As [`Paywall::take`], for something that catalogues may list once it was paid for: where it is, and how it is called.
+    /// What the client has echoed of that is not handed on, with this or without.
+    pub async fn take_for(
+        &self,
+        mut payment: PaymentPayload,
+        price: Amount,
+        sold: Option<(ResourceInfo, &Discoverable)>,
+    ) -> Result<Taken, Declined> {
+        declare_tool(&mut payment, sold);
         let way = self.way(price);
         let permit = Arc::clone(&self.shared.in_flight).try_acquire_owned();
         let permit = permit.map_err(|_| Refused::from(Rejection::Overloaded))?;

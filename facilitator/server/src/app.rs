@@ -3,6 +3,7 @@
 use crate::allowance::{Allowance, Share, highest_fee};
 use crate::audit::Audit;
 use crate::config::Config;
+use crate::discovery::Discovery;
 use crate::expenses::{Bill, Bills};
 use crate::guard::Places;
 use crate::quota::Quotas;
@@ -37,6 +38,8 @@ pub(crate) struct App<C> {
     allowance: Mutex<Allowance>,
     /// Where payments are recorded, if anywhere.
     pub(crate) audit: Option<Audit>,
+    /// The catalogue of what was paid for, if one is kept.
+    pub(crate) discovery: Option<Discovery>,
     /// Refunds that wait for their operator's signature, by channel.
     refunds: Mutex<HashMap<[u8; 32], Prepared>>,
     /// Pages that wait for their operator's signature, by book.
@@ -101,6 +104,7 @@ impl<C: Chain> App<C> {
         settler: Settler<C>,
         sequencer: Sequencer,
         (bills, allowance, audit): (Bills, Allowance, Option<Audit>),
+        discovery: Option<Discovery>,
     ) -> Self {
         let limits = &config.limits;
         let place = Place { network: &network, genesis_hash, sponsor: settler.sponsor() };
@@ -109,6 +113,7 @@ impl<C: Chain> App<C> {
             quotas: Mutex::new(Quotas::new(limits.deposits_per_payer_per_hour)),
             allowance: Mutex::new(allowance),
             audit,
+            discovery,
             places: Places::new(limits),
             payers: Shares::new(limits.payer_requests_in_flight, limits.payer_requests_per_second),
             payees: Shares::new(limits.book_requests_in_flight, limits.book_requests_per_second),

@@ -2,12 +2,14 @@
 //! key.
 
 mod chain;
+mod discovery;
 mod exact;
 mod limits;
 mod read;
 mod token;
 
 pub use chain::{ChainSettings, PriorityFee, Transaction};
+pub use discovery::DiscoverySettings;
 pub use exact::ExactSettings;
 pub use limits::Limits;
 pub use token::Token;
@@ -84,6 +86,9 @@ pub struct Config {
     /// Payments that go to their payee at once, by the scheme `exact`; not taken by default.
     #[serde(default)]
     pub exact: Option<ExactSettings>,
+    /// The catalogue of what was paid for.
+    #[serde(default)]
+    pub discovery: DiscoverySettings,
     /// What is logged.
     #[serde(default)]
     pub log: Log,
@@ -230,7 +235,8 @@ impl Config {
             ("chain.max_compute_units", u64::from(chain.max_compute_units), 1, 1_400_000),
         ];
         let exact = self.exact.iter().flat_map(ExactSettings::ranges);
-        for (key, value, least, most) in ranges.into_iter().chain(self.limits.ranges()).chain(exact) {
+        let discovery = self.discovery.ranges();
+        for (key, value, least, most) in ranges.into_iter().chain(self.limits.ranges()).chain(exact).chain(discovery) {
             if !(least..=most).contains(&value) {
                 return Err(ConfigProblem::new(key, format_args!("must be {least} to {most}, and is {value}")));
             }

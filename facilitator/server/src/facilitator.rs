@@ -5,6 +5,7 @@ use crate::app::App;
 use crate::audit::Audit;
 use crate::config::{Config, ConfigProblem};
 use crate::connections::Connections;
+use crate::discovery::{self, Discovery};
 use crate::expenses::{Bill, Bills};
 use crate::{expenses, metrics, routes, serve, settlement, watcher};
 use axum::Router;
@@ -92,7 +93,8 @@ impl Facilitator {
         let queue = queue_of(&config);
         let (sequencer, writer) = Sequencer::start(desk, queue).map_err(|error| Failure::Stopped(error.to_string()))?;
         let sending = opened.sending;
-        let (app, unpaid) = assemble(config, chain, sequencer, (opened.allowance, opened.audit)).await?;
+        let (app, unpaid) =
+            assemble(config, chain, sequencer, (opened.allowance, opened.audit), opened.discovery).await?;
 
         let listen = app.config.listen;
         let listener = TcpListener::bind(listen).await.map_err(|error| Failure::Listen(listen, error))?;
@@ -115,7 +117,8 @@ impl Facilitator {
         let (sequencer, writer) = Sequencer::on_one_thread(desk, queue_of(&config));
         // What it says in the end is seen by everybody who asks it: they are refused.
         tokio::spawn(async move { drop(writer.await) });
-        let (app, unpaid) = assemble(config, chain, sequencer, (opened.allowance, opened.audit)).await?;
+        let (app, unpaid) =
+            assemble(config, chain, sequencer, (opened.allowance, opened.audit), opened.discovery).await?;
         // The tasks outlive their handles.
         drop(begin(&app, opened.sending, unpaid, &TaskTracker::new()).await?);
         Ok(routes::router(app))
@@ -163,6 +166,7 @@ struct Opened {
     sending: Vec<BatchRecord>,
     allowance: Allowance,
     audit: Option<Audit>,
+    discovery: Option<Discovery>,
 }
 
 /// Takes up what was stored.
@@ -177,7 +181,8 @@ fn open(config: &Config, store: Box<dyn VoucherStore>) -> Result<(Desk, Opened),
     let now = clock();
     let spent = desk.ask_store(|store| store.spent_for_others_since(now.saturating_sub(DAY_SECONDS)));
     let allowance = Allowance::new(config.limits.sponsored_lamports_per_day, spent.map_err(Failure::Chain)?, now);
-    Ok((desk, Opened { sending, allowance, audit }))
+    let discovery = Discovery::open(&config.discovery, &std::mem::take(&mut desk.listings));
+    Ok((desk, Opened { sending, allowance, audit, discovery }))
 }
 
 /// How many decisions may wait for the writer.
@@ -191,12 +196,14 @@ async fn assemble<C: Chain>(
     chain: C,
     sequencer: Sequencer,
     (allowance, audit): (Allowance, Option<Audit>),
+    discovery: Option<Discovery>,
 ) -> Result<(Arc<App<C>>, mpsc::Receiver<Bill>), Failure> {
     let settler = Settler::new(chain, config.sponsor()?, config.chain.settler());
     let genesis_hash = settler.genesis_hash().await.map_err(Failure::Chain)?;
     let network = config.network.clone().unwrap_or_else(|| Network::of_genesis(&genesis_hash));
     let (bills, unpaid) = Bills::new();
-    let app = Arc::new(App::new(config, network, genesis_hash, settler, sequencer, (bills, allowance, audit)));
+    let app =
+        Arc::new(App::new(config, network, genesis_hash, settler, sequencer, (bills, allowance, audit), discovery));
     look_first(&app).await?;
     Ok((app, unpaid))
 }
@@ -206,6 +213,7 @@ struct Beside {
     watcher: JoinHandle<()>,
     expenses: JoinHandle<()>,
     settlement: JoinHandle<()>,
+    discovery: JoinHandle<()>,
 }
 
 /// Begins all that works beside the requests. Batches that were on their way are asked for first, and run in `tasks` as
@@ -226,6 +234,7 @@ async fn begin<C: Chain>(
         watcher: tokio::spawn(watcher::watch(Arc::clone(app))),
         expenses: tokio::spawn(expenses::keep(Arc::clone(app), unpaid)),
         settlement: tokio::spawn(settlement::settle(Arc::clone(app), tasks.clone())),
+        discovery: tokio::spawn(discovery::keep(Arc::clone(app))),
     })
 }
 
@@ -269,7 +278,7 @@ async fn supervise<C: Chain>(
     writer: std::thread::JoinHandle<Result<(), StoreFailure>>,
 ) -> Result<(), Failure> {
     let tasks = TaskTracker::new();
-    let Beside { watcher, expenses, settlement } = begin(&app, sending, unpaid, &tasks).await?;
+    let Beside { watcher, expenses, settlement, discovery } = begin(&app, sending, unpaid, &tasks).await?;
     let closed = CancellationToken::new();
     let limits = &app.config.limits;
     let head = Duration::from_secs(limits.head_seconds.into());
@@ -298,6 +307,8 @@ async fn supervise<C: Chain>(
     if tokio::time::timeout(patience, server).await.is_err() {
         tracing::warn!("ending with connections open");
     }
+    discovery.abort();
+    drop(tokio::time::timeout(patience, discovery::write_rest(&app)).await);
     drop(app);
     end_of(writer).await?;
     // It is kept until everything else has ended.

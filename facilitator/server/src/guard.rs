@@ -36,7 +36,7 @@ enum Class {
 struct Route(&'static str, Class);
 
 impl Route {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 19] = [
         Self("/verify", Class::Begins),
         Self("/settle", Class::Ends),
         Self("/release", Class::Ends),
@@ -49,6 +49,9 @@ impl Route {
         Self("/channels/{id}", Class::Shows),
         Self("/batches", Class::Shows),
         Self("/metrics", Class::Shows),
+        Self("/discovery/resources", Class::Shows),
+        Self("/discovery/search", Class::Shows),
+        Self("/discovery/status", Class::Shows),
         Self("/admin", Class::Ends),
         Self("/admin/pause", Class::Ends),
         Self("/admin/resume", Class::Ends),

@@ -3,7 +3,8 @@
 //! It has no role on chain: it can move nobody's money anywhere but where the program sends it.
 //!
 //! Reading path of a voucher: `routes` (HTTP) → `schemes` (which one takes it) → `schemes::channel` (verified, nothing locked) → [`tallybook_sequencer`]
-//! (decided, made durable, answered) → `settlement` (planned, sent, ended). Beside it `watcher` is the eye on the chain.
+//! (decided, made durable, answered) → `settlement` (planned, sent, ended). Beside it `watcher` is the eye on the chain, and
+//! `discovery` lists what was paid for.
 #![forbid(unsafe_code)]
 
 mod administration;
@@ -12,6 +13,7 @@ mod app;
 mod audit;
 mod config;
 mod connections;
+mod discovery;
 mod expenses;
 mod facilitator;
 mod forward;
@@ -29,6 +31,7 @@ mod show;
 mod watcher;
 
 pub use config::{
-    ChainSettings, Config, ConfigProblem, ExactSettings, Limits, Log, PriorityFee, Settlement, Token, Transaction,
+    ChainSettings, Config, ConfigProblem, DiscoverySettings, ExactSettings, Limits, Log, PriorityFee, Settlement,
+    Token, Transaction,
 };
 pub use facilitator::{Facilitator, Failure, run};

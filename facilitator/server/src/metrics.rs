@@ -34,6 +34,11 @@ pub(crate) fn refused(reason: &'static str) {
     counter!("tallybook_rejections_total", "reason" => reason).increment(1);
 }
 
+/// Something paid for is not listed, by this reason.
+pub(crate) fn unlisted(reason: &'static str) {
+    counter!("tallybook_unlisted_total", "reason" => reason).increment(1);
+}
+
 /// Batches that shared transactions have ended; each transaction stands in each of its batches.
 pub(crate) fn settled(landed: &[Landed]) {
     let transactions: BTreeSet<[u8; 64]> = landed.iter().map(|landed| landed.signature).collect();

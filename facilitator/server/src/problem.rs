@@ -25,6 +25,10 @@ pub(crate) enum Problem {
     NoAdministration,
     /// Somebody who is none asks for what only administrators may.
     NotAdministrator,
+    /// No catalogue is kept here.
+    NoCatalogue,
+    /// A question to the catalogue that is none; says what it must be.
+    Question(&'static str),
 }
 
 /// As much is at work as `limits.requests_in_flight` allows.
@@ -41,7 +45,7 @@ impl Problem {
     fn status(self) -> (StatusCode, Option<HeaderValue>) {
         let soon = Some(HeaderValue::from_static("1"));
         match self {
-            Self::NoRoute => (StatusCode::NOT_FOUND, None),
+            Self::NoRoute | Self::NoCatalogue => (StatusCode::NOT_FOUND, None),
             Self::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, None),
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, None),
             Self::Full(_) => (StatusCode::TOO_MANY_REQUESTS, soon),
@@ -60,7 +64,7 @@ impl Problem {
                 | Rejection::SettlementPending
                 | Rejection::BookFull,
             ) => (StatusCode::SERVICE_UNAVAILABLE, soon),
-            Self::Refused(_) => (StatusCode::BAD_REQUEST, None),
+            Self::Refused(_) | Self::Question(_) => (StatusCode::BAD_REQUEST, None),
         }
     }
 
@@ -73,7 +77,7 @@ impl Problem {
             Self::TooSlow => foreign("too_slow", "The body did not arrive in time: send it at once."),
             Self::NoRoute => foreign(
                 "no_route",
-                "Ask /supported, /books/{book}/offer, /books/{book}/pages, /verify, /settle, /release, /vouchers, /channels/{id}, /batches, /income, /admin, /health or /metrics.",
+                "Ask /supported, /books/{book}/offer, /books/{book}/pages, /verify, /settle, /release, /vouchers, /channels/{id}, /batches, /income, /admin, /health, /metrics, /discovery/resources, /discovery/search or /discovery/status.",
             ),
             Self::WrongMethod => foreign(
                 "wrong_method",
@@ -82,6 +86,10 @@ impl Problem {
             Self::NoAdministration => {
                 foreign("no_administration", "Set `admin_token` in the configuration to administer over HTTP.")
             }
+            Self::NoCatalogue => {
+                foreign("no_catalogue", "This facilitator lists nothing: see `[discovery]` in its configuration.")
+            }
+            Self::Question(message) => foreign("bad_question", message),
             Self::NotAdministrator => {
                 foreign("unauthorized", "Send the facilitator's admin token as Authorization: Bearer.")
             }

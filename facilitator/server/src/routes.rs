@@ -3,10 +3,10 @@
 use crate::app::App;
 use crate::guard::guard;
 use crate::problem::{Problem, json};
-use crate::{administration, expenses, forward, grow, metrics, show};
+use crate::{administration, discovery, expenses, forward, grow, metrics, show};
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::header;
 use axum::middleware::{Next, from_fn_with_state};
@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use tallybook_rules::Rejection;
 use tallybook_settler::Chain;
-use tallybook_wire::{Key, MAX_BODY_BYTES, body, read_body};
+use tallybook_wire::{EXTENSION_RESPONSES, Key, MAX_BODY_BYTES, body, read_body};
 use tower_http::trace::TraceLayer;
 
 /// All routes. A request passes, from outside to inside: tracing (of
@@ -45,6 +45,9 @@ pub(crate) fn router<C: Chain>(app: Arc<App<C>>) -> Router {
         .route("/channels/{id}", get(channel::<C>))
         .route("/batches", get(batches::<C>))
         .route("/metrics", get(|| async { metrics::text() }))
+        .route("/discovery/resources", get(listed::<C>))
+        .route("/discovery/search", get(found::<C>))
+        .route("/discovery/status", get(listing_status::<C>))
         .merge(payments)
         .merge(administration)
         .method_not_allowed_fallback(|| async { Problem::WrongMethod })
@@ -109,7 +112,12 @@ async fn settle<C: Chain>(
     State(app): State<Arc<App<C>>>,
     request: Result<Bytes, BytesRejection>,
 ) -> Result<impl IntoResponse, Problem> {
-    Ok(json(app.schemes.settle(&app, &whole(request)?).await?))
+    let (settled, extensions) = app.schemes.settle(&app, &whole(request)?).await?;
+    let mut response = json(settled).into_response();
+    if let Some(extensions) = extensions {
+        response.headers_mut().insert(EXTENSION_RESPONSES, extensions);
+    }
+    Ok(response)
 }
 
 async fn release<C: Chain>(
@@ -188,8 +196,31 @@ struct Listing {
 
 async fn batches<C: Chain>(
     State(app): State<Arc<App<C>>>,
-    listing: Result<Query<Listing>, axum::extract::rejection::QueryRejection>,
+    listing: Result<Query<Listing>, QueryRejection>,
 ) -> Result<impl IntoResponse, Problem> {
     let Query(listing) = listing.map_err(|_| Rejection::MalformedPayload)?;
     Ok(json(body(&show::batches(&app, listing.before, listing.limit).await?)?))
+}
+
+/// What is asked of the catalogue.
+type Asked = Result<Query<discovery::Question>, QueryRejection>;
+
+fn asked(question: Asked) -> Result<discovery::Question, Problem> {
+    let asked = question.map_err(|_| Problem::Question("The parameters cannot be read: each may stand once."));
+    Ok(asked?.0)
+}
+
+async fn listed<C: Chain>(State(app): State<Arc<App<C>>>, question: Asked) -> Result<impl IntoResponse, Problem> {
+    Ok(json(body(&discovery::list(&app, &asked(question)?)?)?))
+}
+
+async fn found<C: Chain>(State(app): State<Arc<App<C>>>, question: Asked) -> Result<impl IntoResponse, Problem> {
+    Ok(json(body(&discovery::search(&app, asked(question)?).await?)?))
+}
+
+async fn listing_status<C: Chain>(
+    State(app): State<Arc<App<C>>>,
+    question: Asked,
+) -> Result<impl IntoResponse, Problem> {
+    Ok(json(body(&discovery::status(&app, &asked(question)?)?)?))
 }

@@ -8,15 +8,27 @@ use crate::app::App;
 use crate::config::Config;
 use crate::metrics;
 use crate::problem::Problem;
+use axum::http::HeaderValue;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use tallybook_chain::Address;
 use tallybook_rules::Rejection;
+use tallybook_sequencer::clock;
 use tallybook_settler::Chain;
-use tallybook_wire::{Head, Key, Kind, Network, Settlement, SupportedResponse, Verification, body};
+use tallybook_wire::{BAZAAR, Head, Key, Kind, Network, Settlement, SupportedResponse, Verification, body};
 
 /// An answer on its way: the JSON of it.
 pub(crate) type Answer<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, Problem>> + Send + 'a>>;
+
+/// What a payment came to: the JSON of the answer, and who has paid, if something was charged by it that was not charged before.
+pub(crate) struct Settled {
+    pub(crate) answer: Vec<u8>,
+    pub(crate) paid_by: Option<[u8; 32]>,
+}
+
+/// The same, on its way.
+pub(crate) type Settling<'a> = Pin<Box<dyn Future<Output = Result<Settled, Problem>> + Send + 'a>>;
 
 /// One scheme of x402. It is handed the whole body of a request whose head is one of its kinds, reads it, decides, records
 /// what it did ([`App::record`]), and answers.
@@ -28,7 +40,10 @@ pub(crate) trait Scheme<C: Chain>: Send + Sync {
     fn verify<'a>(&'a self, app: &'a App<C>, body: &'a [u8]) -> Answer<'a>;
 
     /// `POST /settle`.
-    fn settle<'a>(&'a self, app: &'a App<C>, body: &'a [u8]) -> Answer<'a>;
+    fn settle<'a>(&'a self, app: &'a App<C>, body: &'a [u8]) -> Settling<'a>;
+
+    /// Takes out of a payment's requirements what only one call was told, so that a catalogue can show the rest.
+    fn as_listed(&self, _requirements: &mut Map<String, Value>) {}
 
     /// `POST /release`. Most schemes reserve nothing that could be released.
     fn release<'a>(&'a self, _app: &'a App<C>, _body: &'a [u8]) -> Answer<'a> {
@@ -50,7 +65,8 @@ pub(crate) struct Place<'a> {
 
 /// The schemes that a facilitator of this configuration serves.
 pub(crate) fn registered<C: Chain>(config: &Config, place: &Place<'_>) -> Schemes<C> {
-    let mut schemes = Schemes { of: Vec::new(), signer: Key(place.sponsor.to_bytes()) };
+    let extensions = if config.discovery.enabled { vec![BAZAAR.to_owned()] } else { Vec::new() };
+    let mut schemes = Schemes { of: Vec::new(), signer: Key(place.sponsor.to_bytes()), extensions };
     schemes.register(channel::ChannelScheme::new(place));
     if let Some(settings) = &config.exact {
         schemes.register(exact::ExactScheme::new(settings, place));
@@ -62,6 +78,8 @@ pub(crate) fn registered<C: Chain>(config: &Config, place: &Place<'_>) -> Scheme
 pub(crate) struct Schemes<C> {
     of: Vec<(Vec<Kind>, Box<dyn Scheme<C>>)>,
     signer: Key,
+    /// The extensions of x402 that are understood.
+    extensions: Vec<String>,
 }
 
 impl<C: Chain> Schemes<C> {
@@ -93,7 +111,7 @@ impl<C: Chain> Schemes<C> {
     pub(crate) fn supported(&self) -> SupportedResponse {
         SupportedResponse {
             kinds: self.kinds().cloned().collect(),
-            extensions: Vec::new(),
+            extensions: self.extensions.clone(),
             signers: BTreeMap::from([("solana:*".to_owned(), vec![self.signer])]),
         }
     }
@@ -109,14 +127,20 @@ impl<C: Chain> Schemes<C> {
         }
     }
 
-    /// `POST /settle`.
-    pub(crate) async fn settle(&self, app: &App<C>, request: &[u8]) -> Result<Vec<u8>, Problem> {
+    /// `POST /settle`: the answer, and what became of the payment's extensions.
+    pub(crate) async fn settle(&self, app: &App<C>, request: &[u8]) -> Result<(Vec<u8>, Option<HeaderValue>), Problem> {
         let head = Head::read(request)?;
         match self.of(&head) {
-            Ok(scheme) => scheme.settle(app, request).await,
+            Ok(scheme) => {
+                let Settled { answer, paid_by } = scheme.settle(app, request).await?;
+                let listed = paid_by.zip(app.discovery.as_ref()).and_then(|(payer, discovery)| {
+                    discovery.paid(request, payer, clock(), |requirements| scheme.as_listed(requirements))
+                });
+                Ok((answer, listed))
+            }
             Err(reason) => {
                 metrics::refused(reason);
-                Ok(body(&Settlement {
+                let refused = body(&Settlement {
                     success: false,
                     error_reason: Some(reason.to_owned()),
                     error_message: Some(ASK_SUPPORTED.to_owned()),
@@ -124,7 +148,8 @@ impl<C: Chain> Schemes<C> {
                     transaction: String::new(),
                     network: head.network.into_owned(),
                     amount: None,
-                })?)
+                })?;
+                Ok((refused, None))
             }
         }
     }

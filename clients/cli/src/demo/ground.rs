@@ -124,6 +124,8 @@ impl Ground {
              [exact]\n\
              mints = [\"{mint}\"]\n\
              any_pay_to = true\n\
+             [discovery]\n\
+             private_addresses = true\n\
              [log]\n\
              filter = \"error\"\n",
             database = folder.join("facilitator.sqlite"),

@@ -7,10 +7,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
+use serde_json::json;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tallybook_paywall::Paywall;
+use tallybook_paywall::{BodyType, Discoverable, Paywall};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -29,7 +30,7 @@ impl Shop {
     pub async fn open(paywall: &Paywall, price: &str, port: u16) -> Result<Self> {
         let facts = || post(facts).with_state(Arc::new(AtomicU64::new(0)));
         let app = Router::new()
-            .route("/facts", facts().route_layer(paywall.charge(price)?.exact_with_v1()))
+            .route("/facts", facts().route_layer(paywall.charge(price)?.exact_with_v1().discoverable(declared())?))
             .route("/unpaid/facts", facts());
         let listener = TcpListener::bind(("127.0.0.1", port)).await?;
         let address = listener.local_addr()?;
@@ -55,6 +56,15 @@ impl Shop {
     pub fn host(&self) -> String {
         self.address.to_string()
     }
+}
+
+/// What the route says of itself to catalogues.
+fn declared() -> Discoverable {
+    Discoverable::by_body(BodyType::Text, json!("to pay or not to pay"))
+        .output(json!({ "words": 6, "distinct": 4 }))
+        .service("Tallybook demo")
+        .tags(["words", "text", "demo"])
+        .mime_type("application/json")
 }
 
 impl Drop for Shop {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
-use tallybook_agent::{AgentError, ChainError};
+use tallybook_agent::{AgentError, ChainError, FindError};
 use tallybook_rules::Rejection;
 use url::Url;
 
@@ -150,7 +150,8 @@ impl Exit {
             return Self::HttpStatus;
         }
         let rejection = error.downcast_ref::<Rejection>();
-        if error.is::<NoAnswer>() || rejection == Some(&Rejection::ChainUnavailable) {
+        let unfound = matches!(error.downcast_ref(), Some(FindError::Unreachable { .. }));
+        if unfound || error.is::<NoAnswer>() || rejection == Some(&Rejection::ChainUnavailable) {
             return Self::Unreachable;
         }
         Self::Failed

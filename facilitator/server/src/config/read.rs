@@ -8,7 +8,7 @@ const ENVIRONMENT: &str = "TALLYBOOK_";
 /// The keys without a default.
 const NEEDED: [&str; 5] = ["listen", "database", "rpc_url", "sponsor", "books"];
 /// The keys that an environment variable can set; others with the prefix belong to somebody else.
-const TOP_KEYS: [&str; 15] = [
+const TOP_KEYS: [&str; 16] = [
     "listen",
     "database",
     "rpc_url",
@@ -23,6 +23,7 @@ const TOP_KEYS: [&str; 15] = [
     "limits",
     "chain",
     "exact",
+    "discovery",
     "log",
 ];
 

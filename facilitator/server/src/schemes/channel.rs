@@ -8,8 +8,9 @@ use crate::app::App;
 use crate::audit::{Act, Done};
 use crate::metrics;
 use crate::problem::{Problem, is_of_service};
-use crate::schemes::{Answer, Place, Scheme};
+use crate::schemes::{Answer, Place, Scheme, Settled, Settling};
 use crate::shares::Turn;
+use serde_json::{Map, Value};
 use std::time::Instant;
 use tallybook_chain::PROGRAM_ID;
 use tallybook_ledger::{Channel, Purpose, Refused};
@@ -48,8 +49,18 @@ impl<C: Chain> Scheme<C> for ChannelScheme {
         Box::pin(async move { Ok(body(&verify(app, &read_body(request)?).await?)?) })
     }
 
-    fn settle<'a>(&'a self, app: &'a App<C>, request: &'a [u8]) -> Answer<'a> {
-        Box::pin(async move { Ok(body(&settle(app, &read_body(request)?).await?)?) })
+    fn settle<'a>(&'a self, app: &'a App<C>, request: &'a [u8]) -> Settling<'a> {
+        Box::pin(async move {
+            let (response, paid_by) = settle(app, &read_body(request)?).await?;
+            Ok(Settled { answer: body(&response)?, paid_by })
+        })
+    }
+
+    fn as_listed(&self, requirements: &mut Map<String, Value>) {
+        if let Some(extra) = requirements.get_mut("extra").and_then(Value::as_object_mut) {
+            // Hints of one moment, and where one client's channel stands.
+            ["recentBlockhash", "channelState", "voucherState"].into_iter().for_each(|hint| drop(extra.remove(hint)));
+        }
     }
 
     fn release<'a>(&'a self, app: &'a App<C>, request: &'a [u8]) -> Answer<'a> {
@@ -66,6 +77,8 @@ struct Accepted {
     transaction: Option<[u8; 64]>,
     /// What was deposited, or went back.
     amount: Option<Amount>,
+    /// Whether a call was charged by it that was not charged before.
+    charges: bool,
 }
 
 /// Why a payment was refused, with the name of what was sent for it where the outcome is not known.
@@ -99,7 +112,13 @@ const fn tells_nothing(rejection: Rejection) -> bool {
 
 impl Accepted {
     fn of(channel: &Channel) -> Self {
-        Self { payer: channel.on_chain().payer, extra: state_of(channel), transaction: None, amount: None }
+        Self {
+            payer: channel.on_chain().payer,
+            extra: state_of(channel),
+            transaction: None,
+            amount: None,
+            charges: false,
+        }
     }
 
     /// As it is recorded.
@@ -165,8 +184,11 @@ async fn verify<C: Chain>(app: &App<C>, request: &FacilitatorRequest) -> Result<
     }
 }
 
-/// `POST /settle`.
-async fn settle<C: Chain>(app: &App<C>, request: &FacilitatorRequest) -> Result<SettleResponse, Problem> {
+/// `POST /settle`: the answer, and who paid for a call, if one was charged.
+async fn settle<C: Chain>(
+    app: &App<C>,
+    request: &FacilitatorRequest,
+) -> Result<(SettleResponse, Option<[u8; 32]>), Problem> {
     let network = app.network.clone();
     // A call that was begun may end.
     let _turns = match &request.payment_payload.payload {
@@ -176,25 +198,21 @@ async fn settle<C: Chain>(app: &App<C>, request: &FacilitatorRequest) -> Result<
     let outcome = settle_any(app, request).await;
     let told = outcome.as_ref().map(Accepted::done).map_err(|denied| &denied.refused);
     app.record(|| Act::settled(request, told)).await?;
-    match outcome {
-        Ok(accepted) => Ok(SettleResponse::Settled {
+    let paid_by = outcome.as_ref().ok().filter(|accepted| accepted.charges).map(|accepted| accepted.payer);
+    let response = match outcome {
+        Ok(accepted) => SettleResponse::Settled {
             transaction: accepted.transaction.map(Signature),
             network,
             payer: accepted.payer.into(),
             amount: accepted.amount,
             extra: accepted.extra,
-        }),
+        },
         Err(Denied { refused, sent }) => {
             let (reason, payer, extra) = explain(refused)?;
-            Ok(SettleResponse::Failed {
-                reason: reason.into(),
-                transaction: sent.map(Signature),
-                network,
-                payer,
-                extra,
-            })
+            SettleResponse::Failed { reason: reason.into(), transaction: sent.map(Signature), network, payer, extra }
         }
-    }
+    };
+    Ok((response, paid_by))
 }
 
 /// `POST /release`.

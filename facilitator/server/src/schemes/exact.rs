@@ -13,7 +13,7 @@ use crate::audit::{Act, Direct};
 use crate::config::ExactSettings;
 use crate::metrics;
 use crate::problem::{Problem, is_of_service};
-use crate::schemes::{Answer, Place, Scheme};
+use crate::schemes::{Answer, Place, Scheme, Settled, Settling};
 use crate::shares::Turn;
 use std::collections::HashSet;
 use std::pin::Pin;
@@ -82,6 +82,15 @@ impl From<Rejection> for Refusal {
     fn from(rejection: Rejection) -> Self {
         Self::Service(rejection.into())
     }
+}
+
+/// A payment that was granted.
+struct Granted {
+    payment: Payment,
+    /// The transaction that paid.
+    sent: [u8; 64],
+    /// It was not granted before: the same asker is told the same again.
+    is_new: bool,
 }
 
 /// Refused for a reason of the payment's, of which nothing was sent.
@@ -180,13 +189,18 @@ impl ExactScheme {
         }
     }
 
-    async fn settle<C: Chain>(&self, app: &App<C>, request: &ExactRequest) -> Result<Settlement, Problem> {
+    async fn settle<C: Chain>(
+        &self,
+        app: &App<C>,
+        request: &ExactRequest,
+    ) -> Result<(Settlement, Option<[u8; 32]>), Problem> {
         let outcome = self.settle_any(app, request).await;
-        app.record(|| act(Asked::Pay, request, &outcome, |(payment, sent)| (payment, Some(*sent)))).await?;
+        app.record(|| act(Asked::Pay, request, &outcome, |paid| (&paid.payment, Some(paid.sent)))).await?;
+        let paid_by = outcome.as_ref().ok().filter(|paid| paid.is_new).map(|paid| paid.payment.payer().to_bytes());
         let text = |sent: Option<[u8; 64]>| sent.map(|sent| Signature(sent).to_string()).unwrap_or_default();
         let network = request.accepted.1.clone();
-        match outcome {
-            Ok((payment, sent)) => Ok(Settlement {
+        let settlement = match outcome {
+            Ok(Granted { payment, sent, .. }) => Settlement {
                 success: true,
                 error_reason: None,
                 error_message: None,
@@ -194,10 +208,10 @@ impl ExactScheme {
                 transaction: text(Some(sent)),
                 network,
                 amount: Some(payment.amount()),
-            }),
+            },
             Err(refusal) => {
                 let (denied, sent) = explain(refusal, request.x402_version)?;
-                Ok(Settlement {
+                Settlement {
                     success: false,
                     error_reason: Some(denied.fault.name(request.x402_version).to_owned()),
                     error_message: Some(denied.fault.advice().to_owned()),
@@ -205,9 +219,10 @@ impl ExactScheme {
                     transaction: text(sent),
                     network,
                     amount: None,
-                })
+                }
             }
-        }
+        };
+        Ok((settlement, paid_by))
     }
 }
 
@@ -298,8 +313,11 @@ impl<C: Chain> Scheme<C> for ExactScheme {
         Box::pin(async move { Ok(body(&self.verify(app, &ExactRequest::read(request)?).await?)?) })
     }
 
-    fn settle<'a>(&'a self, app: &'a App<C>, request: &'a [u8]) -> Answer<'a> {
-        Box::pin(async move { Ok(body(&self.settle(app, &ExactRequest::read(request)?).await?)?) })
+    fn settle<'a>(&'a self, app: &'a App<C>, request: &'a [u8]) -> Settling<'a> {
+        Box::pin(async move {
+            let (settlement, paid_by) = self.settle(app, &ExactRequest::read(request)?).await?;
+            Ok(Settled { answer: body(&settlement)?, paid_by })
+        })
     }
 
     fn tend<'a>(&'a self, app: &'a App<C>) -> Pin<Box<dyn Future<Output = Result<(), Rejection>> + Send + 'a>> {

@@ -92,7 +92,13 @@ impl Asked {
         self.check_room(app).await?;
         self.check_sponsoring(app)?;
         app.settler.simulate_deposit(&self.checked).await?;
-        Ok(Accepted { payer, extra: Default::default(), transaction: None, amount: Some(self.amount()) })
+        Ok(Accepted {
+            payer,
+            extra: Default::default(),
+            transaction: None,
+            amount: Some(self.amount()),
+            charges: false,
+        })
     }
 
     /// Co-signs, sends, waits for it to be confirmed and seen. The same deposit again is the same answer.

@@ -27,12 +27,13 @@ pub(super) async fn commit<C: Chain>(
     voucher: &Voucher,
 ) -> Result<Accepted, Refused> {
     let (book, charge) = (requirements.extra.book.0, requirements.amount);
-    let Committed { channel, charge, .. } = app.sequencer.commit((*voucher).into(), book, charge).await?;
+    let Committed { channel, charge, change } = app.sequencer.commit((*voucher).into(), book, charge).await?;
     if app.config.settlement.per_call {
         app.wake.notify_one();
     }
     let accepted = Accepted::of(&channel);
-    Ok(Accepted { extra: AnswerExtra { charged_amount: Some(charge), ..accepted.extra }, ..accepted })
+    let extra = AnswerExtra { charged_amount: Some(charge), ..accepted.extra };
+    Ok(Accepted { extra, charges: change.is_some() && !charge.is_zero(), ..accepted })
 }
 
 /// Releases; says whether there was something to release.

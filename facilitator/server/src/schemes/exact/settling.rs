@@ -1,6 +1,6 @@
 //! From a checked payment to a decision, once.
 
-use super::{ExactScheme, Refusal, Turns, refuse, refuse_sent};
+use super::{ExactScheme, Granted, Refusal, Turns, refuse, refuse_sent};
 use crate::allowance::Share;
 use crate::app::App;
 use crate::expenses::Bill;
@@ -20,11 +20,7 @@ const BLOCKS_TO_ASK: u64 = 216_000;
 
 impl ExactScheme {
     /// Pays, and says by which transaction; or what keeps it from being paid.
-    pub(super) async fn settle_any<C: Chain>(
-        &self,
-        app: &App<C>,
-        request: &ExactRequest,
-    ) -> Result<(Payment, [u8; 64]), Refusal> {
+    pub(super) async fn settle_any<C: Chain>(&self, app: &App<C>, request: &ExactRequest) -> Result<Granted, Refusal> {
         let payment = self.check(request)?;
         let message_hash = *payment.message_hash();
         let asker = asker_of(request);
@@ -33,7 +29,9 @@ impl ExactScheme {
         let known = app.sequencer.ask(move |desk| desk.payment(&message_hash)).await?;
         let fate = match known {
             Some(known) if known.is_granted_to_another(&asker) => return Err(refuse(&payment, Fault::Duplicate)),
-            Some(PaymentRecord { attempt, granted_to: Some(_), .. }) => return Ok((payment, attempt.signature)),
+            Some(PaymentRecord { attempt, granted_to: Some(_), .. }) => {
+                return Ok(Granted { payment, sent: attempt.signature, is_new: false });
+            }
             Some(known) => self.resume(app, &payment, known.attempt).await?,
             None => self.begin(app, &payment).await?,
         };
@@ -147,7 +145,7 @@ async fn conclude<C: Chain>(
     payment: &Payment,
     asker: [u8; 32],
     (attempt, fate): (Attempt, Fate),
-) -> Result<(Payment, [u8; 64]), Refusal> {
+) -> Result<Granted, Refusal> {
     let (message_hash, signature) = (*payment.message_hash(), attempt.signature);
     let pending = |_| refuse_sent(payment, Fault::Pending, signature);
     match fate {
@@ -155,7 +153,7 @@ async fn conclude<C: Chain>(
         Fate::Landed { .. } => {
             let granted = PaymentRecord { message_hash, attempt, granted_to: Some(asker) };
             app.sequencer.insist(move |desk| desk.keep_payment(granted)).await.map_err(pending)?;
-            Ok((payment.clone(), signature))
+            Ok(Granted { payment: payment.clone(), sent: signature, is_new: true })
         }
         Fate::Failed { failure, .. } => {
             tracing::info!(%failure, "a payment failed on chain");
