@@ -39,6 +39,8 @@ const NOTES: &[(&str, &str)] = &[
 pub(crate) struct Matrix {
     /// By scheme; clients and servers in the order in which they came.
     schemes: Vec<(String, Grid)>,
+    /// Who declares what, as it is listed.
+    listings: Vec<(String, String)>,
     checks: Vec<(String, String, String)>,
     failures: Vec<String>,
 }
@@ -81,6 +83,18 @@ impl Matrix {
             }
         }
         grid.works.insert((client.to_owned(), server.to_owned()), mark);
+    }
+
+    /// Writes down how a route that declares itself was listed.
+    pub(crate) fn listed(&mut self, server: &str, path: &str, outcome: Result<()>) {
+        match outcome {
+            Ok(()) => eprintln!("ok      bazaar: {server} declares {path}"),
+            Err(error) => {
+                eprintln!("FAILED  bazaar: {server} declares {path}: {error:#}");
+                self.failures.push(format!("bazaar: {server} declares {path}: {error:#}"));
+            }
+        }
+        self.listings.push((server.to_owned(), path.to_owned()));
     }
 
     /// Writes down how a check of x402conf went.
@@ -131,6 +145,14 @@ impl Matrix {
                 }
                 page.push('\n');
             }
+        }
+        page.push_str(
+            "\n## `bazaar`\n\nNot listed by our facilitator before `@x402/fetch` has paid for it; then listed and found as \
+             `withBazaar` of `@x402/extensions` reads it, and well formed by that package's own checks.\n\n\
+             | declared by | listed as |\n|---|---|\n",
+        );
+        for (server, path) in &self.listings {
+            writeln!(page, "| {server} | `{path}` |")?;
         }
         page.push_str("\n## `x402conf`\n\n| command | of | passed |\n|---|---|---|\n");
         for (mode, what, passed) in &self.checks {

@@ -79,7 +79,7 @@ pub(crate) fn versions() -> Result<Vec<(String, String)>> {
     let read = |path: &str| std::fs::read_to_string(at.join(path)).with_context(|| path.to_owned());
     let npm: Value = serde_json::from_str(&read("typescript/package.json")?)?;
     let mut versions = Vec::new();
-    for name in ["@x402/fetch", "@x402/svm", "@x402/express", "x402-fetch", "x402-express"] {
+    for name in ["@x402/fetch", "@x402/svm", "@x402/express", "@x402/extensions", "x402-fetch", "x402-express"] {
         let version = npm["dependencies"][name].as_str().with_context(|| format!("{name} is not pinned"))?;
         versions.push((format!("{name} (npm)"), version.to_owned()));
     }

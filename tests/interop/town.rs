@@ -13,6 +13,7 @@ use std::time::Duration;
 use tallybook_cli::demo::{Ground, Pace};
 use tallybook_cli::progress::Progress;
 use tallybook_facilitator::{Config, Facilitator};
+use tallybook_paywall::Discoverable;
 use tallybook_rules::Amount;
 use tallybook_wire::{ChannelView, Key, Network};
 use tokio::net::TcpListener;
@@ -145,6 +146,11 @@ async fn serve(ground: &Ground, facilitator: &str) -> Result<String> {
     let app = Router::new()
         .route("/channel", weather().route_layer(charge()?))
         .route("/exact", weather().route_layer(charge()?.exact_with_v1()))
+        .route("/bazaar/weather", weather().route_layer(charge()?.exact().discoverable(declared())?))
+        .route(
+            "/bazaar/stations/{station}",
+            weather().route_layer(charge()?.exact().discoverable(declared().path("/bazaar/stations/:station"))?),
+        )
         .route("/broken", get(async || StatusCode::INTERNAL_SERVER_ERROR).route_layer(charge()?));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);
@@ -154,6 +160,11 @@ async fn serve(ground: &Ground, facilitator: &str) -> Result<String> {
         }
     });
     Ok(url)
+}
+
+/// What our routes say of themselves to catalogues.
+fn declared() -> Discoverable {
+    Discoverable::by_query(json!({ "city": "Lisbon" })).service("Paywall Weather").tags(["weather"])
 }
 
 /// Asks again and again until there is something, for half a minute at most.

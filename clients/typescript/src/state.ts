@@ -3,6 +3,7 @@
 import { type Page, readPage, type Slot } from "./accounts.js";
 import { BUDGET, Budget, type Spend } from "./budget.js";
 import { OwnChannel } from "./channel.js";
+import { declaredIn } from "./declared.js";
 import { AgentError } from "./error.js";
 import { type Signer, signerFrom, type SignerLike } from "./keys.js";
 import { named, namingIn } from "./naming.js";
@@ -37,6 +38,8 @@ interface Remembered {
   readonly offer: Offer;
   /** What the server said of naming payments, if it lets them have names. */
   readonly naming: Json | undefined;
+  /** What it declared to catalogues, until that has gone back with a payment. */
+  declared: Beside | undefined;
 }
 
 /** What an agent knows and is made of, once its keys and its store are read. */
@@ -115,7 +118,7 @@ export class AgentState {
     // What was said about one channel is no part of the terms.
     if (this.#offers.size >= MAX_ROUTES) this.#offers.clear();
     const terms = { ...offer, channelState: undefined, voucherState: undefined };
-    this.#offers.set(placeOf(route), { offer: terms, naming: namingIn(required.extensions) });
+    this.#offers.set(placeOf(route), { offer: terms, naming: namingIn(required.extensions), declared: declaredIn(required) });
     return offer;
   }
 
@@ -124,9 +127,16 @@ export class AgentState {
     return this.#offers.get(placeOf(route))?.offer;
   }
 
-  /** What goes beside a payment of this route: its name, where the server lets payments have names. */
-  beside(route: Route, voucher: Voucher): Promise<Beside> {
-    return named(this.#offers.get(placeOf(route))?.naming, voucher);
+  /**
+   * What goes beside a payment of this route: its name, where the server lets payments have names; and with one payment after
+   * each 402 what that has declared to catalogues.
+   */
+  async beside(route: Route, voucher: Voucher): Promise<Beside> {
+    const asked = this.#offers.get(placeOf(route));
+    const declared = asked?.declared;
+    if (asked) asked.declared = undefined;
+    const beside = await named(asked?.naming, voucher);
+    return declared ? { ...declared, extensions: { ...beside.extensions, ...declared.extensions } } : beside;
   }
 
   /** The endpoint is of the policy's cluster; asked once. */

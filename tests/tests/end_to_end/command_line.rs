@@ -66,7 +66,19 @@ impl Shell {
     /// Runs `tallybook` beside the chain, which is in this process.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Result<Ran> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tallybook-to-run"));
-        command.args(arguments).envs(self.variables.iter().map(|(name, value)| (*name, value)));
+        command.args(arguments);
+        self.run_command(command).await
+    }
+
+    /// Runs a line that begins with `tallybook` as a shell does.
+    pub(crate) async fn run_line(&self, line: &str) -> Result<Ran> {
+        let mut command = Command::new("sh");
+        command.args(["-c", &line.replacen("tallybook", env!("CARGO_BIN_EXE_tallybook-to-run"), 1)]);
+        self.run_command(command).await
+    }
+
+    async fn run_command(&self, mut command: Command) -> Result<Ran> {
+        command.envs(self.variables.iter().map(|(name, value)| (*name, value)));
         command.current_dir(self.folder.path()).env("HOME", self.folder.path());
         let output = tokio::task::spawn_blocking(move || command.output()).await??;
         Ok(Ran {

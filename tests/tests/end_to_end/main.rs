@@ -7,6 +7,7 @@ mod customer;
 mod demo;
 mod embedded;
 mod examples;
+mod finding;
 mod growing;
 mod leaving;
 mod life;

@@ -11,6 +11,7 @@
 )]
 
 mod call;
+mod declared;
 mod extensions;
 mod metered;
 mod till;

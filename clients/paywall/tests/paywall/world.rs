@@ -59,6 +59,8 @@ pub(crate) struct Script {
     pub(crate) verify: Arc<Mutex<VecDeque<Result<VerifyResponse, StatusCode>>>>,
     pub(crate) settle: Arc<Mutex<VecDeque<Result<SettleResponse, StatusCode>>>>,
     pub(crate) asked: Arc<Mutex<Vec<String>>>,
+    /// The payments as they were handed on.
+    pub(crate) payments: Arc<Mutex<Vec<PaymentPayload>>>,
     /// What was settled of vouchers: their cumulative amount, and the charge.
     pub(crate) charged: Arc<Mutex<Vec<(u64, u64)>>>,
     /// The slots that are free, where that is said.
@@ -92,6 +94,7 @@ impl Script {
             ChannelPayload::Refund { .. } => "refund",
         };
         self.asked.lock().unwrap().push(format!("{what} {kind}"));
+        self.payments.lock().unwrap().push(request.payment_payload.clone());
     }
 
     pub(crate) fn asked(&self) -> Vec<String> {
