@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 use tallybook_ledger::{Attempt, BatchRecord, Change, ChannelRecord, Purpose};
-use tallybook_store::{KeptChannel, Spending, SqliteStore, StoreFailure, Stored, VoucherStore};
+use tallybook_store::{KeptChannel, Row, Spending, SqliteStore, StoreFailure, Stored, VoucherStore};
 use tempfile::TempDir;
 
 /// Written at once or not at all, as disks promise it.
@@ -193,6 +193,10 @@ impl SimStore {
 impl VoucherStore for SimStore {
     fn load_each(&mut self, channel: &mut dyn FnMut(ChannelRecord)) -> Result<Stored, StoreFailure> {
         self.sound()?.load_each(channel)
+    }
+
+    fn each_row(&mut self, row: &mut dyn FnMut(Row) -> Result<(), StoreFailure>) -> Result<(), StoreFailure> {
+        self.sound()?.each_row(row)
     }
 
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreFailure> {

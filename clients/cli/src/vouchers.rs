@@ -3,6 +3,8 @@
 //! An export is JSON lines, one for each channel: its newest voucher with its whole signature, and what of it is due. It
 //! names no secret key, but whoever has it can claim for the payee and sees who paid what: files of it are 0600.
 
+mod import;
+
 use crate::channel::channel_id;
 use crate::output::Output;
 use anyhow::{Context, Result, bail, ensure};
@@ -33,6 +35,8 @@ const SQLITE_MAGIC: &[u8; 16] = b"SQLite format 3\0";
 pub enum VouchersCommand {
     /// Write the newest voucher of each channel as JSON lines, which `tallybook settle` reads.
     Export(Export),
+    /// Take everything that a facilitator keeps in its file into a PostgreSQL database.
+    Import(import::Import),
 }
 
 /// Arguments of `tallybook vouchers export`.
@@ -40,13 +44,14 @@ pub enum VouchersCommand {
 #[command(
     after_help = "Examples: from a paywall's own file, from a facilitator's (or an embedded paywall's) database\n  \
     tallybook vouchers export vouchers.jsonl --book $BOOK -o export.jsonl\n  \
-    tallybook vouchers export facilitator.sqlite | tallybook settle - --keypair me.json\n\n\
+    tallybook vouchers export facilitator.sqlite | tallybook settle - --keypair me.json\n  \
+    tallybook vouchers export env:DATABASE_URL -o export.jsonl\n\n\
     A paywall's file may be read at any time. A database is one process's: stop its facilitator or server first. It is\n\
     opened as they open it, which brings one of an older version to this one."
 )]
 pub struct Export {
-    /// A paywall's file (JSON lines), or the SQLite database of a facilitator or an embedded paywall. Which one it is, is
-    /// seen from its first bytes.
+    /// A paywall's file (JSON lines), or the SQLite database of a facilitator or an embedded paywall: which one it is, is
+    /// seen from its first bytes. Or a facilitator's PostgreSQL database: postgres://…, or env:NAME that gives it.
     from: PathBuf,
     /// Write into each line that it is for this book, so that nobody needs to know when it is settled.
     #[arg(long, value_name = "ADDRESS")]
@@ -91,6 +96,7 @@ impl VouchersCommand {
     pub fn run(self, output: Output) -> Result<()> {
         match self {
             Self::Export(export) => export.run(output),
+            Self::Import(import) => import.run(output),
         }
     }
 }
@@ -101,8 +107,7 @@ impl Export {
         for id in &self.channel {
             ensure!(
                 newest.lines.contains_key(id),
-                "{} has no voucher of the channel {id}: leave --channel out to see all",
-                self.from.display()
+                "there is no voucher of the channel {id}: leave --channel out to see all"
             );
         }
         if !self.channel.is_empty() {
@@ -153,12 +158,17 @@ impl Newest {
         if path == Path::new("-") {
             return Self::in_lines(std::io::stdin().lock());
         }
+        if let Some(store) = import::open(path) {
+            return Self::in_store(store?.as_mut());
+        }
         let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
         let mut begin = Vec::new();
         (&mut file).take(16).read_to_end(&mut begin)?;
         if begin == SQLITE_MAGIC {
             drop(file);
-            return Self::in_store(path);
+            let read = SqliteStore::open(path).map_err(anyhow::Error::from);
+            let read = read.and_then(|mut store| Self::in_store(&mut store));
+            return read.with_context(|| format!("cannot read the vouchers in {}", path.display()));
         }
         let newest = Self::in_lines(BufReader::new(begin.as_slice().chain(file)))?;
         ensure!(
@@ -170,10 +180,9 @@ impl Newest {
         Ok(newest)
     }
 
-    /// Reads the database that a facilitator or an embedded paywall left. Fails while one runs.
-    fn in_store(path: &Path) -> Result<Self> {
-        let stored = SqliteStore::open(path).and_then(|mut store| store.load());
-        let stored = stored.with_context(|| format!("cannot read the vouchers in {}", path.display()))?;
+    /// Reads what a facilitator or an embedded paywall left. Fails while one runs.
+    fn in_store(store: &mut dyn VoucherStore) -> Result<Self> {
+        let stored = store.load()?;
         let lines = stored.channels.iter().map(VoucherLine::of_record);
         let lines = lines.map(|line| (line.voucher.channel_id, line)).collect();
         Ok(Self { lines, ..Self::default() })

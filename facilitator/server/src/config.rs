@@ -2,6 +2,7 @@
 //! key.
 
 mod chain;
+mod database;
 mod discovery;
 mod exact;
 mod limits;
@@ -9,6 +10,7 @@ mod read;
 mod token;
 
 pub use chain::{ChainSettings, PriorityFee, Transaction};
+pub use database::Database;
 pub use discovery::DiscoverySettings;
 pub use exact::ExactSettings;
 pub use limits::Limits;
@@ -50,8 +52,8 @@ impl ConfigProblem {
 pub struct Config {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// The file of vouchers; made if missing.
-    pub database: PathBuf,
+    /// Where vouchers are kept: a file, made if missing, or a PostgreSQL database.
+    pub database: Database,
     /// The Solana node's JSON-RPC endpoint.
     pub rpc_url: String,
     /// The cluster's CAIP-2 id; by default that of the node's genesis hash.
@@ -159,6 +161,7 @@ impl Config {
                 token.read().map_err(|problem| ConfigProblem::new(key, problem))?;
             }
         }
+        config.database = config.database.read().map_err(|problem| ConfigProblem::new("database", problem))?;
         config.check()?;
         Ok(config)
     }
@@ -181,10 +184,7 @@ impl Config {
         if unique.len() != self.books.len() {
             return Err(ConfigProblem::new("books", "name each book once"));
         }
-        let folder = self.database.parent().filter(|folder| !folder.as_os_str().is_empty());
-        if folder.is_some_and(|folder| !folder.is_dir()) || self.database.is_dir() {
-            return Err(ConfigProblem::new("database", "name a file in a folder that exists"));
-        }
+        self.database.check().map_err(|problem| ConfigProblem::new("database", problem))?;
         self.check_access()?;
         self.exact.as_ref().map_or(Ok(()), |exact| exact.check(self))?;
         self.check_ranges()?;

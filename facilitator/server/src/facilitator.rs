@@ -3,7 +3,7 @@
 use crate::allowance::Allowance;
 use crate::app::App;
 use crate::audit::Audit;
-use crate::config::{Config, ConfigProblem};
+use crate::config::{Config, ConfigProblem, Database};
 use crate::connections::Connections;
 use crate::discovery::{self, Discovery};
 use crate::expenses::{Bill, Bills};
@@ -17,7 +17,7 @@ use tallybook_ledger::{BatchRecord, Settings};
 use tallybook_rules::{Amount, Rejection};
 use tallybook_sequencer::{Desk, OpenFailure, Sequencer, clock};
 use tallybook_settler::{Chain, RpcChain, Settler};
-use tallybook_store::{SqliteStore, StoreFailure, VoucherStore};
+use tallybook_store::{StoreFailure, VoucherStore};
 use tallybook_wire::Network;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -40,7 +40,7 @@ pub enum Failure {
     /// A key of the configuration.
     #[error(transparent)]
     Config(#[from] ConfigProblem),
-    /// The file of vouchers.
+    /// Where vouchers are kept.
     #[error("the store: {0}")]
     Store(#[from] StoreFailure),
     /// The chain could not be read.
@@ -80,9 +80,9 @@ impl Facilitator {
     /// Checks the configuration, opens the store, reads the chain, and serves. Returns once requests are answered.
     pub async fn start(config: Config) -> Result<Self, Failure> {
         config.check()?;
-        let store = SqliteStore::open(&config.database)?;
+        let store = open_store(config.database.clone()).await?;
         let chain = RpcChain::new(&config.rpc_url, Duration::from_secs(config.chain.timeout_seconds.into()));
-        Self::start_with(config, chain, Box::new(store)).await
+        Self::start_with(config, chain, store).await
     }
 
     /// As [`Facilitator::start`], over any chain and store.
@@ -158,6 +158,15 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     }
     drain.cancel();
     stopped.await
+}
+
+/// Opens the store on a thread that may wait: for a file's check, for a server.
+async fn open_store(database: Database) -> Result<Box<dyn VoucherStore>, Failure> {
+    let shown = database.to_string();
+    let opened = tokio::task::spawn_blocking(move || database.open()).await;
+    let store = opened.map_err(|error| Failure::Stopped(error.to_string()))??;
+    tracing::info!(database = shown, "opened");
+    Ok(store)
 }
 
 /// What was found at the start, beside the desk.

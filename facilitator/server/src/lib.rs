@@ -31,7 +31,7 @@ mod show;
 mod watcher;
 
 pub use config::{
-    ChainSettings, Config, ConfigProblem, DiscoverySettings, ExactSettings, Limits, Log, PriorityFee, Settlement,
-    Token, Transaction,
+    ChainSettings, Config, ConfigProblem, Database, DiscoverySettings, ExactSettings, Limits, Log, PriorityFee,
+    Settlement, Token, Transaction,
 };
 pub use facilitator::{Facilitator, Failure, run};

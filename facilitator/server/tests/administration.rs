@@ -26,7 +26,7 @@ const ACCESS: &str = "an-access-token-of-many-chars";
 async fn administered() -> House {
     House::with(|config| {
         config.admin_token = Some(Token::new(ADMIN));
-        config.audit_log = Some(config.database.with_file_name("audit.jsonl"));
+        config.audit_log = Some(config.database.path().unwrap().with_file_name("audit.jsonl"));
     })
     .await
 }

@@ -303,7 +303,7 @@ async fn given_a_disk_that_fails_when_a_call_is_settled_then_it_is_not_answered_
     let House { facilitator, config, .. } = house;
     let ended = facilitator.stopped().await.unwrap_err();
     assert!(ended.to_string().contains("input/output error"), "{ended}");
-    let mut store = SqliteStore::open(&config.database).unwrap();
+    let mut store = SqliteStore::open(config.database.path().unwrap()).unwrap();
     let stored = tallybook_store::VoucherStore::load(&mut store).unwrap();
     assert_eq!(stored.channels[0].charged, Amount::new(500));
 }
@@ -328,7 +328,7 @@ async fn given_calls_under_way_when_shut_down_then_they_are_finished_and_nothing
     let (_, settled) = house.post("/settle", &call).await;
     assert_eq!(settled["success"], json!(true));
     house.facilitator.shutdown().await.unwrap();
-    let mut store = SqliteStore::open(&house.config.database).unwrap();
+    let mut store = SqliteStore::open(house.config.database.path().unwrap()).unwrap();
     let stored = tallybook_store::VoucherStore::load(&mut store).unwrap();
     assert_eq!(stored.channels[0].charged, Amount::new(500));
 }

@@ -169,7 +169,7 @@ async fn given_many_calls_when_they_are_written_down_then_it_is_one_row_and_each
     }
     let database = house.config.database.clone();
     house.facilitator.shutdown().await.unwrap();
-    let rows = SqliteStore::open(&database).unwrap().load().unwrap().listings;
+    let rows = SqliteStore::open(database.path().unwrap()).unwrap().load().unwrap().listings;
     assert_eq!(rows.len(), 1);
     let kept: Value = serde_json::from_str(&rows[0].text).unwrap();
     assert_eq!(kept["paid_calls"], 20, "those of the last seconds too");

@@ -1,8 +1,8 @@
 //! Rows, as records.
 
 use crate::encode::{expense_name, state_name, subject};
-use crate::{KeptChannel, Spending, StoreFailure, Stored};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use crate::{KeptChannel, Row, Spending, StoreFailure, Stored};
+use rusqlite::{Connection, OptionalExtension, Row as Columns, params};
 use tallybook_ledger::{
     Attempt, BatchRecord, ChannelRecord, Expense, Landed, LastCall, ListingRecord, PaymentRecord, Place, Purpose,
     RowRecord, State,
@@ -14,6 +14,12 @@ const CHANNEL: &str = "SELECT channel_id, page, slot, generation, payer, signer,
                               unsettled_since, leaving_since, over, last_cumulative, last_signature, last_charge
                        FROM channel";
 const BATCH: &str = "SELECT id, page, gain, planned_at, ended_at, state FROM batch";
+const PAYMENT: &str =
+    "SELECT message_hash, signature, last_valid_block_height, granted_to FROM payment ORDER BY message_hash";
+const LISTING: &str = "SELECT key, text, paid_at FROM listing ORDER BY key";
+const TABLE: &str = "SELECT page, address FROM lookup_table ORDER BY page";
+const EXPENSES: [Expense; 5] =
+    [Expense::Claims, Expense::Deposits, Expense::Refunds, Expense::Pages, Expense::Payments];
 
 pub(crate) fn load(connection: &Connection, channel: &mut dyn FnMut(ChannelRecord)) -> Result<Stored, StoreFailure> {
     // The plus keeps SQLite from the index of those in use, by which each row would be looked for by itself. To read past
@@ -26,19 +32,42 @@ pub(crate) fn load(connection: &Connection, channel: &mut dyn FnMut(ChannelRecor
     let sql = format!("{BATCH} WHERE state = 'sending' ORDER BY id");
     let mut sending = all(connection, &sql, [], bare_batch)?;
     sending.iter_mut().try_for_each(|batch| fill(connection, batch))?;
-    let sql = "SELECT message_hash, signature, last_valid_block_height, granted_to FROM payment ORDER BY message_hash";
-    let payments = all(connection, sql, [], |row| {
-        let attempt = attempt((row.get(1)?, row.get(2)?))?;
-        Ok(PaymentRecord { message_hash: row.get(0)?, attempt, granted_to: row.get(3)? })
-    })?;
-    let sql = "SELECT key, text, paid_at FROM listing ORDER BY key";
-    let listings = all(connection, sql, [], |row| {
-        Ok(ListingRecord { key: row.get(0)?, text: row.get(1)?, paid_at: row.get(2)? })
-    })?;
-    let sql = "SELECT page, address FROM lookup_table ORDER BY page";
-    let tables = all(connection, sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let payments = all(connection, PAYMENT, [], payment)?;
+    let listings = all(connection, LISTING, [], listing)?;
+    let tables = all(connection, TABLE, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let newest = connection.query_row("SELECT coalesce(max(id), 0) FROM batch", [], |row| row.get(0))?;
     Ok(Stored { channels: Vec::new(), sending, payments, listings, tables, newest_batch: unsigned(newest)? })
+}
+
+/// Everything, row by row.
+pub(crate) fn each_row(
+    connection: &Connection,
+    visit: &mut dyn FnMut(Row) -> Result<(), StoreFailure>,
+) -> Result<(), StoreFailure> {
+    let sql = format!("{CHANNEL} ORDER BY channel_id");
+    each(connection, &sql, |row| visit(Row::Channel(kept_channel(row)?)))?;
+    each(connection, &format!("{BATCH} ORDER BY id"), |row| {
+        let mut batch = bare_batch(row)?;
+        fill(connection, &mut batch)?;
+        visit(Row::Batch(batch))
+    })?;
+    let sql = "SELECT subject, purpose, signature, last_valid_block_height FROM attempt ORDER BY subject, purpose";
+    each(connection, sql, |row| {
+        let (of, name): (_, String) = (row.get(0)?, row.get(1)?);
+        let purposes = [Purpose::Deposit(of), Purpose::TopUp(of), Purpose::Refund(of), Purpose::Page(of)];
+        let purpose = purposes.into_iter().find(|purpose| subject(*purpose).is_some_and(|(of, _)| of == name));
+        let purpose = purpose.ok_or(StoreFailure::Damaged("the purpose of a sending"))?;
+        visit(Row::Attempt(purpose, attempt((row.get(2)?, row.get(3)?))?))
+    })?;
+    each(connection, "SELECT signature, book, purpose, lamports, at FROM spent ORDER BY signature, book", |row| {
+        let (name, lamports): (String, _) = (row.get(2)?, unsigned(row.get(3)?)?);
+        let expense = EXPENSES.into_iter().find(|expense| expense_name(*expense) == name);
+        let expense = expense.ok_or(StoreFailure::Damaged("what something was spent for"))?;
+        visit(Row::Spent { signature: row.get(0)?, book: row.get(1)?, expense, lamports, at: row.get(4)? })
+    })?;
+    each(connection, PAYMENT, |row| visit(Row::Payment(payment(row)?)))?;
+    each(connection, LISTING, |row| visit(Row::Listing(listing(row)?)))?;
+    each(connection, TABLE, |row| visit(Row::Table { page: row.get(0)?, table: row.get(1)? }))
 }
 
 pub(crate) fn channel(connection: &Connection, channel_id: &[u8; 32]) -> Result<Option<KeptChannel>, StoreFailure> {
@@ -86,7 +115,7 @@ pub(crate) fn spent(connection: &Connection, book: &[u8; 32]) -> Result<Spending
     let sql = "SELECT purpose, lamports FROM spent_sum WHERE book = ?1";
     let sums = all(connection, sql, [book], |row| Ok((row.get::<_, String>(0)?, unsigned(row.get(1)?)?)))?;
     let mut spending = Spending::default();
-    for expense in [Expense::Claims, Expense::Deposits, Expense::Refunds, Expense::Pages, Expense::Payments] {
+    for expense in EXPENSES {
         let of_it = sums.iter().filter(|(name, _)| name == expense_name(expense));
         of_it.for_each(|(_, lamports)| spending.add(expense, *lamports));
     }
@@ -103,7 +132,7 @@ fn all<T>(
     connection: &Connection,
     sql: &str,
     params: impl rusqlite::Params,
-    read: impl Fn(&Row<'_>) -> Result<T, StoreFailure>,
+    read: impl Fn(&Columns<'_>) -> Result<T, StoreFailure>,
 ) -> Result<Vec<T>, StoreFailure> {
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params)?;
@@ -114,7 +143,30 @@ fn all<T>(
     Ok(found)
 }
 
-fn kept_channel(row: &Row<'_>) -> Result<KeptChannel, StoreFailure> {
+/// Each row of a query, as it comes.
+fn each(
+    connection: &Connection,
+    sql: &str,
+    mut visit: impl FnMut(&Columns<'_>) -> Result<(), StoreFailure>,
+) -> Result<(), StoreFailure> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        visit(row)?;
+    }
+    Ok(())
+}
+
+fn payment(row: &Columns<'_>) -> Result<PaymentRecord, StoreFailure> {
+    let attempt = attempt((row.get(1)?, row.get(2)?))?;
+    Ok(PaymentRecord { message_hash: row.get(0)?, attempt, granted_to: row.get(3)? })
+}
+
+fn listing(row: &Columns<'_>) -> Result<ListingRecord, StoreFailure> {
+    Ok(ListingRecord { key: row.get(0)?, text: row.get(1)?, paid_at: row.get(2)? })
+}
+
+fn kept_channel(row: &Columns<'_>) -> Result<KeptChannel, StoreFailure> {
     let place = Place { page: row.get(1)?, slot: row.get(2)?, generation: row.get(3)? };
     let voucher = SignedVoucher { channel_id: row.get(0)?, cumulative: amount(row.get(6)?)?, signature: row.get(7)? };
     let record = ChannelRecord {
@@ -130,7 +182,7 @@ fn kept_channel(row: &Row<'_>) -> Result<KeptChannel, StoreFailure> {
     Ok(KeptChannel { record, over: row.get(11)? })
 }
 
-fn last_call(row: &Row<'_>) -> Result<Option<LastCall>, StoreFailure> {
+fn last_call(row: &Columns<'_>) -> Result<Option<LastCall>, StoreFailure> {
     let (cumulative, signature): (Option<i64>, Option<[u8; 64]>) = (row.get(12)?, row.get(13)?);
     let charge = row.get::<_, Option<i64>>(14)?.map(amount).transpose()?;
     let Some((cumulative, signature)) = cumulative.zip(signature) else { return Ok(None) };
@@ -138,7 +190,7 @@ fn last_call(row: &Row<'_>) -> Result<Option<LastCall>, StoreFailure> {
 }
 
 /// A batch without its rows.
-fn bare_batch(row: &Row<'_>) -> Result<BatchRecord, StoreFailure> {
+fn bare_batch(row: &Columns<'_>) -> Result<BatchRecord, StoreFailure> {
     let name: String = row.get(5)?;
     let state = [State::Sending, State::Confirmed, State::Failed]
         .into_iter()
@@ -190,7 +242,7 @@ fn fill(connection: &Connection, batch: &mut BatchRecord) -> Result<(), StoreFai
     Ok(())
 }
 
-fn raw_attempt(row: &Row<'_>) -> rusqlite::Result<([u8; 64], i64)> {
+fn raw_attempt(row: &Columns<'_>) -> rusqlite::Result<([u8; 64], i64)> {
     Ok((row.get(0)?, row.get(1)?))
 }
 

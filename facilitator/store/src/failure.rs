@@ -26,7 +26,7 @@ pub enum StoreFailure {
         known: usize,
     },
     /// A row does not say what rows say.
-    #[error("the store is damaged: {0}; restore the file from a backup")]
+    #[error("the store is damaged: {0}; restore it from a backup")]
     Damaged(&'static str),
     /// A number does not fit the 63 bits of a row.
     #[error("a number is too large to be stored: {0}")]
@@ -45,4 +45,15 @@ pub enum StoreFailure {
     /// SQLite says no.
     #[error("SQLite: {0}")]
     Sqlite(#[from] rusqlite::Error),
+    /// A PostgreSQL database.
+    #[cfg(feature = "postgres")]
+    #[error(transparent)]
+    Postgres(#[from] crate::PostgresFailure),
+}
+
+#[cfg(feature = "postgres")]
+impl From<tokio_postgres::Error> for StoreFailure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Postgres(error.into())
+    }
 }

@@ -1,4 +1,4 @@
-use crate::{KeptChannel, Spending, StoreFailure, Stored, VoucherStore};
+use crate::{KeptChannel, Row, Spending, StoreFailure, Stored, VoucherStore};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,6 +33,10 @@ impl<S> FaultyStore<S> {
 impl<S: VoucherStore> VoucherStore for FaultyStore<S> {
     fn load_each(&mut self, channel: &mut dyn FnMut(ChannelRecord)) -> Result<Stored, StoreFailure> {
         self.sound()?.load_each(channel)
+    }
+
+    fn each_row(&mut self, row: &mut dyn FnMut(Row) -> Result<(), StoreFailure>) -> Result<(), StoreFailure> {
+        self.sound()?.each_row(row)
     }
 
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreFailure> {

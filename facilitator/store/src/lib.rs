@@ -1,8 +1,8 @@
 //! Where vouchers are durable.
 //!
 //! [`VoucherStore`] is the one seam between the ledger and a disk: a few methods, of which [`VoucherStore::commit`] is the
-//! promise that everything else rests on. [`SqliteStore`] keeps them in one file; [`MemoryStore`] and [`FaultyStore`] are
-//! the forms for tests. All pass one conformance suite.
+//! promise that everything else rests on. [`SqliteStore`] keeps them in one file; `PostgresStore` (feature `postgres`) in a
+//! database that a server keeps; [`MemoryStore`] and [`FaultyStore`] are the forms for tests. All pass one conformance suite.
 #![forbid(unsafe_code)]
 
 mod decode;
@@ -10,11 +10,17 @@ mod encode;
 mod failure;
 mod faulty;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod rows;
 mod sqlite;
 
 pub use failure::StoreFailure;
 pub use faulty::FaultyStore;
 pub use memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresFailure, PostgresStore, PostgresUrl};
+pub use rows::{Row, Tally};
 pub use sqlite::SqliteStore;
 
 use tallybook_ledger::{Attempt, BatchRecord, Change, ChannelRecord, Expense, ListingRecord, PaymentRecord, Purpose};
@@ -87,6 +93,10 @@ pub trait VoucherStore: Send {
         let stored = self.load_each(&mut |record| channels.push(record))?;
         Ok(Stored { channels, ..stored })
     }
+
+    /// Everything that is kept, each row by itself, in the order in which [`Row::changes`] can be committed to an empty store.
+    /// Ends with what `row` fails with, if it does.
+    fn each_row(&mut self, row: &mut dyn FnMut(Row) -> Result<(), StoreFailure>) -> Result<(), StoreFailure>;
 
     /// Writes `changes` in their order, all or none, and returns only when they would survive a loss of power.
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreFailure>;

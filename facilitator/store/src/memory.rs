@@ -1,4 +1,4 @@
-use crate::{KeptChannel, Spending, StoreFailure, Stored, VoucherStore};
+use crate::{KeptChannel, Row, Spending, StoreFailure, Stored, VoucherStore};
 use std::collections::BTreeMap;
 use tallybook_ledger::{
     Attempt, BatchRecord, Change, ChannelRecord, Expense, ListingRecord, PaymentRecord, Purpose, State,
@@ -31,6 +31,31 @@ impl VoucherStore for MemoryStore {
             tables: self.tables.iter().map(|(page, table)| (*page, *table)).collect(),
             newest_batch: self.batches.last_key_value().map_or(0, |(id, _)| *id),
         })
+    }
+
+    fn each_row(&mut self, row: &mut dyn FnMut(Row) -> Result<(), StoreFailure>) -> Result<(), StoreFailure> {
+        let channels = self.channels.values().map(|kept| Row::Channel(*kept));
+        let batches = self.batches.values().map(|batch| Row::Batch(batch.clone()));
+        let attempts = self.attempts.iter().filter(|(purpose, _)| !matches!(purpose, Purpose::Batch(_)));
+        let attempts = attempts.map(|(purpose, attempt)| Row::Attempt(*purpose, *attempt));
+        let spent = self.spent.iter().map(|((signature, book), (expense, lamports, at))| Row::Spent {
+            signature: *signature,
+            book: *book,
+            expense: *expense,
+            lamports: *lamports,
+            at: *at,
+        });
+        let payments = self.payments.values().map(|record| Row::Payment(*record));
+        let listings = self.listings.values().map(|record| Row::Listing(record.clone()));
+        let tables = self.tables.iter().map(|(page, table)| Row::Table { page: *page, table: *table });
+        channels
+            .chain(batches)
+            .chain(attempts)
+            .chain(spent)
+            .chain(payments)
+            .chain(listings)
+            .chain(tables)
+            .try_for_each(row)
     }
 
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreFailure> {

@@ -1,4 +1,4 @@
-use crate::{KeptChannel, Spending, StoreFailure, Stored, VoucherStore, decode, encode};
+use crate::{KeptChannel, Row, Spending, StoreFailure, Stored, VoucherStore, decode, encode};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use std::fs::OpenOptions;
 use std::io;
@@ -61,6 +61,10 @@ impl SqliteStore {
 impl VoucherStore for SqliteStore {
     fn load_each(&mut self, channel: &mut dyn FnMut(ChannelRecord)) -> Result<Stored, StoreFailure> {
         self.run(|connection| decode::load(connection, channel))
+    }
+
+    fn each_row(&mut self, row: &mut dyn FnMut(Row) -> Result<(), StoreFailure>) -> Result<(), StoreFailure> {
+        self.run(|connection| decode::each_row(connection, row))
     }
 
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreFailure> {

@@ -8,8 +8,13 @@
     reason = "a test says what it expects"
 )]
 
+#[path = "server/mod.rs"]
+mod server;
+
+use server::Server;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 use tallybook_ledger::{
     Attempt, Batch, BatchRecord, Change, ChannelRecord, ClaimRow, Expense, Landed, LastCall, ListingRecord, Outcome,
     PaymentRecord, Place, Purpose, State,
@@ -17,7 +22,8 @@ use tallybook_ledger::{
 use tallybook_rules::signing::{SignedVoucher, SigningKey};
 use tallybook_rules::{Amount, Rejection};
 use tallybook_store::{
-    FaultyStore, KeptChannel, MemoryStore, Spending, SqliteStore, StoreFailure, Stored, VoucherStore,
+    FaultyStore, KeptChannel, MemoryStore, PostgresStore, PostgresUrl, Spending, SqliteStore, StoreFailure, Stored,
+    Tally, VoucherStore,
 };
 
 fn key() -> SigningKey {
@@ -113,12 +119,34 @@ impl Disk for File {
     }
 }
 
+struct Database {
+    store: Option<PostgresStore>,
+    url: PostgresUrl,
+}
+impl Database {
+    fn new() -> Self {
+        let url = Server::shared().database().parse().unwrap();
+        Self { store: Some(PostgresStore::open(&url, Duration::ZERO).unwrap()), url }
+    }
+}
+impl Disk for Database {
+    type Store = PostgresStore;
+    fn store(&mut self) -> &mut PostgresStore {
+        self.store.as_mut().unwrap()
+    }
+    fn reopen(&mut self) {
+        self.store = None;
+        self.store = Some(PostgresStore::open(&self.url, Duration::ZERO).unwrap());
+    }
+}
+
 /// Makes a test of each law for each store.
 macro_rules! conformance {
     ($($law:ident),+ $(,)?) => {
         mod memory { $(#[test] fn $law() { super::$law(super::Memory(Default::default())); })+ }
         mod faulty { $(#[test] fn $law() { super::$law(super::Faulty(super::FaultyStore::new(Default::default()).0)); })+ }
         mod sqlite { $(#[test] fn $law() { super::$law(super::File::new()); })+ }
+        mod postgres { $(#[test] fn $law() { super::$law(super::Database::new()); })+ }
     };
 }
 
@@ -135,6 +163,8 @@ conformance! {
     a_listing_is_kept_as_it_was_written_last_until_it_is_taken_out,
     a_call_below_its_ceiling_is_kept_as_the_last_one,
     what_was_spent_is_counted_once_for_each_transaction,
+    a_commit_says_what_its_changes_say_one_after_the_other,
+    everything_can_be_read_row_by_row_and_made_again,
 }
 
 fn a_new_store_is_empty(mut disk: impl Disk) {
@@ -329,6 +359,164 @@ fn what_was_spent_is_counted_once_for_each_transaction(mut disk: impl Disk) {
     }
 }
 
+fn a_commit_says_what_its_changes_say_one_after_the_other(mut disk: impl Disk) {
+    let over = |channel: u8| Change::Over { channel_id: [channel; 32] };
+    let payment = |granted: Option<u8>| {
+        let granted_to = granted.map(|to| [to; 32]);
+        Change::Payment(PaymentRecord { message_hash: [1; 32], attempt: attempt(1), granted_to })
+    };
+    let whole = Outcome {
+        landed: vec![Landed { signature: [2; 64], rows: 1, fee_lamports: 5_000, compute_units: 200_000 }],
+        ..Outcome::default()
+    };
+    // One that nobody knows yet cannot be over; the others are, whichever is said first.
+    disk.store().commit(&[Change::Channel(record(2, 1)), over(1), Change::Channel(record(1, 100))]).unwrap();
+    let changes = [
+        over(2),
+        Change::Channel(record(2, 2)),
+        Change::Channel(record(3, 7)),
+        over(3),
+        Change::Channel(record(3, 8)),
+        Change::Planned(batch(1, &[1])),
+        sending(Purpose::Batch(1), 1),
+        sending(Purpose::Batch(1), 2),
+        sending(Purpose::Refund([1; 32]), 1),
+        sending(Purpose::Refund([1; 32]), 2),
+        Change::Ended { id: 1, outcome: whole.clone(), at: 1_001 },
+        payment(Some(1)),
+        Change::PaymentOver { message_hash: [1; 32] },
+        payment(Some(2)),
+        Change::Table { page: [9; 32], table: [1; 32] },
+        Change::Table { page: [9; 32], table: [2; 32] },
+        listing("1"),
+        Change::Unlisted { key: [4; 32] },
+        listing("2"),
+        listing("3"),
+    ];
+    disk.store().commit(&changes).unwrap();
+    disk.reopen();
+    let stored = disk.store().load().unwrap();
+    assert_eq!((stored.channels, stored.sending), (vec![record(1, 100)], vec![]));
+    assert_eq!(disk.store().channel(&[2; 32]).unwrap(), Some(KeptChannel { record: record(2, 2), over: true }));
+    assert_eq!(disk.store().channel(&[3; 32]).unwrap(), Some(KeptChannel { record: record(3, 8), over: true }));
+    let mut expected = BatchRecord { attempts: vec![attempt(1), attempt(2)], ..batch(1, &[1]) };
+    expected.end(&whole, 1_001);
+    assert_eq!(disk.store().batches(None, 9).unwrap(), [expected]);
+    assert_eq!(disk.store().last_attempt(Purpose::Refund([1; 32])).unwrap(), Some(attempt(2)));
+    assert_eq!(stored.payments.iter().map(|payment| payment.granted_to).collect::<Vec<_>>(), [Some([2; 32])]);
+    assert_eq!(stored.tables, [([9; 32], [2; 32])]);
+    assert_eq!(stored.listings.iter().map(|listing| listing.text.as_str()).collect::<Vec<_>>(), ["3"]);
+    // Within one commit nothing falls either.
+    disk.store().commit(&[Change::Channel(record(1, 200))]).unwrap();
+    assert!(disk.store().commit(&[Change::Channel(record(1, 300)), Change::Channel(record(1, 250))]).is_err());
+    disk.reopen();
+    assert!(disk.store().commit(&[payment(Some(2)), payment(Some(3))]).is_err());
+    disk.reopen();
+    let no_batch = Change::Ended { id: 9, outcome: Outcome::default(), at: 1 };
+    assert!(disk.store().commit(&[no_batch]).is_err());
+}
+
+fn listing(text: &str) -> Change {
+    Change::Listing(ListingRecord { key: [4; 32], text: text.to_owned(), paid_at: 9 })
+}
+
+/// Something of every kind.
+fn everything() -> Vec<Change> {
+    let spent = |(book, expense)| Change::Spent { signature: [8; 64], book: [book; 32], expense, lamports: 5, at: 70 };
+    let expenses = [Expense::Claims, Expense::Deposits, Expense::Refunds, Expense::Pages, Expense::Payments];
+    let landed = Landed { signature: [2; 64], rows: 1, fee_lamports: 5_000, compute_units: 200_000 };
+    let part = Outcome { landed: vec![landed], refused: vec![(2, Rejection::SignatureMismatch)], unknown: false };
+    let mut changes = vec![
+        Change::Channel(record(1, 100)),
+        Change::Channel(ChannelRecord { last: None, charged: Amount::ZERO, ..record(2, u64::MAX >> 1) }),
+        Change::Channel(record(3, 5)),
+        Change::Over { channel_id: [3; 32] },
+        Change::Planned(batch(1, &[2, 1])),
+        sending(Purpose::Batch(1), 1),
+        sending(Purpose::Batch(1), 2),
+        Change::Ended { id: 1, outcome: part, at: 1_010 },
+        Change::Planned(batch(2, &[1])),
+        sending(Purpose::Batch(2), 3),
+        Change::Payment(PaymentRecord { message_hash: [1; 32], attempt: attempt(1), granted_to: None }),
+        Change::Payment(PaymentRecord { message_hash: [2; 32], attempt: attempt(1), granted_to: Some([3; 32]) }),
+        Change::Table { page: [9; 32], table: [1; 32] },
+        listing("{}"),
+    ];
+    changes.extend([
+        sending(Purpose::Deposit([1; 32]), 4),
+        sending(Purpose::TopUp([1; 32]), 5),
+        sending(Purpose::Refund([1; 32]), 6),
+        sending(Purpose::Page([1; 32]), 7),
+    ]);
+    changes.extend((1u8..).zip(expenses).map(spent));
+    changes
+}
+
+fn everything_can_be_read_row_by_row_and_made_again(mut disk: impl Disk) {
+    disk.store().commit(&everything()).unwrap();
+    disk.reopen();
+    let mut rows = Vec::new();
+    disk.store()
+        .each_row(&mut |row| {
+            rows.push(row);
+            Ok(())
+        })
+        .unwrap();
+    let tally = Tally::of(disk.store()).unwrap();
+    let counts = (tally.channels, tally.batches, tally.attempts, tally.spent, tally.payments, tally.tables);
+    assert_eq!((counts, tally.listings, rows.len()), ((3, 2, 4, 5, 2, 1), 1, 18));
+
+    // Whatever store they are in, the same rows give the same tally, and another order of them no other one.
+    let mut copy = MemoryStore::default();
+    for row in &rows {
+        copy.commit(&row.clone().changes()).unwrap();
+    }
+    assert_eq!(Tally::of(&mut copy).unwrap(), tally);
+    assert_eq!(copy.load().unwrap(), disk.store().load().unwrap());
+    assert_eq!(copy.batches(None, 9).unwrap(), disk.store().batches(None, 9).unwrap());
+    let backwards = rows.iter().rev().fold(Tally::default(), |mut tally, row| {
+        tally.add(row);
+        tally
+    });
+    assert_eq!(backwards, tally);
+
+    // A reader may stop.
+    let mut seen = 0;
+    let stopped = disk.store().each_row(&mut |_| {
+        seen += 1;
+        Err(StoreFailure::Damaged("enough"))
+    });
+    assert!(matches!(stopped, Err(StoreFailure::Damaged("enough"))) && seen == 1);
+}
+
+#[test]
+fn given_any_difference_between_two_stores_when_tallied_then_it_shows() {
+    let mut whole = MemoryStore::default();
+    whole.commit(&everything()).unwrap();
+    let whole = Tally::of(&mut whole).unwrap();
+    let differences = [
+        Change::Channel(ChannelRecord { leaving_since: 9, ..record(1, 100) }),
+        Change::Channel(ChannelRecord { last: None, ..record(1, 100) }),
+        Change::Over { channel_id: [1; 32] },
+        sending(Purpose::Batch(2), 9),
+        sending(Purpose::Refund([1; 32]), 9),
+        sending(Purpose::Refund([2; 32]), 6),
+        Change::Ended { id: 2, outcome: Outcome::default(), at: 1_010 },
+        Change::PaymentOver { message_hash: [1; 32] },
+        Change::Payment(PaymentRecord { message_hash: [1; 32], attempt: attempt(1), granted_to: Some([0; 32]) }),
+        Change::Table { page: [9; 32], table: [2; 32] },
+        listing("[]"),
+        Change::Unlisted { key: [4; 32] },
+        Change::Spent { signature: [9; 64], book: [9; 32], expense: Expense::Claims, lamports: 0, at: 0 },
+    ];
+    for difference in differences {
+        let mut other = MemoryStore::default();
+        other.commit(&everything()).unwrap();
+        other.commit(std::slice::from_ref(&difference)).unwrap();
+        assert_ne!(Tally::of(&mut other).unwrap().checksum(), whole.checksum(), "{difference:?}");
+    }
+}
+
 #[test]
 fn given_a_broken_disk_when_written_then_the_store_is_poisoned_for_good() {
     let (mut store, broken) = FaultyStore::new(MemoryStore::default());
@@ -341,20 +529,25 @@ fn given_a_broken_disk_when_written_then_the_store_is_poisoned_for_good() {
     assert_eq!(store.into_inner().load().unwrap().channels, [record(1, 100)]);
 }
 
+fn poisons(mut disk: impl Disk) {
+    assert!(disk.store().commit(&[sending(Purpose::Batch(1), 1)]).is_err(), "no such batch");
+    assert!(matches!(disk.store().commit(&[]), Err(StoreFailure::Poisoned)));
+    assert!(matches!(disk.store().channel(&[1; 32]), Err(StoreFailure::Poisoned)));
+    assert!(matches!(disk.store().load(), Err(StoreFailure::Poisoned)));
+}
+
 #[test]
-fn given_a_failed_write_when_sqlite_is_asked_again_then_it_is_poisoned() {
-    let mut file = File::new();
-    assert!(file.store().commit(&[sending(Purpose::Batch(1), 1)]).is_err(), "no such batch");
-    assert!(matches!(file.store().commit(&[]), Err(StoreFailure::Poisoned)));
-    assert!(matches!(file.store().channel(&[1; 32]), Err(StoreFailure::Poisoned)));
+fn given_a_failed_write_when_a_durable_store_is_asked_again_then_it_is_poisoned() {
+    poisons(File::new());
+    poisons(Database::new());
 }
 
 #[test]
 fn given_a_number_beyond_63_bits_when_written_then_it_is_refused() {
-    let mut file = File::new();
     let high = Attempt { last_valid_block_height: 1 << 63, ..attempt(1) };
-    let change = Change::Sending { purpose: Purpose::Deposit([1; 32]), attempt: high };
-    assert!(matches!(file.store().commit(&[change]), Err(StoreFailure::OutOfRange(_))));
+    let change = [Change::Sending { purpose: Purpose::Deposit([1; 32]), attempt: high }];
+    assert!(matches!(File::new().store().commit(&change), Err(StoreFailure::OutOfRange(_))));
+    assert!(matches!(Database::new().store().commit(&change), Err(StoreFailure::OutOfRange(_))));
 }
 
 #[test]

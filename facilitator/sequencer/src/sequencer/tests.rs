@@ -3,7 +3,7 @@ use std::sync::mpsc;
 use tallybook_ledger::{Attempt, Change, ChannelRecord, Finality, Ledger, PageSeen, Place, Purpose, Settings};
 use tallybook_rules::signing::{SignedVoucher, SigningKey, channel_id};
 use tallybook_rules::{Amount, Opening, Page, PageHeader, Slot};
-use tallybook_store::{FaultyStore, KeptChannel, MemoryStore, Spending, Stored, VoucherStore};
+use tallybook_store::{FaultyStore, KeptChannel, MemoryStore, Row, Spending, Stored, VoucherStore};
 
 fn change(number: u8) -> Change {
     Change::Sending {
@@ -75,6 +75,10 @@ impl SlowStore {
 impl VoucherStore for SlowStore {
     fn load_each(&mut self, _: &mut dyn FnMut(ChannelRecord)) -> Result<Stored, StoreFailure> {
         Ok(Stored::default())
+    }
+
+    fn each_row(&mut self, _: &mut dyn FnMut(Row) -> Result<(), StoreFailure>) -> Result<(), StoreFailure> {
+        Ok(())
     }
 
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreFailure> {

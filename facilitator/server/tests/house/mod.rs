@@ -227,7 +227,7 @@ impl House {
     /// Ends, and starts again over the same file.
     pub(crate) async fn restart(self) -> Self {
         self.facilitator.shutdown().await.unwrap();
-        let store = SqliteStore::open(&self.config.database).unwrap();
+        let store = SqliteStore::open(self.config.database.path().unwrap()).unwrap();
         let started = Facilitator::start_with(self.config.clone(), self.chain.clone(), Box::new(store));
         Self { facilitator: started.await.unwrap(), ..self }
     }

@@ -186,7 +186,7 @@ pub(crate) async fn serve() {
     config.chain.poll_milliseconds = 60_000;
     configure(&mut config, &text);
     config.check().unwrap();
-    let store = SqliteStore::open(&config.database).unwrap();
+    let store = SqliteStore::open(config.database.path().unwrap()).unwrap();
     let facilitator = Facilitator::start_with(config, town, Box::new(store)).await.unwrap();
     println!("{LISTENING}{}", facilitator.local_addr());
     let ended = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
