@@ -70,6 +70,16 @@ impl<C: Chain> Agent<C> {
     /// The request is sent again as it is, with the same voucher, while its outcome is unknown; a paywall answers that
     /// with the stored answer and charges once.
     pub async fn execute(&self, request: Request) -> Result<Response, AgentError> {
+        self.call(request, None).await
+    }
+
+    /// As [`Self::execute`], for a call (or a whole stream) that may cost at most `limit`, in base units, where the policy
+    /// would allow more: [`Breach::PriceTooHigh`](crate::Breach) otherwise.
+    pub async fn execute_within(&self, request: Request, limit: Amount) -> Result<Response, AgentError> {
+        self.call(request, Some(limit)).await
+    }
+
+    async fn call(&self, request: Request, limit: Option<Amount>) -> Result<Response, AgentError> {
         let route = Route::of(&request)?;
         let offer = match self.shared.remembered(&route) {
             Some(offer) => offer,
@@ -82,7 +92,7 @@ impl<C: Chain> Agent<C> {
                 self.shared.learn(&route, &required)?
             }
         };
-        Call::new(&self.shared, request, route, offer).await?.run().await
+        Call::new(&self.shared, request, route, offer, limit).await?.run().await
     }
 
     /// The channels, ended ones too.

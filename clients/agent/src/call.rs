@@ -48,6 +48,8 @@ pub(crate) struct Call<C> {
     pub(crate) spend: Option<Spend>,
     /// The highest price that needs no (further) approval.
     approved: Amount,
+    /// The most that this call may cost, where the policy allows more.
+    pub(crate) limit: Option<Amount>,
 }
 
 /// A voucher that was sent.
@@ -84,9 +86,10 @@ impl<C: Chain> Call<C> {
         request: Request,
         route: Route,
         offer: Arc<PaymentRequirements>,
+        limit: Option<Amount>,
     ) -> Result<Self, AgentError> {
         agent.policy.check_host(route.host(), route.authority())?;
-        agent.policy.check_offer(&offer)?;
+        agent.policy.check_offer(&offer, limit)?;
         agent.approve(Asked::Call, offer.amount, &route, offer.pay_to).await?;
         let lease = agent.pool(&pool_key(&route, &offer)).turn().await;
         Ok(Self {
@@ -94,6 +97,7 @@ impl<C: Chain> Call<C> {
             request,
             route,
             approved: offer.amount,
+            limit,
             offer,
             lease,
             deposit: None,
@@ -196,7 +200,7 @@ impl<C: Chain> Call<C> {
     pub(crate) async fn take_offer(&mut self, required: &PaymentRequired) -> Result<(), AgentError> {
         let book = self.offer.extra.book;
         self.offer = self.agent.learn(&self.route, required)?;
-        self.agent.policy.check_offer(&self.offer)?;
+        self.agent.policy.check_offer(&self.offer, self.limit)?;
         if self.offer.amount > self.approved {
             self.agent.approve(Asked::Call, self.offer.amount, &self.route, self.offer.pay_to).await?;
             self.approved = self.offer.amount;
@@ -264,7 +268,7 @@ impl<C: Chain> Call<C> {
         if !self.offer.extra.metered {
             return price;
         }
-        price.max(self.agent.policy.limit_for(&self.offer).min(self.agent.policy.deposit))
+        price.max(self.agent.policy.limit_for(&self.offer, self.limit).min(self.agent.policy.deposit))
     }
 
     async fn open_new(&mut self) -> Result<ChannelPayload, AgentError> {

@@ -75,7 +75,7 @@ impl<C: Chain> Agent<C> {
         *request.headers_mut() = headers;
         let route = Route::of(&request)?;
         let offer = self.shared.learn(&route, required)?;
-        let mut call = Call::new(&self.shared, request, route, offer).await?;
+        let mut call = Call::new(&self.shared, request, route, offer, None).await?;
         // Its offer is as fresh as it gets, and only the carrier could ask for another one.
         call.asked_afresh = true;
         Payment::next(call).await

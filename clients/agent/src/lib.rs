@@ -41,6 +41,7 @@
 //! # Ok(()) }
 //! ```
 //!
+//! What a call would cost is asked without paying by [`Agent::quote`], and [`Agent::execute_within`] pays no more than that.
 //! Answers may be paid for as they come ([`Metered`]). Channels are topped up when they are used up, closed when they are
 //! used up for good or idle ([`Agent::tend`]), found again when the state directory is lost ([`Agent::recover`]), and left
 //! with the server's help ([`Agent::close`]) or without ([`Agent::force_close`], and [`Agent::exit_transaction`] for a wallet
@@ -76,11 +77,13 @@ mod error;
 mod exit;
 mod finding;
 mod journal;
+mod limits;
 mod looking;
 mod opening;
 mod paid;
 mod policy;
 mod pool;
+mod quote;
 mod recovery;
 mod route;
 mod state;
@@ -102,8 +105,10 @@ pub use closing::Closed;
 pub use error::AgentError;
 pub use exit::{Exit, ExitStep};
 pub use finding::{FindError, Quote, Sample, Wanted, find, listing_status, quote};
+pub use limits::LimitsReport;
 pub use paid::{Bought, Paid, paid, write_csv, write_json_lines};
 pub use policy::{Cluster, Policy};
+pub use quote::CallQuote;
 pub use stream::{Metered, StreamEnd};
 pub use tallybook_rpc::{Account, Accounts, Blockhash, Chain, ChainError, RpcEndpoint, View};
 pub use tending::{Tended, Tending};

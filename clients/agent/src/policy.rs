@@ -263,14 +263,15 @@ impl Policy {
         offer.network == self.cluster.network && offer.asset == self.cluster.mint
     }
 
-    /// The most that a call or a stream under this offer may cost.
-    pub(crate) fn limit_for(&self, offer: &PaymentRequirements) -> Amount {
-        if offer.extra.metered { self.max_ceiling.unwrap_or(self.max_price) } else { self.max_price }
+    /// The most that a call or a stream under this offer may cost, where the call itself may cost `limit`.
+    pub(crate) fn limit_for(&self, offer: &PaymentRequirements, limit: Option<Amount>) -> Amount {
+        let most = if offer.extra.metered { self.max_ceiling.unwrap_or(self.max_price) } else { self.max_price };
+        limit.map_or(most, |limit| limit.min(most))
     }
 
     /// Refuses an offer that is too dear, or to somebody else.
-    pub(crate) fn check_offer(&self, offer: &PaymentRequirements) -> Result<(), Breach> {
-        let (price, limit) = (offer.amount, self.limit_for(offer));
+    pub(crate) fn check_offer(&self, offer: &PaymentRequirements, limit: Option<Amount>) -> Result<(), Breach> {
+        let (price, limit) = (offer.amount, self.limit_for(offer, limit));
         if price > limit {
             return Err(Breach::PriceTooHigh { price, limit });
         }
@@ -302,7 +303,7 @@ impl Policy {
         }
     }
 
-    fn most_unspent(&self) -> Amount {
+    pub(crate) fn most_unspent(&self) -> Amount {
         self.max_deposit.max(self.deposit)
     }
 }

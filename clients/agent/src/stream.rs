@@ -89,6 +89,8 @@ pub(crate) struct Stream<C> {
     agent: Arc<AgentState<C>>,
     route: Route,
     offer: Arc<PaymentRequirements>,
+    /// The most that it may cost, where the policy allows more.
+    limit: Option<Amount>,
     lease: Lease,
     channel: Shared,
     id: Key,
@@ -136,6 +138,7 @@ impl<C: Chain> Stream<C> {
             agent: Arc::clone(&call.agent),
             route: call.route.clone(),
             offer: Arc::clone(&call.offer),
+            limit: call.limit,
             lease: call.lease.hand_over(),
             channel: sent.channel,
             id: sent.id,
@@ -256,7 +259,7 @@ impl<C: Chain> Stream<C> {
 
     /// Refuses what the limits or the deposit do not allow.
     async fn check(&mut self, cumulative: Amount, part: Amount) -> Result<(), AgentError> {
-        let (price, limit) = (cumulative.less(self.start), self.agent.policy.limit_for(&self.offer));
+        let (price, limit) = (cumulative.less(self.start), self.agent.policy.limit_for(&self.offer, self.limit));
         if price > limit || part > limit {
             return Err(Breach::PriceTooHigh { price, limit }.into());
         }
