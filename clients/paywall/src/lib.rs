@@ -80,6 +80,7 @@ pub use layer::{ChargeLayer, Charged};
 pub use price::{Price, Rate};
 pub use quota::FreeQuota;
 pub use respond::Body;
+pub use sale::ResourceUrl;
 pub use tallybook_wire::{BodyType, Discoverable, ReceiptKey};
 pub use till::{Accepted, Declined, Taken};
 

@@ -37,6 +37,11 @@ impl Way {
     }
 }
 
+/// What is sold, by a URL that is no address of HTTP, `mcp://tool/weather`. Put it among a request's extensions where another
+/// transport carries x402 to a [`ChargeLayer`]: what is asked for, and signed, then names this one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ResourceUrl(pub Arc<str>);
+
 /// How a client pays.
 pub(crate) enum Paying {
     /// From a channel.
@@ -63,6 +68,8 @@ pub(crate) struct Sale {
     method: Method,
     host: Option<HeaderValue>,
     path: Option<PathAndQuery>,
+    /// Its URL, where that is no address of HTTP.
+    named: Option<ResourceUrl>,
     /// The payment of a client of version 1, where those are served.
     v1_payment: Option<HeaderValue>,
 }
@@ -79,6 +86,7 @@ impl Sale {
             method: request.method.clone(),
             host: request.headers.get(HOST).cloned(),
             path: request.uri.path_and_query().cloned(),
+            named: request.extensions.get().cloned(),
             v1_payment: request.headers.get(X_PAYMENT).filter(|_| charge.exact == Exact::V1).cloned(),
         }
     }
@@ -95,6 +103,9 @@ impl Sale {
 
     /// What is sold, by its URL.
     pub(crate) fn resource(&self) -> ResourceInfo {
+        if let Some(ResourceUrl(url)) = &self.named {
+            return ResourceInfo { url: url.to_string(), ..self.charge.resource.clone() };
+        }
         let path = self.path.as_ref().map_or("/", PathAndQuery::as_str);
         let base = self.ways.first().and_then(|way| way.shared.base_url.clone());
         let host = || Some(format!("http://{}", self.host.as_ref()?.to_str().ok()?));
