@@ -28,10 +28,24 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("rpc", &["wire", "chain", "rules"]),
     ("agent", &["rpc", "wire", "chain", "rules"]),
     ("paywall", &["wire", "chain", "rpc", "ledger", "store", "sequencer", "rules"]),
+    ("mcp", &["agent", "paywall", "wire", "rules"]),
     ("x402", &["agent", "paywall", "wire", "rules"]),
     (
         "cli",
-        &["agent", "paywall", "facilitator", "ledger", "store", "settler", "keys", "rpc", "wire", "chain", "rules"],
+        &[
+            "agent",
+            "paywall",
+            "mcp",
+            "facilitator",
+            "ledger",
+            "store",
+            "settler",
+            "keys",
+            "rpc",
+            "wire",
+            "chain",
+            "rules",
+        ],
     ),
 ];
 /// Workspaces whose crates the architecture holds: the second has one crate, which pulls in what nobody else here needs.

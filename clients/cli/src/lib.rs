@@ -16,6 +16,7 @@ pub mod dev;
 pub mod dev_chain;
 pub mod find;
 pub mod keys;
+pub mod mcp;
 pub mod output;
 pub mod page;
 pub mod paid;
@@ -73,6 +74,8 @@ pub enum Command {
     Pay(Box<pay::Pay>),
     /// List what was paid for, from the wallet's own record.
     Paid(paid::ListPaid),
+    /// Give an agent that speaks MCP a wallet: it asks prices, fetches and pays, within your limits.
+    Mcp(Box<mcp::Mcp>),
     /// A payer's channels: see them, close them, get the rest back.
     #[command(subcommand)]
     Channel(channel::ChannelCommand),
@@ -145,6 +148,7 @@ pub fn run(cli: Cli) -> Result<()> {
             Command::Find(find) => find.run(output).await,
             Command::Pay(pay) => pay.run(output).await,
             Command::Paid(paid) => paid.run(output).await,
+            Command::Mcp(mcp) => mcp.run(output).await,
             Command::Channel(channel) => channel.run(output).await,
             Command::Settle(settle) => settle.run(output).await,
             Command::Vouchers(vouchers) => vouchers.run(output),

@@ -9,9 +9,10 @@ use solana_address::Address;
 use solana_client::nonblocking::rpc_client::RpcClient;
 use solana_signer::Signer;
 use std::path::PathBuf;
-use tallybook_agent::{Agent, AgentError, Cluster, Policy};
+use tallybook_agent::{Agent, AgentBuilder, AgentError, Cluster, Policy};
 use tallybook_rules::Amount;
 use tallybook_wire::{Key, Network};
+use url::Url;
 
 /// Clusters by their CAIP-2 id, and USDC there.
 const USDC: [(&str, &str); 2] = [
@@ -57,7 +58,7 @@ pub struct Limits {
     /// Never spend more than this within a day.
     #[arg(long, value_name = "AMOUNT")]
     pub budget_per_day: Option<String>,
-    /// Ask at the terminal before a call costs more than this.
+    /// Ask a person before a call costs more than this: at the terminal, or with `mcp` through the client.
     #[arg(long, value_name = "AMOUNT")]
     pub ask_above: Option<String>,
     /// Pay only this payee; may be repeated.
@@ -78,6 +79,22 @@ pub struct Limits {
 pub struct OpenWallet {
     /// What pays.
     pub agent: Agent,
+    /// The token that it pays with.
+    pub mint: Address,
+    /// Decimals of the token.
+    pub decimals: u8,
+    /// The cluster.
+    pub genesis_hash: [u8; 32],
+}
+
+/// A wallet about to be used.
+pub struct Prepared {
+    /// Makes what pays.
+    pub builder: AgentBuilder,
+    /// Where its channels are kept.
+    pub state: PathBuf,
+    /// The chain that it asks.
+    pub rpc: Url,
     /// The token that it pays with.
     pub mint: Address,
     /// Decimals of the token.
@@ -126,29 +143,35 @@ impl Limits {
 impl Wallet {
     /// An agent that may pay `host` within `limits`; without limits it opens nothing.
     pub async fn open(&self, limits: Option<&Limits>, host: Option<&str>) -> Result<OpenWallet> {
-        let wallet = self.key.read()?;
-        let rpc = self.rpc.client();
-        let (cluster, decimals) = self.cluster(&rpc).await?;
-        let (mint, genesis_hash) = (Address::from(cluster.mint.0), cluster.genesis_hash.0);
-        let mut policy = match limits {
-            Some(limits) => limits.policy(cluster, decimals)?,
-            None => Policy::new(cluster, Amount::ZERO, Amount::ZERO, Amount::ZERO).max_grace_seconds(u32::MAX),
-        };
         // A command ends long before there is something to look after.
-        policy = policy.tend_every(None);
-        if let Some(host) = host {
-            policy = policy.allow_host(host);
-        }
-        let url = self.rpc.rpc.parse().ok().context("--rpc is no URL")?;
-        let state = self.state_folder(&Key(wallet.pubkey().to_bytes()))?;
-        let mut builder = Agent::builder(wallet, policy, url, state);
-        if let Some(folder) = limits.and_then(|limits| limits.budget_dir.as_ref()) {
-            builder = builder.budget_directory(folder);
-        }
+        let prepared = self.prepare(limits, |policy| {
+            let policy = policy.tend_every(None);
+            host.into_iter().fold(policy, Policy::allow_host)
+        });
+        let Prepared { mut builder, mint, decimals, genesis_hash, .. } = prepared.await?;
         if terminal::is_there() {
             builder = builder.approver(move |ask| terminal::approve(ask, decimals));
         }
         Ok(OpenWallet { agent: builder.build()?, mint, decimals, genesis_hash })
+    }
+
+    /// An agent that is not built yet, within `limits` and what `shape` makes of them.
+    pub async fn prepare(&self, limits: Option<&Limits>, shape: impl FnOnce(Policy) -> Policy) -> Result<Prepared> {
+        let wallet = self.key.read()?;
+        let rpc = self.rpc.client();
+        let (cluster, decimals) = self.cluster(&rpc).await?;
+        let (mint, genesis_hash) = (Address::from(cluster.mint.0), cluster.genesis_hash.0);
+        let policy = match limits {
+            Some(limits) => limits.policy(cluster, decimals)?,
+            None => Policy::new(cluster, Amount::ZERO, Amount::ZERO, Amount::ZERO).max_grace_seconds(u32::MAX),
+        };
+        let url: Url = self.rpc.rpc.parse().ok().context("--rpc is no URL")?;
+        let state = self.state_folder(&Key(wallet.pubkey().to_bytes()))?;
+        let mut builder = Agent::builder(wallet, shape(policy), url.clone(), &state);
+        if let Some(folder) = limits.and_then(|limits| limits.budget_dir.as_ref()) {
+            builder = builder.budget_directory(folder);
+        }
+        Ok(Prepared { builder, state, rpc: url, mint, decimals, genesis_hash })
     }
 
     /// Where the wallet's channels are kept: a folder for each, since agents do not share channels.
