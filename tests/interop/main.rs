@@ -12,6 +12,7 @@ mod channel;
 mod conformance;
 mod exact;
 mod matrix;
+mod mcp;
 mod parties;
 mod process;
 mod proxy;
@@ -22,7 +23,7 @@ use matrix::Matrix;
 use town::Town;
 
 /// Everything in one test, one cell after another: the balances of all are read from one chain, and nothing may move meanwhile.
-/// `INTEROP_ONLY=exact` (or `channel`, `bazaar` or `conformance`) runs a part, for whoever works on it, and never passes.
+/// `INTEROP_ONLY=exact` (or `channel`, `bazaar`, `mcp` or `conformance`) runs a part, for whoever works on it, and never passes.
 #[tokio::test(flavor = "multi_thread")]
 async fn given_third_parties_when_they_meet_ours_then_they_pay_and_are_paid_as_the_matrix_says() -> Result<()> {
     let only = std::env::var("INTEROP_ONLY").ok();
@@ -37,6 +38,9 @@ async fn given_third_parties_when_they_meet_ours_then_they_pay_and_are_paid_as_t
     }
     if wanted("bazaar") {
         bazaar::fill(&town, &mut matrix).await?;
+    }
+    if wanted("mcp") {
+        mcp::fill(&town, &mut matrix).await?;
     }
     if wanted("conformance") {
         conformance::fill(&town, &mut matrix).await?;

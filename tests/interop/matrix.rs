@@ -29,6 +29,11 @@ const NOTES: &[(&str, &str)] = &[
          middleware below the one and a layer around the other, and its documentation says what is missing.",
     ),
     (
+        "x402 (Python) 2.25.0, mcp 2.3.0",
+        "x402's MCP client calls a session with one dictionary and reads results by the names of the wire; the SDK's session takes \
+         arguments and returns models: a class of twenty lines stands between. There is no `@x402/mcp` on npm (2026-11).",
+    ),
+    (
         "x402-fetch, x402-express 1.2.0",
         "what they depend on installs with `viem` 2.55.0, which is pinned by an override.",
     ),
@@ -42,6 +47,8 @@ pub(crate) struct Matrix {
     /// Who declares what, as it is listed.
     listings: Vec<(String, String)>,
     checks: Vec<(String, String, String)>,
+    /// Clients of MCP, what they were used with, and what they did.
+    hosts: Vec<(String, String, String)>,
     failures: Vec<String>,
 }
 
@@ -111,6 +118,20 @@ impl Matrix {
         }
     }
 
+    /// Writes down how a client of MCP got on.
+    pub(crate) fn host(&mut self, client: &str, server: &str, outcome: Result<&str>) {
+        match outcome {
+            Ok(did) => {
+                eprintln!("ok      {client} with {server}");
+                self.hosts.push((client.to_owned(), server.to_owned(), did.to_owned()));
+            }
+            Err(error) => {
+                eprintln!("FAILED  {client} with {server}: {error:#}");
+                self.failures.push(format!("{client} with {server}: {error:#}"));
+            }
+        }
+    }
+
     /// Fails with all that failed; else when the page that is committed says something else. `INTEROP_WRITE=1` writes it.
     pub(crate) fn finish(&self) -> Result<()> {
         ensure!(self.failures.is_empty(), "{} failed:\n{}", self.failures.len(), self.failures.join("\n"));
@@ -153,6 +174,10 @@ impl Matrix {
         );
         for (server, path) in &self.listings {
             writeln!(page, "| {server} | `{path}` |")?;
+        }
+        page.push_str("\n## MCP\n\n| client | server | does |\n|---|---|---|\n");
+        for (client, server, did) in &self.hosts {
+            writeln!(page, "| {client} | {server} | {did} |")?;
         }
         page.push_str("\n## `x402conf`\n\n| command | of | passed |\n|---|---|---|\n");
         for (mode, what, passed) in &self.checks {

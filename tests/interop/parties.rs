@@ -79,12 +79,20 @@ pub(crate) fn versions() -> Result<Vec<(String, String)>> {
     let read = |path: &str| std::fs::read_to_string(at.join(path)).with_context(|| path.to_owned());
     let npm: Value = serde_json::from_str(&read("typescript/package.json")?)?;
     let mut versions = Vec::new();
-    for name in ["@x402/fetch", "@x402/svm", "@x402/express", "@x402/extensions", "x402-fetch", "x402-express"] {
+    for name in [
+        "@x402/fetch",
+        "@x402/svm",
+        "@x402/express",
+        "@x402/extensions",
+        "x402-fetch",
+        "x402-express",
+        "@modelcontextprotocol/sdk",
+    ] {
         let version = npm["dependencies"][name].as_str().with_context(|| format!("{name} is not pinned"))?;
         versions.push((format!("{name} (npm)"), version.to_owned()));
     }
     let pip = read("python/requirements.txt")?;
-    for name in ["x402", "x402-conformance", "fastapi"] {
+    for name in ["x402", "x402-conformance", "fastapi", "mcp"] {
         let line = pip.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix("=="));
         let version = line.and_then(|rest| rest.split_whitespace().next());
         versions.push((format!("{name} (PyPI)"), version.with_context(|| format!("{name} is not pinned"))?.to_owned()));

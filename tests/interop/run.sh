@@ -31,6 +31,8 @@ if ! cmp -s python/requirements.txt python/.venv/.interop-lock; then
   cp python/requirements.txt python/.venv/.interop-lock
 fi
 (cd ../../clients/x402 && cargo build --quiet --locked --examples --target-dir target)
+# The server with priced tools that MCP clients start.
+(cd ../.. && cargo build --workspace --quiet --example priced_tool)
 echo "installed in $((SECONDS - began)) s"
 
 echo "node $(node --version), $(python3 --version), $(cargo --version)"
