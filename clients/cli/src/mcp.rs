@@ -7,6 +7,7 @@ use crate::wallet::{Limits, Wallet};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use reqwest::header::HeaderName;
+use reqwest::redirect::Policy;
 use rmcp::ServiceExt;
 use rmcp::transport::stdio;
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use tallybook_keys::Source;
 use tallybook_mcp::{Guard, HttpSettings, WalletServer, ask_the_client, serve_http};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
+use url::Url;
 
 /// Arguments of `tallybook mcp`.
 #[derive(Args, Debug)]
@@ -25,7 +27,8 @@ use tracing_subscriber::EnvFilter;
     tallybook mcp --host '*.example.com' --ask-above 0.05 --http 127.0.0.1:8404\n\n\
     In the configuration of an MCP host:\n  \
     { \"mcpServers\": { \"tallybook\": { \"command\": \"tallybook\", \"args\": [\"mcp\", \"--host\", \"api.example.com\"] } } }\n\n\
-    Its tools are quote, fetch, budget, channels and paid. None can change a limit: they are those of this command line.\n\
+    Its tools are quote, fetch, budget, channels, paid, and find where there is a --facilitator. None can change a\n\
+    limit: they are those of this command line.\n\
     A wallet's folder is used by one process at a time. For two hosts give each a --state-dir of its own and both the same\n\
     --budget-dir, or let both use one server over --http."
 )]
@@ -40,6 +43,9 @@ pub struct Mcp {
     /// Never pay this host; may be repeated.
     #[arg(long, value_name = "HOST")]
     deny_host: Vec<String>,
+    /// Let a model look for what can be bought in the catalogues of these facilitators.
+    #[arg(long, env = "TALLYBOOK_FACILITATOR", hide_env_values = true, value_delimiter = ',', value_name = "URL")]
+    facilitator: Vec<Url>,
     /// Let a model set this header of its requests; may be repeated.
     #[arg(long, value_name = "NAME")]
     allow_header: Vec<HeaderName>,
@@ -99,6 +105,7 @@ impl Mcp {
             .guard(guard)
             .max_answer_bytes(self.max_bytes)
             .timeout(Duration::from_secs(self.timeout))
+            .catalogues(reqwest::Client::builder().redirect(Policy::none()).build()?, self.facilitator.clone())
             .tell(move |error| Told::new(error, decimals).to_string());
         let server = self.allow_header.iter().fold(server, |server, name| server.allow_header(name.clone()));
         Ok(Opened { server, agent, decimals })

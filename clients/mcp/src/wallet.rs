@@ -2,6 +2,7 @@
 
 mod approval;
 mod fetch;
+mod find;
 mod guard;
 mod money;
 mod pending;
@@ -33,6 +34,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tallybook_agent::{Agent, AgentError};
+use url::Url;
 
 /// What a model is told of the whole.
 const INSTRUCTIONS: &str = "Pays for HTTP resources that ask for it (402, x402), from its owner's wallet and within its owner's \
@@ -47,6 +49,7 @@ type Teller = Arc<dyn Fn(AgentError) -> String + Send + Sync>;
 ///
 /// | tool | does |
 /// |---|---|
+/// | `find` | looks in the catalogues that the owner has named (x402, `bazaar`) for what can be bought |
 /// | `quote` | asks what a URL costs, and whether the policy would allow it |
 /// | `fetch` | asks for a URL, pays for it if need be, and returns the answer with what was paid |
 /// | `budget` | the limits, and what is left of them |
@@ -70,6 +73,8 @@ struct Shared {
     timeout: Duration,
     tell: Teller,
     tools: Vec<Tool>,
+    catalogues: Vec<Url>,
+    catalogue_client: reqwest::Client,
     pending: Arc<Pending>,
 }
 
@@ -94,6 +99,8 @@ impl WalletServer {
                 timeout: Duration::from_secs(120),
                 tell,
                 tools: tools::all(),
+                catalogues: Vec::new(),
+                catalogue_client: reqwest::Client::new(),
                 pending: Arc::default(),
             }),
         }
@@ -131,6 +138,20 @@ impl WalletServer {
         self.with(|shared| shared.timeout = timeout)
     }
 
+    /// The facilitators whose catalogues the tool `find` looks in, asked through `client`: without one there is no such tool.
+    /// They are the owner's choice, and may be inside.
+    #[must_use]
+    pub fn catalogues(self, client: reqwest::Client, facilitators: impl IntoIterator<Item = Url>) -> Self {
+        self.with(|shared| {
+            shared.catalogue_client = client;
+            shared.catalogues = facilitators.into_iter().collect();
+            shared.tools = tools::all();
+            if !shared.catalogues.is_empty() {
+                shared.tools.insert(0, tools::find());
+            }
+        })
+    }
+
     /// How an error of the agent is put into words, in whole tokens, say.
     #[must_use]
     pub fn tell(self, tell: impl Fn(AgentError) -> String + Send + Sync + 'static) -> Self {
@@ -140,6 +161,7 @@ impl WalletServer {
     async fn answer(&self, name: &str, arguments: JsonObject) -> Result<CallToolResult, Refusal> {
         let shared = self.shared.as_ref();
         match name {
+            tools::FIND => find::find(shared, read(arguments)?).await,
             tools::QUOTE => quote::quote(shared, read(arguments)?).await,
             tools::FETCH => fetch::fetch(shared, read(arguments)?).await,
             tools::BUDGET => read::<tools::Nothing>(arguments).map(drop).and(standing::budget(shared).await),

@@ -31,10 +31,12 @@ async fn given_a_model_with_a_wallet_when_it_quotes_and_fetches_then_it_pays_wit
         "--budget-per-hour",
         "0.002",
     ];
-    let client = desk.client((), &limits).await?;
+    let facilitator = stage.facilitator();
+    let with_catalogue = [limits.as_slice(), &["--facilitator", &facilitator]].concat();
+    let client = desk.client((), &with_catalogue).await?;
     let tools = client.running.peer().list_all_tools().await?;
     let names: Vec<&str> = tools.iter().map(|tool| tool.name.as_ref()).collect();
-    assert_eq!(names, ["quote", "fetch", "budget", "channels", "paid"]);
+    assert_eq!(names, ["find", "quote", "fetch", "budget", "channels", "paid"]);
 
     // Given a quote: nothing is paid by that
     let ask = json!({ "url": url, "method": "POST", "body": TEXT });
@@ -93,6 +95,7 @@ async fn given_a_model_with_a_wallet_when_it_quotes_and_fetches_then_it_pays_wit
     // A quote now needs no deposit
     assert_eq!(client.report("quote", ask.clone()).await?.get("deposit"), None);
 
+    found_again(&stage, &client).await?;
     within_limits(&stage, &client, &ask, &channel).await?;
     nowhere_else(&stage, &client).await?;
     client.leave().await?;
@@ -104,6 +107,26 @@ async fn given_a_model_with_a_wallet_when_it_quotes_and_fetches_then_it_pays_wit
     assert!(refused.contains("one hour"), "{refused}");
     client.leave().await?;
     stage.shut_down().await
+}
+
+/// What was paid for is in the catalogue, with an example that can be quoted as it stands.
+async fn found_again(stage: &Stage, client: &Client<()>) -> Result<()> {
+    let mut found = client.report("find", json!({ "words": "facts" })).await?;
+    for _ in 0..100 {
+        if found["offers"] != json!([]) {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        found = client.report("find", json!({ "words": "facts" })).await?;
+    }
+    let offer = &found["offers"][0];
+    assert_eq!((&offer["url"], &offer["call"]), (&json!(stage.shop.paid()), &"POST".into()), "{found}");
+    assert_eq!((&offer["allowed"], &found["unanswered"]), (&true.into(), &json!([])));
+    let quote = client.report("quote", offer["example"].clone()).await?;
+    assert_eq!((&quote["allowed"], base_units(&quote["price"])), (&true.into(), "500"), "{quote}");
+    let dear = client.report("find", json!({ "words": "facts", "maxPrice": "0.0001" })).await?;
+    assert_eq!(dear["offers"], json!([]));
+    Ok(())
 }
 
 /// What the limits refuse is not charged, and it is said which of them.

@@ -71,15 +71,15 @@ pub(super) struct Report {
 #[derive(Serialize, JsonSchema, Debug)]
 #[serde(rename_all = "camelCase")]
 #[schemars(crate = "rmcp::schemars")]
-struct Way {
+pub(super) struct Way {
     /// The x402 scheme.
-    scheme: String,
+    pub(super) scheme: String,
     /// The network, by its CAIP-2 id.
-    network: String,
+    pub(super) network: String,
     /// The price, in base units of the asset.
-    amount: String,
+    pub(super) amount: String,
     /// The token.
-    asset: String,
+    pub(super) asset: String,
 }
 
 pub(super) async fn quote(shared: &Shared, arguments: Arguments) -> Result<CallToolResult, Refusal> {
@@ -132,6 +132,7 @@ fn ways(required: &PaymentRequired) -> impl Iterator<Item = Way> {
     })
 }
 
-fn shown(text: &str) -> String {
+/// As much of a stranger's text as is passed on.
+pub(super) fn shown(text: &str) -> String {
     text.chars().take(MAX_TEXT_CHARS).collect()
 }

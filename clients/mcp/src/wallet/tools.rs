@@ -1,12 +1,13 @@
 //! The tools: their names, what they take, what they return, and what they do to the world.
 
-use super::{fetch, quote, standing};
+use super::{fetch, find, quote, standing};
 use rmcp::model::{JsonObject, Tool, ToolAnnotations};
 use rmcp::schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 use std::sync::Arc;
 
+pub(super) const FIND: &str = "find";
 pub(super) const QUOTE: &str = "quote";
 pub(super) const FETCH: &str = "fetch";
 pub(super) const BUDGET: &str = "budget";
@@ -18,6 +19,17 @@ pub(super) const PAID: &str = "paid";
 #[serde(deny_unknown_fields)]
 #[schemars(crate = "rmcp::schemars")]
 pub(super) struct Nothing {}
+
+/// The tool that is there where there is a catalogue to look in.
+pub(super) fn find() -> Tool {
+    tool::<find::Arguments, find::Report>(
+        FIND,
+        "What can be bought?",
+        "Looks for HTTP resources and tools that can be bought, in the catalogues that the owner has named. A catalogue is a hint: \
+         ask `quote` what a call costs now.",
+        ToolAnnotations::new().read_only(true).open_world(true),
+    )
+}
 
 pub(super) fn all() -> Vec<Tool> {
     vec![
@@ -99,7 +111,7 @@ mod tests {
 
     #[test]
     fn given_the_tools_when_listed_then_each_says_what_it_takes_returns_and_does() {
-        for tool in all() {
+        for tool in all().into_iter().chain([find()]) {
             let (input, output) = (&tool.input_schema, tool.output_schema.as_ref().unwrap());
             assert_eq!((&input["type"], &output["type"]), (&"object".into(), &"object".into()), "{}", tool.name);
             assert_eq!(input["additionalProperties"], false, "{} takes anything", tool.name);
@@ -111,9 +123,10 @@ mod tests {
             let json = serde_json::to_string(&tool).unwrap();
             assert!(!json.contains("\"format\":\"uint"), "{json}");
             let annotations = tool.annotations.as_ref().unwrap();
-            let goes_out = [QUOTE, FETCH].contains(&tool.name.as_ref());
-            assert_eq!((annotations.read_only_hint, annotations.open_world_hint), (Some(!goes_out), Some(goes_out)));
-            assert!(annotations.is_destructive() == (tool.name == FETCH) || !goes_out, "{}", tool.name);
+            let sends = [QUOTE, FETCH].contains(&tool.name.as_ref());
+            let goes_out = sends || tool.name == FIND;
+            assert_eq!((annotations.read_only_hint, annotations.open_world_hint), (Some(!sends), Some(goes_out)));
+            assert!(annotations.is_destructive() == (tool.name == FETCH) || !sends, "{}", tool.name);
         }
     }
 }
