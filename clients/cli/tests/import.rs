@@ -29,7 +29,7 @@ fn change(channel: u8, cumulative: u64) -> Change {
 fn tallybook(arguments: &[&str], url: &str) -> Output {
     let mut program = Command::new(env!("CARGO_BIN_EXE_tallybook"));
     let ran = program.args(arguments).env("DATABASE_URL", url).output().unwrap();
-    let said = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
+    let said = format!("{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
     assert!(!said.contains("pass%3A") && !said.contains(server::PASSWORD), "{said}");
     ran
 }

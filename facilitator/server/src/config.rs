@@ -26,6 +26,7 @@ use tallybook_keys::Source;
 use tallybook_ledger::{Capacity, Policy};
 use tallybook_rules::Amount;
 use tallybook_rules::half_aggregation::MAX_ROWS;
+use tallybook_store::PostgresStore;
 use tallybook_wire::{Key, Network};
 use thiserror::Error;
 use url::Url;
@@ -54,6 +55,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where vouchers are kept: a file, made if missing, or a PostgreSQL database.
     pub database: Database,
+    /// Where other facilitators on the same database reach this one, as `http://10.0.0.1:4020`: then it waits in line for the
+    /// database, and hands on what it is asked meanwhile. Alone by default.
+    #[serde(default)]
+    pub address: Option<String>,
     /// The Solana node's JSON-RPC endpoint.
     pub rpc_url: String,
     /// The cluster's CAIP-2 id; by default that of the node's genesis hash.
@@ -185,10 +190,25 @@ impl Config {
             return Err(ConfigProblem::new("books", "name each book once"));
         }
         self.database.check().map_err(|problem| ConfigProblem::new("database", problem))?;
+        self.check_address()?;
         self.check_access()?;
         self.exact.as_ref().map_or(Ok(()), |exact| exact.check(self))?;
         self.check_ranges()?;
         self.sponsor().map(|_| ())
+    }
+
+    fn check_address(&self) -> Result<(), ConfigProblem> {
+        let Some(address) = &self.address else { return Ok(()) };
+        let refuse = |problem: &str| Err(ConfigProblem::new("address", problem));
+        let is_one = Url::parse(address)
+            .is_ok_and(|url| ["http", "https"].contains(&url.scheme()) && url.path() == "/" && url.query().is_none());
+        if !is_one || address.ends_with('/') || address.len() > PostgresStore::MAX_ADDRESS_BYTES {
+            return refuse("write http://HOST:PORT, at most 48 bytes: where other facilitators reach this one");
+        }
+        if self.database.path().is_some() {
+            return refuse("several facilitators share a PostgreSQL `database`; a file belongs to one alone");
+        }
+        Ok(())
     }
 
     fn check_access(&self) -> Result<(), ConfigProblem> {

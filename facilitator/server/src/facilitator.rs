@@ -7,7 +7,7 @@ use crate::config::{Config, ConfigProblem, Database};
 use crate::connections::Connections;
 use crate::discovery::{self, Discovery};
 use crate::expenses::{Bill, Bills};
-use crate::{expenses, metrics, routes, serve, settlement, watcher};
+use crate::{expenses, line, metrics, routes, serve, settlement, watcher};
 use axum::Router;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -80,6 +80,9 @@ impl Facilitator {
     /// Checks the configuration, opens the store, reads the chain, and serves. Returns once requests are answered.
     pub async fn start(config: Config) -> Result<Self, Failure> {
         config.check()?;
+        if let Some(place) = line::place(&config) {
+            return line::start(config, place).await;
+        }
         let store = open_store(config.database.clone()).await?;
         let chain = RpcChain::new(&config.rpc_url, Duration::from_secs(config.chain.timeout_seconds.into()));
         Self::start_with(config, chain, store).await
@@ -87,6 +90,17 @@ impl Facilitator {
 
     /// As [`Facilitator::start`], over any chain and store.
     pub async fn start_with<C: Chain>(config: Config, chain: C, store: Box<dyn VoucherStore>) -> Result<Self, Failure> {
+        Self::start_on(config, chain, store, None, CancellationToken::new()).await
+    }
+
+    /// As [`Facilitator::start_with`], on a listener that is there already, and until `drain`.
+    pub(crate) async fn start_on<C: Chain>(
+        config: Config,
+        chain: C,
+        store: Box<dyn VoucherStore>,
+        listener: Option<TcpListener>,
+        drain: CancellationToken,
+    ) -> Result<Self, Failure> {
         metrics::install();
         open_files(config.limits.connections);
         let (desk, opened) = open(&config, store)?;
@@ -97,10 +111,12 @@ impl Facilitator {
             assemble(config, chain, sequencer, (opened.allowance, opened.audit), opened.discovery).await?;
 
         let listen = app.config.listen;
-        let listener = TcpListener::bind(listen).await.map_err(|error| Failure::Listen(listen, error))?;
+        let listener = match listener {
+            Some(listener) => listener,
+            None => TcpListener::bind(listen).await.map_err(|error| Failure::Listen(listen, error))?,
+        };
         let local_addr = listener.local_addr().map_err(|error| Failure::Listen(listen, error))?;
         tracing::info!(%local_addr, sponsor = %app.sponsor(), network = app.network.as_str(), "serving");
-        let drain = CancellationToken::new();
         let supervisor = tokio::spawn(supervise(app, listener, (sending, unpaid), drain.clone(), writer));
         Ok(Self { local_addr, drain, supervisor })
     }
@@ -122,6 +138,15 @@ impl Facilitator {
         // The tasks outlive their handles.
         drop(begin(&app, opened.sending, unpaid, &TaskTracker::new()).await?);
         Ok(routes::router(app))
+    }
+
+    /// One that was started elsewhere.
+    pub(crate) const fn of(
+        local_addr: SocketAddr,
+        drain: CancellationToken,
+        supervisor: JoinHandle<Result<(), Failure>>,
+    ) -> Self {
+        Self { local_addr, drain, supervisor }
     }
 
     /// Where it listens.
@@ -288,6 +313,7 @@ async fn supervise<C: Chain>(
 ) -> Result<(), Failure> {
     let tasks = TaskTracker::new();
     let Beside { watcher, expenses, settlement, discovery } = begin(&app, sending, unpaid, &tasks).await?;
+    let pulse = tokio::spawn(line::pulse(app.sequencer.clone()));
     let closed = CancellationToken::new();
     let limits = &app.config.limits;
     let head = Duration::from_secs(limits.head_seconds.into());
@@ -313,6 +339,7 @@ async fn supervise<C: Chain>(
     }
     watcher.abort();
     expenses.abort();
+    pulse.abort();
     if tokio::time::timeout(patience, server).await.is_err() {
         tracing::warn!("ending with connections open");
     }

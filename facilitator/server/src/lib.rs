@@ -19,6 +19,7 @@ mod facilitator;
 mod forward;
 mod grow;
 mod guard;
+mod line;
 mod metrics;
 mod problem;
 mod quota;

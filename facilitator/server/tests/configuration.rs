@@ -62,6 +62,7 @@ fn given_a_bad_value_when_loaded_then_its_key_is_named() {
         ("[\"9xQeWvG816bUx9EPjHmaT23yvVM2ZWbrrpZb9PusVFin\"]", "[\"0OIl\"]", "books"),
         ("# network = \"solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1\"", "network = \"solana:x\"", "network"),
         ("vouchers.db", "no/such/folder/vouchers.db", "database"),
+        ("# address = \"http://10.0.0.1:4020\"", "address = \"http://10.0.0.1:4020\"", "address"),
         ("sponsor.json", "missing.json", "sponsor"),
         ("rows_per_transaction = 96", "rows_per_transaction = 97", "settlement.rows_per_transaction"),
         ("rows_per_transaction = 96", "rows_per_transaction = 0", "settlement.rows_per_transaction"),

@@ -10,7 +10,10 @@
 )]
 
 mod load;
+mod nodes;
 mod process;
+#[path = "../../../facilitator/store/tests/server/mod.rs"]
+mod server;
 
 use anyhow::{Context, Result};
 use load::{Load, Worker};

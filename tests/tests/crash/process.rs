@@ -33,6 +33,34 @@ impl Process {
         Self::start(env!("CARGO_BIN_EXE_facilitator-to-kill"), arguments, address).await
     }
 
+    /// One of several facilitators on a PostgreSQL database. It may not answer yet.
+    pub(crate) async fn node(ground: &Ground, number: usize, database: &str) -> Result<Self> {
+        let (address, config) = (free_address()?, ground.folder().join(format!("facilitator-{number}.toml")));
+        let text = ground.facilitator_config(address);
+        let (before, after) = text.split_once("database = ").context("a database")?;
+        let (_, after) = after.split_once('\n').context("more than a database")?;
+        let text = format!("{before}database = \"{database}\"\naddress = \"http://{address}\"\n{after}");
+        std::fs::write(&config, text)?;
+        let arguments = vec!["--config".to_owned(), config.display().to_string()];
+        let program = env!("CARGO_BIN_EXE_facilitator-to-kill");
+        let child = spawn(program, &arguments)?;
+        Ok(Self { program, arguments, address, child, http: Client::new(), kills: 0 })
+    }
+
+    /// Starts it again if it has ended.
+    pub(crate) fn revive(&mut self) -> Result<bool> {
+        let has_ended = self.child.try_wait()?.is_some();
+        if has_ended {
+            self.child = spawn(self.program, &self.arguments)?;
+        }
+        Ok(has_ended)
+    }
+
+    /// Waits until it is answered, by whomever.
+    pub(crate) async fn wait_until_healthy(&mut self) -> Result<()> {
+        self.healthy().await
+    }
+
     /// A resource server with a ledger of its own, which hands its vouchers to the facilitator at `facilitator`.
     pub(crate) async fn server(ground: &Ground, facilitator: &str) -> Result<Self> {
         let (address, operator) = (free_address()?, ground.folder().join("operator.json"));

@@ -8,9 +8,10 @@ const ENVIRONMENT: &str = "TALLYBOOK_";
 /// The keys without a default.
 const NEEDED: [&str; 5] = ["listen", "database", "rpc_url", "sponsor", "books"];
 /// The keys that an environment variable can set; others with the prefix belong to somebody else.
-const TOP_KEYS: [&str; 16] = [
+const TOP_KEYS: [&str; 17] = [
     "listen",
     "database",
+    "address",
     "rpc_url",
     "network",
     "sponsor",

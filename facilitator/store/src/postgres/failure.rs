@@ -45,6 +45,9 @@ pub enum PostgresFailure {
     /// Another process holds the database.
     #[error("{0} is in use: two facilitators must never share a database; stop the other one or name another database")]
     InUse(String),
+    /// Where this process answers is too long to be told to others.
+    #[error("the address of this process is longer than {0} bytes")]
+    Address(usize),
     /// The database is of something else.
     #[error("{0} holds tables of something else: make a database for the vouchers alone")]
     Foreign(String),

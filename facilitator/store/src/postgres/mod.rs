@@ -12,10 +12,11 @@ pub use failure::PostgresFailure;
 pub use url::PostgresUrl;
 
 use crate::{KeptChannel, Row, Spending, StoreFailure, Stored, Tally, VoucherStore};
-use session::Session;
+use session::{Line, Session, Turn};
 use std::time::Duration;
 use tallybook_ledger::{Attempt, BatchRecord, Change, ChannelRecord, Purpose};
 use thread::Thread;
+use tokio::sync::watch;
 
 /// How long an answer may take, in seconds: longer than the server lets a statement take, so that it is the server that
 /// gives up, and says so, unless it is out of reach.
@@ -55,7 +56,31 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreFailure::Postgres`], with what is wrong: see [`PostgresFailure`].
     pub fn open(url: &PostgresUrl, patience: Duration) -> Result<Self, StoreFailure> {
-        let (thread, database, version) = Thread::start(url.clone(), patience)?;
+        Self::start(url, Turn::Within(patience))
+    }
+
+    /// Waits in line: opens the database once no other process has it, however long that takes and whatever becomes of the
+    /// server meanwhile. `owner` is told where the process that has it answers, whenever that changes, if that one waited in
+    /// line too; `address` is what the others are told of this one. It is an error when nobody hears `owner` any more.
+    ///
+    /// # Errors
+    /// As [`Self::open`]. What the server says against the very first attempt is final.
+    pub fn in_line(
+        url: &PostgresUrl,
+        address: &str,
+        owner: watch::Sender<Option<String>>,
+    ) -> Result<Self, StoreFailure> {
+        if address.len() > Self::MAX_ADDRESS_BYTES {
+            return Err(PostgresFailure::Address(Self::MAX_ADDRESS_BYTES).into());
+        }
+        Self::start(url, Turn::InLine(Line { address: address.to_owned(), owner }))
+    }
+
+    /// The longest address that others can be told: the server cuts a session's name off at 63 bytes.
+    pub const MAX_ADDRESS_BYTES: usize = 48;
+
+    fn start(url: &PostgresUrl, turn: Turn) -> Result<Self, StoreFailure> {
+        let (thread, database, version) = Thread::start(url.clone(), turn)?;
         Ok(Self { thread, poisoned: false, database, version })
     }
 

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::error::SqlState;
@@ -33,6 +34,35 @@ const GREETING: Duration = Duration::from_secs(20);
 /// How long the server is given to see that we go.
 const PARTING: Duration = Duration::from_secs(2);
 
+/// What the name of a session begins with whose process says where it answers.
+const AT: &str = "tallybook at ";
+
+/// How a session comes by the database.
+pub(super) enum Turn {
+    /// Within so long, or not at all.
+    Within(Duration),
+    /// In its turn, whenever that is.
+    InLine(Line),
+}
+
+/// One who waits for a database that another has.
+pub(super) struct Line {
+    /// Where it answers, for those that wait when it has the database.
+    pub(super) address: String,
+    /// Is told where the owner answers. It waits no longer when nobody hears that any more.
+    pub(super) owner: watch::Sender<Option<String>>,
+}
+
+impl Line {
+    fn tell(&self, owner: Option<String>) {
+        self.owner.send_if_modified(|told| {
+            let is_news = *told != owner;
+            *told = owner;
+            is_news
+        });
+    }
+}
+
 type Ended = Result<(), tokio_postgres::Error>;
 
 /// A session of the server that holds the database for this process.
@@ -49,11 +79,22 @@ pub(super) struct Session {
 
 impl Session {
     /// Connects, looks whether the server keeps what it promises, takes the database for this process alone, and brings it to
-    /// this version's schema. Waits for at most `patience` for a server that is starting, and for a process that is ending.
-    pub(super) async fn open(url: &PostgresUrl, patience: Duration) -> Result<Self, StoreFailure> {
+    /// this version's schema.
+    pub(super) async fn open(url: &PostgresUrl, turn: &Turn) -> Result<Self, StoreFailure> {
+        let mut session = match turn {
+            Turn::Within(patience) => Self::within(url, *patience).await?,
+            Turn::InLine(line) => Self::in_line(url, line).await?,
+        };
+        let database = session.database.clone();
+        migrate::migrate(&mut session.client, &database).await?;
+        Ok(session)
+    }
+
+    /// Waits for at most `patience` for a server that is starting, and for a process that is ending.
+    async fn within(url: &PostgresUrl, patience: Duration) -> Result<Self, StoreFailure> {
         let until = Instant::now().checked_add(patience).unwrap_or_else(Instant::now);
         let mut session = loop {
-            match Self::connect(url).await {
+            match Self::connect(url, None).await {
                 Ok(session) => break session,
                 Err(error) if is_starting(&error) && Instant::now() < until => sleep(AGAIN).await,
                 Err(error) => return Err(not_reached(url, said(&error)).into()),
@@ -66,15 +107,68 @@ impl Session {
             }
             sleep(AGAIN).await;
         }
-        let database = session.database.clone();
-        migrate::migrate(&mut session.client, &database).await?;
         Ok(session)
     }
 
-    async fn connect(url: &PostgresUrl) -> Result<Self, Refused> {
+    /// Waits for as long as another has the database, or the server is away. Says who has it, whenever that changes.
+    async fn in_line(url: &PostgresUrl, line: &Line) -> Result<Self, StoreFailure> {
+        let mut was_let_in = false;
+        loop {
+            let session = match Self::connect(url, Some(&line.address)).await {
+                Ok(session) => Some(session),
+                // What is wrong at first is wrong for good, such as a password. Later, the server is away.
+                Err(error) if !was_let_in && !is_starting(&error) => return Err(not_reached(url, said(&error)).into()),
+                Err(_) => None,
+            };
+            if let Some(mut session) = session {
+                let is_sound = session.look().await;
+                // A session that is lost, or leads to a server that follows another now, is followed by another session.
+                match is_sound {
+                    Ok(()) if session.wait(line).await.is_ok_and(|has_it| has_it) => return Ok(session),
+                    Ok(()) => was_let_in = true,
+                    Err(failure) if !was_let_in => return Err(failure),
+                    Err(_) => {}
+                }
+            }
+            if line.owner.is_closed() {
+                return Err(PostgresFailure::InUse(url.to_string()).into());
+            }
+            line.tell(None);
+            sleep(AGAIN).await;
+        }
+    }
+
+    /// Whether this session has the database in the end; not if nobody wants to know any more.
+    async fn wait(&mut self, line: &Line) -> Result<bool, StoreFailure> {
+        while !self.take().await? {
+            if line.owner.is_closed() {
+                return Ok(false);
+            }
+            line.tell(self.owner().await?);
+            sleep(AGAIN).await;
+        }
+        Ok(true)
+    }
+
+    /// Where the process answers that has the database, if it says so.
+    async fn owner(&mut self) -> Result<Option<String>, StoreFailure> {
+        let sql = "SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid)
+                   WHERE locktype = 'advisory' AND granted AND classid::bigint = $1 AND objid::bigint = $2 AND objsubid = 2
+                     AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        let (class, lock) = (i64::from(APPLICATION_ID), i64::from(OWNER));
+        let rows = self.query(sql, &[&class, &lock]).await?;
+        let name = rows.first().map(|row| row.try_get::<_, Option<String>>(0)).transpose()?.flatten();
+        Ok(name.and_then(|name| name.strip_prefix(AT).map(str::to_owned)))
+    }
+
+    async fn connect(url: &PostgresUrl, address: Option<&str>) -> Result<Self, Refused> {
+        let mut config = url.config.clone();
+        if let Some(address) = address {
+            config.application_name(format!("{AT}{address}"));
+        }
         let (client, line) = match &url.tls {
-            Tls::Off => greeted(url.config.connect(NoTls)).await?,
-            tls @ (Tls::Public | Tls::File(_)) => greeted(url.config.connect(connector(tls)?)).await?,
+            Tls::Off => greeted(config.connect(NoTls)).await?,
+            tls @ (Tls::Public | Tls::File(_)) => greeted(config.connect(connector(tls)?)).await?,
         };
         let (database, version) = (url.to_string(), String::new());
         Ok(Self { client, line, statements: HashMap::new(), database, version })

@@ -1,7 +1,7 @@
 //! The thread that speaks with the server: stores are asked from anywhere, within a runtime too, and wait for the answer.
 
 use super::decode::Visit;
-use super::session::Session;
+use super::session::{Session, Turn};
 use super::{PostgresFailure, PostgresUrl};
 use crate::StoreFailure;
 use std::fmt;
@@ -31,13 +31,12 @@ pub(super) struct Thread {
 
 impl Thread {
     /// Starts it, and opens the session; says which database that is of, and the server's version.
-    pub(super) fn start(url: PostgresUrl, patience: Duration) -> Result<(Self, String, String), StoreFailure> {
+    pub(super) fn start(url: PostgresUrl, turn: Turn) -> Result<(Self, String, String), StoreFailure> {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(PostgresFailure::Thread)?;
         let (jobs, todo) = unbounded_channel();
         let (tell, opened) = mpsc::channel();
         let thread = std::thread::Builder::new().name("postgres".to_owned());
-        let handle =
-            thread.spawn(move || run(&runtime, &url, patience, todo, &tell)).map_err(PostgresFailure::Thread)?;
+        let handle = thread.spawn(move || run(&runtime, &url, &turn, todo, &tell)).map_err(PostgresFailure::Thread)?;
         let thread = Self { jobs: Some(jobs), handle: Some(handle) };
         let (database, version) = opened.recv().map_err(|_| gone())??;
         Ok((thread, database, version))
@@ -120,12 +119,12 @@ type Opened = Result<(String, String), StoreFailure>;
 fn run(
     runtime: &Runtime,
     url: &PostgresUrl,
-    patience: Duration,
+    turn: &Turn,
     mut todo: UnboundedReceiver<Job>,
     tell: &mpsc::Sender<Opened>,
 ) {
     runtime.block_on(async {
-        match Session::open(url, patience).await {
+        match Session::open(url, turn).await {
             Ok(mut session) => {
                 drop(tell.send(Ok((session.database.clone(), session.version.clone()))));
                 while let Some(job) = todo.recv().await {

@@ -68,9 +68,9 @@ fn open(url: &str) -> Result<PostgresStore, PostgresFailure> {
 }
 
 fn open_within(url: &str, patience: Duration) -> Result<PostgresStore, PostgresFailure> {
-    PostgresStore::open(&url.parse()?, patience).map_err(|failure| match failure {
-        StoreFailure::Postgres(failure) => failure,
-        other => panic!("{other}"),
+    PostgresStore::open(&url.parse()?, patience).map_err(|failure| {
+        let StoreFailure::Postgres(failure) = failure else { panic!("{failure}") };
+        failure
     })
 }
 

@@ -1,5 +1,11 @@
 //! A real PostgreSQL server for tests, in a folder of its own, gone when the process that started it is.
-#![allow(dead_code, reason = "not every test needs everything")]
+#![allow(
+    dead_code,
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a test says what it expects, and not every test needs everything"
+)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
