@@ -41,7 +41,7 @@ fn is_public(url: &Url) -> bool {
         Some(Host::Domain(name)) => {
             let is_private =
                 |suffix: &&str| name == *suffix || name.strip_suffix(*suffix).is_some_and(|rest| rest.ends_with('.'));
-            name.contains('.') && !PRIVATE_SUFFIXES.iter().any(|suffix| is_private(&suffix))
+            name.contains('.') && !PRIVATE_SUFFIXES.iter().any(is_private)
         }
         Some(Host::Ipv4(address)) => is_public_v4(address),
         Some(Host::Ipv6(address)) => is_public_v6(address),

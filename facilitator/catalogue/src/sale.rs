@@ -66,6 +66,12 @@ impl Sale {
         })
     }
 
+    /// What a payment bought that came otherwise than by a request of its own: `resource` as x402 has it, the extension, and
+    /// what was required.
+    pub const fn of(resource: Map<String, Value>, extension: Value, requirements: Map<String, Value>) -> Self {
+        Self { resource, extension, requirements }
+    }
+
     /// What was required of the payment, for its scheme to take out what only one call was told.
     pub const fn requirements_mut(&mut self) -> &mut Map<String, Value> {
         &mut self.requirements

@@ -2,14 +2,17 @@
 
 use crate::app::App;
 use crate::audit::Act;
+use crate::schemes::without_hints;
 use crate::watcher;
+use serde_json::Value;
 use std::collections::BTreeSet;
+use tallybook_catalogue::Sale;
 use tallybook_ledger::{Change, Committed};
 use tallybook_rules::signing::{SignedVoucher, VerifiedVoucher};
 use tallybook_rules::{Amount, Rejection};
 use tallybook_sequencer::{Desk, check_book, clock};
 use tallybook_settler::Chain;
-use tallybook_wire::{ForwardRequest, ForwardResponse, ForwardedVoucher, Key, MAX_FORWARDED, Taken};
+use tallybook_wire::{ForwardRequest, ForwardResponse, ForwardedVoucher, Key, MAX_FORWARDED, MAX_SOLD, Sold, Taken};
 
 /// `POST /vouchers`: durable when it is answered, whatever of it is taken.
 pub(crate) async fn take<C: Chain>(app: &App<C>, request: &ForwardRequest) -> Result<ForwardResponse, Rejection> {
@@ -24,6 +27,9 @@ pub(crate) async fn take<C: Chain>(app: &App<C>, request: &ForwardRequest) -> Re
         return Err(Rejection::MalformedPayload);
     }
     let book = app.book(request.book.as_bytes())?;
+    if request.sold.len() > MAX_SOLD {
+        return Err(Rejection::RequestTooLarge);
+    }
     let mut taken = adopt(app, &request.book, &request.vouchers).await?;
     // A channel or a top-up of just now, which the sender has seen before this facilitator: one look decides.
     if taken.iter().any(|(_, result)| may_be_news(result)) && app.may_look_for_news(clock()) {
@@ -38,13 +44,33 @@ pub(crate) async fn take<C: Chain>(app: &App<C>, request: &ForwardRequest) -> Re
     for (forwarded, held) in &taken {
         app.record(|| Act::forwarded(&request.book, forwarded, held.as_ref().err().copied())).await?;
     }
+    list(app, request, &taken);
     let place = |id: &Key| request.vouchers.iter().position(|forwarded| forwarded.voucher.channel_id == *id);
     taken.sort_by_key(|(forwarded, _)| place(&forwarded.voucher.channel_id));
     Ok(ForwardResponse { taken: taken.iter().map(|(forwarded, result)| view(forwarded, result)).collect() })
 }
 
-/// What the ledger holds of a channel afterwards: charged and settled.
-type Held = Result<(Amount, Amount), Rejection>;
+/// Tells the catalogue what vouchers have paid for that say more than those before them.
+fn list<C: Chain>(app: &App<C>, request: &ForwardRequest, taken: &[(ForwardedVoucher, Held)]) {
+    let Some(discovery) = &app.discovery else { return };
+    for Sold { channel_id, resource, extension, requirements } in &request.sold {
+        let is_new = |(forwarded, held): &(ForwardedVoucher, Held)| {
+            forwarded.voucher.channel_id == *channel_id && held.is_ok_and(|(_, _, is_new)| is_new)
+        };
+        // For nobody else than the payee whose book it is.
+        let is_ours = requirements.extra.book == request.book && app.book_required(requirements).is_ok();
+        let (resource, terms) = (serde_json::to_value(resource), serde_json::to_value(requirements));
+        if let (true, true, Some(payer)) = (is_ours, taken.iter().any(is_new), app.sequencer.payer(&channel_id.0))
+            && let (Ok(Value::Object(resource)), Ok(Value::Object(mut terms))) = (resource, terms)
+        {
+            without_hints(&mut terms);
+            discovery.sold(Sale::of(resource, extension.clone(), terms), payer, clock());
+        }
+    }
+}
+
+/// What the ledger holds of a channel afterwards: charged and settled, and whether it held less before.
+type Held = Result<(Amount, Amount, bool), Rejection>;
 
 fn may_be_news(result: &Held) -> bool {
     matches!(result, Err(Rejection::UnknownChannel | Rejection::DepositExceeded))
@@ -75,13 +101,15 @@ async fn adopt<C: Chain>(
 }
 
 fn adopt_one(desk: &mut Desk, book: &[u8; 32], voucher: VerifiedVoucher, charged: Amount) -> Held {
-    check_book(desk, &voucher.voucher().channel_id, book)?;
+    let channel_id = voucher.voucher().channel_id;
+    check_book(desk, &channel_id, book)?;
+    let before = desk.ledger.channel(&channel_id).map_or(Amount::ZERO, |channel| channel.charged());
     let adopted = desk.ledger.adopt(voucher, charged, desk.now);
     let Committed { channel, change, .. } = adopted.map_err(|refused| refused.rejection)?;
     if let Some(record) = change {
         desk.write(Change::Channel(record));
     }
-    Ok((channel.charged(), channel.settled()))
+    Ok((channel.charged(), channel.settled(), channel.charged() > before))
 }
 
 /// A channel that was known and is over has nothing left to settle.
@@ -94,7 +122,9 @@ fn why_unknown(desk: &mut Desk, channel_id: &Key) -> Result<Rejection, Rejection
 fn view(forwarded: &ForwardedVoucher, held: &Held) -> Taken {
     let channel_id = forwarded.voucher.channel_id;
     match held {
-        Ok((charged, settled)) => Taken { channel_id, charged: Some(*charged), settled: Some(*settled), error: None },
+        Ok((charged, settled, _)) => {
+            Taken { channel_id, charged: Some(*charged), settled: Some(*settled), error: None }
+        }
         Err(rejection) => Taken { channel_id, charged: None, settled: None, error: Some((*rejection).into()) },
     }
 }

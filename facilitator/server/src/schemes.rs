@@ -4,6 +4,8 @@
 mod channel;
 mod exact;
 
+pub(crate) use channel::without_hints;
+
 use crate::app::App;
 use crate::config::Config;
 use crate::metrics;

@@ -123,6 +123,7 @@ async fn given_a_record_when_payments_and_acts_are_answered_then_each_has_its_li
     let forwarded = ForwardRequest {
         book: Key(house.chain.book_address.to_bytes()),
         vouchers: vec![ForwardedVoucher { voucher: house.voucher(1, 900).into(), charged: Amount::new(900) }],
+        sold: Vec::new(),
     };
     house.post_raw("/vouchers", serde_json::to_vec(&forwarded).unwrap()).await;
     administer(&house, "/admin/pause").await;

@@ -22,7 +22,7 @@ use tallybook_rules::Amount;
 use tallybook_rules::signing::SignedVoucher;
 use tallybook_settler::{Failure, Simulation};
 use tallybook_store::{FaultyStore, SqliteStore};
-use tallybook_wire::{ForwardRequest, ForwardedVoucher, Key};
+use tallybook_wire::{Discoverable, ForwardRequest, ForwardedVoucher, Key, ResourceInfo, Sold};
 
 /// A voucher of a channel, of which calls have cost `charged`.
 fn newest(house: &House, slot: u8, signed: u64, charged: u64) -> ForwardedVoucher {
@@ -34,8 +34,53 @@ async fn forward(house: &House, vouchers: &[ForwardedVoucher]) -> (u16, Value) {
 }
 
 async fn forward_for(house: &House, book: Key, vouchers: &[ForwardedVoucher]) -> (u16, Value) {
-    let request = ForwardRequest { book, vouchers: vouchers.to_vec() };
+    let request = ForwardRequest { book, vouchers: vouchers.to_vec(), sold: Vec::new() };
     house.post_raw("/vouchers", serde_json::to_vec(&request).unwrap()).await
+}
+
+/// What a channel has paid for, at this path of the server.
+fn sold(house: &House, slot: u8, path: &str) -> Sold {
+    Sold {
+        channel_id: Key(house.id(slot)),
+        resource: ResourceInfo { url: format!("https://api.example.com/{path}"), ..ResourceInfo::default() },
+        extension: Discoverable::by_query(json!({})).extension("GET", "/").unwrap(),
+        requirements: house.requirements(500),
+    }
+}
+
+#[tokio::test]
+async fn given_forwarded_vouchers_when_they_say_what_they_paid_for_then_what_is_new_is_listed_and_nothing_else() {
+    let house = House::new().await;
+    let book = Key(house.chain.book_address.to_bytes());
+    let hand = async |vouchers: Vec<ForwardedVoucher>, sold: Vec<Sold>| {
+        let request = ForwardRequest { book, vouchers, sold };
+        house.post_raw("/vouchers", serde_json::to_vec(&request).unwrap()).await
+    };
+    let mut foreign = sold(&house, 0, "foreign");
+    foreign.requirements.pay_to = Key([9; 32]);
+    let first = vec![newest(&house, 0, 500, 300)];
+    // Of a channel without a voucher, of another payee, and the one that was paid for
+    let all = vec![sold(&house, 1, "unpaid"), foreign, sold(&house, 0, "paid")];
+    assert_eq!(hand(first.clone(), all).await.0, 200);
+    // The same again has paid for nothing more
+    assert_eq!(hand(first.clone(), vec![sold(&house, 0, "again")]).await.0, 200);
+    // A voucher that does not hold has paid for nothing
+    let forged = SignedVoucher::sign(&key(0), house.id(1), Amount::new(500));
+    let forged = ForwardedVoucher { voucher: forged.into(), charged: Amount::new(500) };
+    assert_eq!(hand(vec![forged], vec![sold(&house, 1, "forged")]).await.0, 200);
+    assert_eq!(hand(vec![newest(&house, 1, 400, 400)], vec![sold(&house, 1, "last")]).await.0, 200);
+    let mut urls = Vec::new();
+    for _ in 0..200 {
+        let (_, page) = house.get("/discovery/resources").await;
+        urls = page["items"].as_array().unwrap().iter().map(|item| item["resource"].clone()).collect();
+        if urls.len() >= 2 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(urls, ["https://api.example.com/paid", "https://api.example.com/last"]);
+    let many = vec![sold(&house, 0, "many"); 9];
+    assert_eq!(hand(first, many).await.0, 413);
 }
 
 /// The errors of an answer, in its order; null for what was taken.

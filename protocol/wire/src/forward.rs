@@ -1,20 +1,40 @@
 //! What a resource server that keeps a ledger of its own tells its facilitator, so that it is settled.
 
-use crate::{Key, Reason, Voucher, decimal};
+use crate::{Key, PaymentRequirements, Reason, ResourceInfo, Voucher, decimal};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tallybook_rules::Amount;
 
 /// The most vouchers of one request.
 pub const MAX_FORWARDED: usize = 128;
+/// The most things sold that one request names.
+pub const MAX_SOLD: usize = 8;
 
 /// `POST /vouchers`: the newest vouchers of channels of one book. The same again changes nothing, so whatever was sent
 /// without an answer is sent again.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ForwardRequest {
     /// The payee's book.
     pub book: Key,
     /// At most [`MAX_FORWARDED`], each channel once.
     pub vouchers: Vec<ForwardedVoucher>,
+    /// What some of them have paid for, where that declares itself: at most [`MAX_SOLD`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sold: Vec<Sold>,
+}
+
+/// What a channel has paid for last, for a facilitator that keeps a catalogue (x402, `bazaar`).
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sold {
+    /// The channel: one of those whose vouchers come along.
+    pub channel_id: Key,
+    /// What was sold.
+    pub resource: ResourceInfo,
+    /// What it declares.
+    pub extension: Value,
+    /// What was asked for it.
+    pub requirements: PaymentRequirements,
 }
 
 /// A channel's newest voucher, and how much of it calls really cost.

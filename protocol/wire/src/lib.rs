@@ -52,7 +52,7 @@ pub use facilitator::{
     AnswerExtra, FacilitatorRequest, KindExtra, ReleaseRequest, ReleaseResponse, SettleRequest, SettleResponse,
     VerifyRequest, VerifyResponse,
 };
-pub use forward::{ForwardRequest, ForwardResponse, ForwardedVoucher, MAX_FORWARDED, Taken};
+pub use forward::{ForwardRequest, ForwardResponse, ForwardedVoucher, MAX_FORWARDED, MAX_SOLD, Sold, Taken};
 pub use identifier::{PAYMENT_IDENTIFIER, PaymentIdentifier};
 pub use income::{IncomeList, IncomeView, Spent};
 pub use kind::{Head, Kind, Settlement, SupportedResponse, Verification};

@@ -13,10 +13,10 @@ use solana_signer::Signer;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tallybook_agent::{Agent, Policy, receipt};
+use tallybook_agent::{Agent, Policy, Wanted, find, receipt};
 use tallybook_cli::demo::{Ground, Stage};
 use tallybook_cli::dev_chain::LAMPORTS_PER_SOL;
-use tallybook_paywall::{Charge, Embedding, Paywall, PaywallBuilder};
+use tallybook_paywall::{BodyType, Charge, Discoverable, Embedding, Paywall, PaywallBuilder};
 use tallybook_rules::{Amount, Rejection, Status};
 use tallybook_wire::{AnswerExtra, SettleResponse};
 use tokio::net::TcpListener;
@@ -59,9 +59,10 @@ impl Server {
 
 async fn serve(paywall: PaywallBuilder) -> Result<String> {
     let paywall = paywall.build()?;
+    let declared = Discoverable::by_body(BodyType::Text, "hello".into()).tags(["echo"]);
     let metered = post(async |charge: Charge| charge.add(Amount::new(7)).map_or("too dear", |()| "seven"));
     let app = Router::new()
-        .route("/", post(async |text: String| text).route_layer(paywall.charge("$0.0005")?))
+        .route("/", post(async |text: String| text).route_layer(paywall.charge("$0.0005")?.discoverable(declared)?))
         .route("/metered", metered.route_layer(paywall.charge_up_to("$0.0005")?));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let host = listener.local_addr()?.to_string();
@@ -133,6 +134,12 @@ async fn calls_go_on_while_the_facilitator_is_away_and_are_settled_when_it_is_ba
         .await?;
     // And when it is back, then it is handed the vouchers and settles them to the base unit
     settled(&stage.ground, slot, PRICE.times(4)?).await?;
+    // And its catalogue lists what they have paid for
+    let listed = until("it is listed", async || {
+        let facilitator = stage.facilitator().parse()?;
+        Ok(find(&Client::new(), &facilitator, &Wanted::words("echo")).await?.pop())
+    });
+    assert_eq!(listed.await?.resource, format!("http://{}/", server.host));
 
     // And a payer who leaves gets the rest at once, by the operator's signature
     let id = customer.agent.channels().first().context("no channel")?.id;

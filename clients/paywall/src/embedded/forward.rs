@@ -3,15 +3,20 @@
 
 use super::Embedded;
 use crate::keeper::Failure;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tallybook_ledger::Channel;
 use tallybook_rules::Rejection;
-use tallybook_wire::{ForwardRequest, ForwardedVoucher, Key, MAX_FORWARDED};
+use tallybook_wire::{
+    BAZAAR, FacilitatorRequest, ForwardRequest, ForwardedVoucher, Key, MAX_FORWARDED, MAX_SOLD, PaymentRequirements,
+    Sold,
+};
 
 /// The longest pause between two tries while the facilitator does not answer.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// So many channels are remembered with what they paid for, until their vouchers are handed over.
+const SOLD_KEPT: usize = 64;
 /// How often the facilitator is asked for its terms.
 const TERMS_EVERY: Duration = Duration::from_secs(60);
 
@@ -25,6 +30,8 @@ struct Held {
     waiting: HashSet<[u8; 32]>,
     /// Channels that are closing: handed over at once.
     urgent: HashSet<[u8; 32]>,
+    /// What channels have paid for last that declares itself: a hint for the facilitator's catalogue, sent along once.
+    sold: HashMap<[u8; 32], Sold>,
 }
 
 impl Forwarded {
@@ -35,6 +42,28 @@ impl Forwarded {
     /// Something of the channel is to be handed over, or may be.
     pub(super) fn is_waiting(&self, channel_id: [u8; 32]) {
         self.lock().waiting.insert(channel_id);
+    }
+
+    /// The channel has paid for something. Of what declares itself the last is sent along with its voucher.
+    pub(super) fn has_paid_for(&self, channel_id: [u8; 32], payment: &FacilitatorRequest) {
+        let paid = &payment.payment_payload;
+        let extension = paid.extensions.as_ref().and_then(|extensions| extensions.get(BAZAAR));
+        let (Some(resource), Some(extension)) = (&paid.resource, extension) else { return };
+        let mut held = self.lock();
+        if held.sold.len() >= SOLD_KEPT && !held.sold.contains_key(&channel_id) {
+            return;
+        }
+        let amount = paid.accepted.amount;
+        let requirements = PaymentRequirements { amount, ..payment.payment_requirements.clone() };
+        let (resource, extension) = (resource.clone(), extension.clone());
+        held.sold.insert(channel_id, Sold { channel_id: channel_id.into(), resource, extension, requirements });
+    }
+
+    /// What some of these channels have paid for, to be sent along.
+    fn sold_by(&self, vouchers: &[ForwardedVoucher]) -> Vec<Sold> {
+        let mut held = self.lock();
+        let sold = vouchers.iter().filter_map(|forwarded| held.sold.remove(forwarded.voucher.channel_id.as_bytes()));
+        sold.take(MAX_SOLD).collect()
     }
 
     /// The channel closes: its voucher cannot wait.
@@ -120,7 +149,8 @@ impl Embedded {
             return Ok(true);
         }
         let mut sent: HashSet<Key> = vouchers.iter().map(|sent| sent.voucher.channel_id).collect();
-        let answer = self.facilitator.forward(&ForwardRequest { book: self.book, vouchers }).await?;
+        let sold = self.forwarded.sold_by(&vouchers);
+        let answer = self.facilitator.forward(&ForwardRequest { book: self.book, vouchers, sold }).await?;
         for one in &answer.taken {
             // Only what we have sent counts, whatever the facilitator says it holds.
             match &one.error {

@@ -184,6 +184,7 @@ impl Embedded {
         match self.sequencer.commit(voucher, self.book.0, charge).await {
             Ok(committed) => {
                 if committed.change.is_some() {
+                    self.forwarded.has_paid_for(voucher.channel_id, payment);
                     self.forwarded.is_waiting(voucher.channel_id);
                 }
                 let payer = committed.channel.on_chain().payer.into();

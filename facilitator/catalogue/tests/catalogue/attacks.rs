@@ -223,11 +223,8 @@ proptest! {
                 Ok(candidate) => assert_eq!(catalogue.paid(candidate, &wallet(7), NOW), Taken::Listed),
                 Err(why) => catalogue.refused(&sale, why, NOW),
             }
-            let rows = catalogue.changes(9).into_iter().filter_map(|change| match change {
-                tallybook_ledger::Change::Listing(record) => Some(record),
-                _ => None,
-            });
-            let again = Catalogue::open(settings(), &rows.collect::<Vec<_>>());
+            let rows: Vec<_> = catalogue.changes(9).into_iter().filter_map(record).collect();
+            let again = Catalogue::open(settings(), &rows);
             prop_assert_eq!(all(&again), all(&catalogue));
         }
     }

@@ -1,15 +1,8 @@
 use super::*;
-use tallybook_ledger::{Change, ListingRecord};
 
 fn records(catalogue: &mut Catalogue) -> Vec<ListingRecord> {
-    catalogue
-        .changes(usize::MAX)
-        .into_iter()
-        .map(|change| match change {
-            Change::Listing(record) => record,
-            change => panic!("{change:?}"),
-        })
-        .collect()
+    let changes = catalogue.changes(usize::MAX);
+    changes.into_iter().map(|change| record(change).unwrap()).collect()
 }
 
 #[test]

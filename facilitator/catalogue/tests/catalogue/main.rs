@@ -15,6 +15,7 @@ mod listing;
 
 use serde_json::{Map, Value, json};
 use tallybook_catalogue::{Candidate, Catalogue, Filter, Sale, Settings, Taken, judge};
+use tallybook_ledger::{Change, ListingRecord};
 use tallybook_wire::{Discoverable, Key, Listing, ResourceInfo, Unlisted, UnlistedReason};
 
 /// A Thursday.
@@ -101,4 +102,9 @@ fn urls(listings: &[Listing]) -> Vec<&str> {
 
 fn plain(path: &str) -> String {
     format!("https://api.example.com/{path}")
+}
+
+/// The row that a change writes.
+fn record(change: Change) -> Option<ListingRecord> {
+    if let Change::Listing(record) = change { Some(record) } else { None }
 }

@@ -82,11 +82,17 @@ impl Discovery {
         at: i64,
         as_listed: impl FnOnce(&mut serde_json::Map<String, serde_json::Value>),
     ) -> Option<HeaderValue> {
-        let mut sale = Box::new(Sale::read(request)?);
+        let mut sale = Sale::read(request)?;
         as_listed(sale.requirements_mut());
+        ExtensionResponses { bazaar: Some(self.sold(sale, payer, at)) }.header()
+    }
+
+    /// The same, for what comes otherwise than by a request to settle.
+    pub(crate) fn sold(&self, sale: Sale, payer: [u8; 32], at: i64) -> ListingOutcome {
+        let sale = Box::new(sale);
         let digest = sale.digest();
         let decided = lock(&self.decided).get(&digest).cloned();
-        let outcome = match decided {
+        match decided {
             Some(Decided::Refused(why)) => why.into(),
             Some(Decided::Listed(key)) => {
                 // One that is not counted is not worth a payment that waits.
@@ -97,8 +103,7 @@ impl Discovery {
                 Ok(()) => ListingOutcome::Processing,
                 Err(_) => Unlisted::from(UnlistedReason::Busy).into(),
             },
-        };
-        ExtensionResponses { bazaar: Some(outcome) }.header()
+        }
     }
 
     fn decide(&self, digest: [u8; 32], decided: Decided) {

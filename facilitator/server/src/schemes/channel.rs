@@ -57,14 +57,18 @@ impl<C: Chain> Scheme<C> for ChannelScheme {
     }
 
     fn as_listed(&self, requirements: &mut Map<String, Value>) {
-        if let Some(extra) = requirements.get_mut("extra").and_then(Value::as_object_mut) {
-            // Hints of one moment, and where one client's channel stands.
-            ["recentBlockhash", "channelState", "voucherState"].into_iter().for_each(|hint| drop(extra.remove(hint)));
-        }
+        without_hints(requirements);
     }
 
     fn release<'a>(&'a self, app: &'a App<C>, request: &'a [u8]) -> Answer<'a> {
         Box::pin(async move { Ok(body(&release(app, &read_body(request)?).await?)?) })
+    }
+}
+
+/// Takes hints of one moment out of requirements, and where one client's channel stands.
+pub(crate) fn without_hints(requirements: &mut Map<String, Value>) {
+    if let Some(extra) = requirements.get_mut("extra").and_then(Value::as_object_mut) {
+        ["recentBlockhash", "channelState", "voucherState"].into_iter().for_each(|hint| drop(extra.remove(hint)));
     }
 }
 

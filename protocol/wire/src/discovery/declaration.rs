@@ -199,78 +199,97 @@ impl Discoverable {
     /// The extension as it stands in the 402 for a request by `method` to `path`; none for a method by which the route is not
     /// called.
     pub fn extension(&self, method: &str, path: &str) -> Option<Value> {
-        let (mut input, mut properties, required) = self.input_for(method)?;
+        let Call { mut input, mut properties, required } = self.call_by(method)?;
         if let Some(values) = self.template.as_ref().and_then(|template| parameters(template, path)) {
-            let names: Map<String, Value> =
-                values.keys().map(|name| (name.clone(), json!({"type": "string"}))).collect();
+            let names: Map<String, Value> = values.keys().map(|name| (name.clone(), text())).collect();
             properties.insert("pathParams".to_owned(), json!({"type": "object", "properties": names}));
             input.insert("pathParams".to_owned(), Value::Object(values));
         }
-        let schema_of_input = json!({
+        let of_input = json!({
             "type": "object", "properties": properties, "required": required, "additionalProperties": false,
         });
-        let mut schema = json!({
-            "$schema": "https://json-schema.org/draft/2020-12/schema",
-            "type": "object",
-            "properties": {"input": schema_of_input},
-            "required": ["input"],
-        });
-        let mut info = json!({ "input": input });
+        let (mut info, mut members) = (object(json!({ "input": input })), object(json!({ "input": of_input })));
         if let Some(example) = &self.output {
-            info["output"] = json!({"type": "json", "example": example});
+            info.insert("output".to_owned(), json!({"type": "json", "example": example}));
             let of_example = self.output_schema.clone().unwrap_or_else(|| json!({}));
-            schema["properties"]["output"] = json!({
-                "type": "object", "properties": {"type": {"type": "string"}, "example": of_example}, "required": ["type"],
-            });
+            let properties = json!({"type": text(), "example": of_example});
+            members
+                .insert("output".to_owned(), json!({"type": "object", "properties": properties, "required": ["type"]}));
         }
-        let mut extension = json!({"info": info, "schema": schema});
+        let mut extension = object(json!({
+            "info": info,
+            "schema": {
+                "$schema": "https://json-schema.org/draft/2020-12/schema",
+                "type": "object",
+                "properties": members,
+                "required": ["input"],
+            },
+        }));
         if let Some(template) = &self.template {
-            extension["routeTemplate"] = Value::from(template.as_str());
+            extension.insert("routeTemplate".to_owned(), Value::from(template.as_str()));
         }
-        Some(extension)
+        Some(Value::Object(extension))
     }
 
-    /// `info.input`, and what its schema says of its members.
-    fn input_for(&self, method: &str) -> Option<(Map<String, Value>, Map<String, Value>, Vec<&'static str>)> {
-        let object = |value: Value| match value {
-            Value::Object(map) => map,
-            _ => Map::new(),
-        };
-        let text = json!({"type": "string"});
+    /// How it is called by a method, if it is.
+    fn call_by(&self, method: &str) -> Option<Call> {
+        let of_http = json!({"type": "string", "const": "http"});
         let of_method = json!({"type": "string", "enum": [method]});
-        match &self.input {
+        let (input, properties, required) = match &self.input {
             Input::Query(example) if ["GET", "HEAD", "DELETE"].contains(&method) => {
-                let input = json!({"type": "http", "method": method, "queryParams": example});
                 let mut query = object(self.input_schema.clone().unwrap_or_default());
                 query.insert("type".to_owned(), Value::from("object"));
-                let properties =
-                    json!({"type": {"type": "string", "const": "http"}, "method": of_method, "queryParams": query});
-                Some((object(input), object(properties), vec!["type", "method"]))
+                (
+                    json!({"type": "http", "method": method, "queryParams": example}),
+                    json!({"type": of_http, "method": of_method, "queryParams": query}),
+                    vec!["type", "method"],
+                )
             }
-            Input::Body(body, example) if ["POST", "PUT", "PATCH"].contains(&method) => {
-                let input = json!({"type": "http", "method": method, "bodyType": body.name(), "body": example});
-                let properties = json!({
-                    "type": {"type": "string", "const": "http"},
+            Input::Body(body, example) if ["POST", "PUT", "PATCH"].contains(&method) => (
+                json!({"type": "http", "method": method, "bodyType": body.name(), "body": example}),
+                json!({
+                    "type": of_http,
                     "method": of_method,
                     "bodyType": {"type": "string", "enum": [body.name()]},
                     "body": self.input_schema.clone().unwrap_or_else(|| json!({})),
-                });
-                Some((object(input), object(properties), vec!["type", "method", "bodyType", "body"]))
-            }
+                }),
+                vec!["type", "method", "bodyType", "body"],
+            ),
             Input::Tool { name, example } => {
                 let arguments = self.input_schema.clone().unwrap_or_else(|| json!({"type": "object"}));
-                let mut input = object(json!({"type": "mcp", "toolName": name, "inputSchema": arguments}));
-                let mut properties = object(json!({
-                    "type": {"type": "string", "const": "mcp"}, "toolName": text, "inputSchema": {"type": "object"},
-                }));
-                if let Some(example) = example {
+                let mut input = json!({"type": "mcp", "toolName": name, "inputSchema": arguments});
+                if let (Some(input), Some(example)) = (input.as_object_mut(), example) {
                     input.insert("example".to_owned(), example.clone());
-                    properties.insert("example".to_owned(), json!({"type": "object"}));
                 }
-                Some((input, properties, vec!["type", "toolName", "inputSchema"]))
+                let of_type = json!({"type": "string", "const": "mcp"});
+                let (of_schema, of_example) = (json!({"type": "object"}), json!({"type": "object"}));
+                let properties =
+                    json!({"type": of_type, "toolName": text(), "inputSchema": of_schema, "example": of_example});
+                (input, properties, vec!["type", "toolName", "inputSchema"])
             }
-            Input::Query(_) | Input::Body(..) => None,
-        }
+            Input::Query(_) | Input::Body(..) => return None,
+        };
+        Some(Call { input: object(input), properties: object(properties), required })
+    }
+}
+
+/// `info.input`, and what its schema says of its members.
+struct Call {
+    input: Map<String, Value>,
+    properties: Map<String, Value>,
+    required: Vec<&'static str>,
+}
+
+/// The schema of a text.
+fn text() -> Value {
+    json!({"type": "string"})
+}
+
+/// The members of an object; none of what is none.
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(members) => members,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Map::new(),
     }
 }
 
