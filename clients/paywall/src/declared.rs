@@ -9,8 +9,17 @@ impl Sale {
     /// Puts the server's own word in the place of the client's.
     pub(crate) fn declare(&self, payment: &mut PaymentPayload) {
         match self.declaration() {
-            Some(declaration) => put(payment, Some((self.resource(), declaration))),
+            Some(declaration) => put(payment, Some((self.listed_at(), declaration))),
             None => put(payment, None),
+        }
+    }
+
+    /// What is sold, where others can reach it: what has a name that is no address is listed at the server's own.
+    fn listed_at(&self) -> ResourceInfo {
+        let resource = self.resource();
+        match self.base_url() {
+            Some(url) if !resource.url.starts_with("http") => ResourceInfo { url, ..resource },
+            Some(_) | None => resource,
         }
     }
 
@@ -21,7 +30,7 @@ impl Sale {
             extensions.remove(BAZAAR);
         }
         let Some(declaration) = self.declaration() else { return };
-        payment.insert("resource".to_owned(), json!(self.resource()));
+        payment.insert("resource".to_owned(), json!(self.listed_at()));
         let extensions = payment.entry("extensions").or_insert_with(|| json!({}));
         if !extensions.is_object() {
             *extensions = json!({});

@@ -101,13 +101,18 @@ impl Sale {
         self.v1_payment.as_ref()
     }
 
+    /// Where clients find the server, if that is told.
+    pub(crate) fn base_url(&self) -> Option<String> {
+        self.ways.first().and_then(|way| way.shared.base_url.clone())
+    }
+
     /// What is sold, by its URL.
     pub(crate) fn resource(&self) -> ResourceInfo {
         if let Some(ResourceUrl(url)) = &self.named {
             return ResourceInfo { url: url.to_string(), ..self.charge.resource.clone() };
         }
         let path = self.path.as_ref().map_or("/", PathAndQuery::as_str);
-        let base = self.ways.first().and_then(|way| way.shared.base_url.clone());
+        let base = self.base_url();
         let host = || Some(format!("http://{}", self.host.as_ref()?.to_str().ok()?));
         let url = format!("{}{path}", base.or_else(host).unwrap_or_default());
         ResourceInfo { url, ..self.charge.resource.clone() }

@@ -1,10 +1,10 @@
 //! What a route says of itself (x402, `bazaar`): in its 402, and to the facilitator when it is paid for; whatever a client echoes.
 
 use crate::world::*;
-use axum::Router;
 use axum::routing::any;
+use axum::{Extension, Router};
 use serde_json::{Map, Value, json};
-use tallybook_paywall::{ChargeLayer, Discoverable, Paywall, PaywallError};
+use tallybook_paywall::{ChargeLayer, Discoverable, Paywall, PaywallError, ResourceUrl};
 use tallybook_rules::Amount;
 use tallybook_wire::*;
 
@@ -67,6 +67,21 @@ async fn given_a_route_that_declares_nothing_when_its_client_does_then_the_facil
         let said = payment.extensions.as_ref().and_then(|extensions| extensions.get(BAZAAR));
         assert_eq!((said, &payment.resource), (None::<&Value>, &None));
     }
+}
+
+#[tokio::test]
+async fn given_a_tool_that_has_a_name_for_an_address_when_it_is_paid_for_then_it_is_listed_where_its_server_is() {
+    let script = Script::default();
+    let tool = Discoverable::tool("weather", json!({"type": "object"}));
+    let charge = paywall(&script).await.charge("$0.0005").unwrap().discoverable(tool).unwrap();
+    let named = Extension(ResourceUrl("mcp://tool/weather".into()));
+    let routes = Router::new().route("/weather", any(async || "sunny").layer(charge)).layer(named);
+    let url = listen(routes).await + "/weather";
+    assert_eq!(required(&url).await.resource.url, "mcp://tool/weather");
+    assert_eq!(pay(&url).await, 200);
+    let settled = script.payments.lock().unwrap().pop().unwrap();
+    assert_eq!(settled.resource.unwrap().url, "https://api.example.com");
+    assert_eq!(settled.extensions.unwrap()[BAZAAR]["info"]["input"]["toolName"], "weather");
 }
 
 #[tokio::test]
