@@ -271,6 +271,7 @@ impl World {
             assert_eq!(self.ledger.restore(*record), Ok(()), "what was written is good");
         }
         self.see();
+        assert!(self.ledger.prove_all().is_empty(), "and verifies");
         let after = self.channels();
         let numbers =
             |channel: &Channel| (*channel.id(), channel.settled(), channel.charged(), channel.signed(), channel.gain());

@@ -1,4 +1,4 @@
-use crate::{ChannelRecord, LastCall};
+use crate::{ChannelRecord, LastCall, Unproven};
 use tallybook_rules::signing::{SignedVoucher, VerifiedVoucher};
 use tallybook_rules::{Amount, Rejection, Slot, Status};
 
@@ -37,8 +37,8 @@ pub struct Channel {
     pub(crate) final_deposit: Amount,
     /// What calls cost so far.
     pub(crate) charged: Amount,
-    /// The voucher over most that paid for a call; none before the first.
-    pub(crate) newest: Option<VerifiedVoucher>,
+    /// The voucher over most that paid for a call.
+    pub(crate) newest: Newest,
     /// The last call that was charged.
     pub(crate) last: Option<LastCall>,
     /// Since when something is charged and not settled, in Unix seconds; 0 when nothing is.
@@ -54,9 +54,37 @@ pub struct Channel {
     pub(crate) claim_after: i64,
 }
 
+/// The newest voucher of a channel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Newest {
+    /// It has none before its first call.
+    None,
+    /// As it was stored. A disk is trusted no more than a network: until it is verified again, nothing is decided on the
+    /// channel and nothing claimed of it.
+    Unproven(SignedVoucher),
+    /// Its signature holds.
+    Proven(VerifiedVoucher),
+}
+
+impl Newest {
+    /// The voucher, proven or not.
+    pub(crate) const fn voucher(&self) -> Option<&SignedVoucher> {
+        match self {
+            Self::None => None,
+            Self::Unproven(voucher) => Some(voucher),
+            Self::Proven(voucher) => Some(voucher.voucher()),
+        }
+    }
+}
+
 impl Channel {
     /// A channel that the chain shows at `place`, with what was stored of it.
-    pub(crate) fn seen(id: [u8; 32], place: Place, on_chain: Slot, stored: Option<Stored>) -> Result<Self, Rejection> {
+    pub(crate) fn seen(
+        id: [u8; 32],
+        place: Place,
+        on_chain: Slot,
+        stored: Option<ChannelRecord>,
+    ) -> Result<Self, Rejection> {
         let mut channel = Self {
             id,
             place,
@@ -64,7 +92,7 @@ impl Channel {
             funded: on_chain.deposit,
             final_deposit: Amount::ZERO,
             charged: on_chain.settled,
-            newest: None,
+            newest: Newest::None,
             last: None,
             unsettled_since: 0,
             leaving_since: 0,
@@ -72,9 +100,9 @@ impl Channel {
             in_flight: false,
             claim_after: 0,
         };
-        if let Some(Stored { record, voucher }) = stored {
+        if let Some(record) = stored {
             channel.charged = record.charged.min(record.voucher.cumulative).max(on_chain.settled);
-            channel.newest = Some(voucher);
+            channel.newest = Newest::Unproven(record.voucher);
             channel.last = record.last;
             channel.leaving_since = record.leaving_since;
             // A deposit below what was signed was lowered by the payee since.
@@ -171,9 +199,13 @@ impl Channel {
 
     /// Keeps the voucher if it is over more than the newest one, and checks the whole.
     fn with_voucher(self, voucher: VerifiedVoucher, now: i64) -> Result<Self, Rejection> {
-        let larger = |newest: VerifiedVoucher| newest.voucher().cumulative >= voucher.voucher().cumulative;
-        let newest = self.newest.filter(|newest| larger(*newest)).unwrap_or(voucher);
-        let mut next = Self { newest: Some(newest), ..self };
+        let newest = match self.newest {
+            // Never dropped for another one: it may be over more.
+            Newest::Unproven(_) => return Err(Rejection::Overloaded),
+            Newest::Proven(newest) if newest.voucher().cumulative >= voucher.voucher().cumulative => newest,
+            Newest::Proven(_) | Newest::None => voucher,
+        };
+        let mut next = Self { newest: Newest::Proven(newest), ..self };
         if next.unsettled_since == 0 && !next.gain().is_zero() {
             next.unsettled_since = now.max(1);
         }
@@ -196,9 +228,11 @@ impl Channel {
             && self.deposit() <= self.funded
             && (self.unsettled_since == 0) == self.gain().is_zero()
             && self.place.generation == self.on_chain.generation
-            && self.newest.is_none_or(|newest| {
-                newest.voucher().channel_id == self.id && newest.signer() == &self.on_chain.signer
-            });
+            && self.newest.voucher().is_none_or(|newest| newest.channel_id == self.id)
+            && match &self.newest {
+                Newest::Proven(newest) => newest.signer() == &self.on_chain.signer,
+                Newest::Unproven(_) | Newest::None => true,
+            };
         if sound { Ok(()) } else { Err(Rejection::InvariantBroken) }
     }
 
@@ -234,12 +268,29 @@ impl Channel {
 
     /// The cumulative amount of the newest voucher, or what somebody has settled beyond it.
     pub fn signed(&self) -> Amount {
-        self.newest.map_or(Amount::ZERO, |newest| newest.voucher().cumulative).max(self.on_chain.settled)
+        self.newest.voucher().map_or(Amount::ZERO, |newest| newest.cumulative).max(self.on_chain.settled)
     }
 
-    /// The voucher over most that paid for a call.
-    pub fn newest(&self) -> Option<&SignedVoucher> {
-        self.newest.as_ref().map(VerifiedVoucher::voucher)
+    /// The voucher over most that paid for a call; none also while that was not verified again since it was read back.
+    pub const fn newest(&self) -> Option<&SignedVoucher> {
+        match &self.newest {
+            Newest::Proven(newest) => Some(newest.voucher()),
+            Newest::Unproven(_) | Newest::None => None,
+        }
+    }
+
+    /// The stored voucher, while it was not verified again: nothing is decided on the channel until it is proven.
+    pub const fn unproven(&self) -> Option<Unproven> {
+        match self.newest {
+            Newest::Unproven(voucher) => Some(Unproven::new(voucher, self.on_chain.signer)),
+            Newest::Proven(_) | Newest::None => None,
+        }
+    }
+
+    /// The channel after its stored voucher was verified again; unchanged by any other voucher.
+    pub(crate) fn proven(self, voucher: &VerifiedVoucher) -> Self {
+        let is_it = self.unproven().is_some_and(|unproven| unproven.is(voucher));
+        if is_it { Self { newest: Newest::Proven(*voucher), ..self } } else { self }
     }
 
     /// Whether the last call that was charged was paid for by this very voucher.
@@ -266,28 +317,21 @@ impl Channel {
     /// The cumulative amount that the newest voucher is claimed for: what is charged. (What is charged above the voucher
     /// was claimed by somebody else.)
     pub(crate) fn due(&self) -> Option<Amount> {
-        self.newest.map(|newest| newest.voucher().cumulative.min(self.charged))
+        self.newest.voucher().map(|newest| newest.cumulative.min(self.charged))
     }
 
     /// What is durable of it; none before its first voucher.
     pub fn record(&self) -> Option<ChannelRecord> {
-        let newest = self.newest?;
+        let voucher = *self.newest.voucher()?;
         Some(ChannelRecord {
             place: self.place,
             payer: self.on_chain.payer,
             signer: self.on_chain.signer,
-            voucher: *newest.voucher(),
-            charged: self.charged.min(newest.voucher().cumulative),
+            voucher,
+            charged: self.charged.min(voucher.cumulative),
             last: self.last,
             unsettled_since: self.unsettled_since,
             leaving_since: self.leaving_since,
         })
     }
-}
-
-/// A record that was read back, and its voucher, verified again.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Stored {
-    pub(crate) record: ChannelRecord,
-    pub(crate) voucher: VerifiedVoucher,
 }

@@ -1,4 +1,5 @@
 use crate::board::Board;
+use crate::channel::Newest;
 use crate::offers::Offers;
 use crate::queue::{Queue, Standing};
 use crate::records::Records;
@@ -77,8 +78,9 @@ impl Ledger {
         }
     }
 
-    /// Takes back what was stored of a channel, before its page is observed for the first time: then its voucher is verified
-    /// again, since a disk is trusted no more than a network. [`Rejection::InvariantBroken`] when the record is damaged.
+    /// Takes back what was stored of a channel, before its page is observed for the first time. From then on its voucher is to
+    /// be verified again, since a disk is trusted no more than a network: see [`crate::Unproven`].
+    /// [`Rejection::InvariantBroken`] when the record is damaged.
     pub fn restore(&mut self, record: ChannelRecord) -> Result<(), Rejection> {
         record.check()?;
         self.stored.put(&record);
@@ -91,6 +93,11 @@ impl Ledger {
         self.stored.len()
     }
 
+    /// Where a channel was that is stored and was not met on chain yet.
+    pub fn stored_place(&self, channel_id: &[u8; 32]) -> Option<Place> {
+        self.stored.place(channel_id)
+    }
+
     /// Reserves `amount` for a call, the most that it may cost: nothing is charged until [`Ledger::commit`], and nothing else is accepted on the
     /// channel until then, [`Ledger::release`], or `expires`.
     ///
@@ -98,7 +105,8 @@ impl Ledger {
     /// last call is forgotten, or its answer would pass for that of this call once the reservation is lost: see
     /// [`Channel::was_paid_by`], and write the channel's record down.
     ///
-    /// In order of precedence: unknown_channel, channel_closing, bad_signature, channel_busy, voucher_used,
+    /// In order of precedence: unknown_channel, overloaded (while its stored voucher was not verified again: see
+    /// [`Channel::unproven`], as everywhere here), channel_closing, bad_signature, channel_busy, voucher_used,
     /// wrong_cumulative, deposit_exceeded, settlement_pending.
     pub fn reserve(
         &mut self,
@@ -107,7 +115,7 @@ impl Ledger {
         now: i64,
         expires: i64,
     ) -> Result<Channel, Refused> {
-        let mut channel = self.known(&voucher.voucher().channel_id)?;
+        let mut channel = self.proven(&voucher.voucher().channel_id)?;
         let decided = channel.decide(&voucher, amount, self.settings.credit, now);
         decided.map_err(|rejection| channel.refuse(rejection))?;
         if channel.was_paid_by(voucher.voucher()) {
@@ -128,7 +136,7 @@ impl Ledger {
         addition: Amount,
         now: i64,
     ) -> Result<Channel, Refused> {
-        let channel = self.known(&voucher.voucher().channel_id)?;
+        let channel = self.proven(&voucher.voucher().channel_id)?;
         let mut topped_up = channel;
         topped_up.on_chain.deposit = channel.on_chain.deposit.plus(addition)?;
         let decided = topped_up.decide(voucher, amount, Amount::MAX_DEPOSIT, now);
@@ -142,7 +150,7 @@ impl Ledger {
     /// unknown_channel, no_reservation, charge_above_ceiling, or deposit_exceeded when the payee took the deposit back
     /// meanwhile.
     pub fn commit(&mut self, voucher: &SignedVoucher, charge: Amount, now: i64) -> Result<Committed, Refused> {
-        let channel = self.known(&voucher.channel_id)?;
+        let channel = self.proven(&voucher.channel_id)?;
         let reserved = channel.live_reservation(now);
         // A reservation first: the voucher of the next call may be the very same as that of the last one.
         let Some(reserved) = reserved.filter(|reserved| reserved.voucher.voucher() == voucher) else {
@@ -160,7 +168,7 @@ impl Ledger {
     ///
     /// In order of precedence: unknown_channel, bad_signature, amount_above_signed, deposit_exceeded.
     pub fn adopt(&mut self, voucher: VerifiedVoucher, charged: Amount, now: i64) -> Result<Committed, Refused> {
-        let before = self.known(&voucher.voucher().channel_id)?;
+        let before = self.proven(&voucher.voucher().channel_id)?;
         let channel = before.adopted(voucher, charged, now).map_err(|rejection| before.refuse(rejection))?;
         let change = if channel == before { None } else { channel.record() };
         self.keep(before.standing(), &channel);
@@ -180,7 +188,7 @@ impl Ledger {
     ///
     /// unknown_channel, bad_signature, channel_busy, wrong_cumulative; the same again is the same answer.
     pub fn leave(&mut self, voucher: VerifiedVoucher, now: i64) -> Result<Committed, Refused> {
-        let before = self.known(&voucher.voucher().channel_id)?;
+        let before = self.proven(&voucher.voucher().channel_id)?;
         let refusal = if voucher.signer() != &before.on_chain.signer {
             Some(Rejection::BadSignature)
         } else if before.live_reservation(now).is_some() {
@@ -197,8 +205,8 @@ impl Ledger {
         if next.leaving_since == 0 {
             next.leaving_since = now.max(1);
         }
-        if next.newest.is_none_or(|newest| newest.voucher().cumulative < next.charged) {
-            next.newest = Some(voucher);
+        if next.newest().is_none_or(|newest| newest.cumulative < next.charged) {
+            next.newest = Newest::Proven(voucher);
         }
         next.check()?;
         self.keep(before.standing(), &next);
@@ -313,6 +321,12 @@ impl Ledger {
 
     fn known(&self, channel_id: &[u8; 32]) -> Result<Channel, Rejection> {
         self.channels.get(channel_id).ok_or(Rejection::UnknownChannel)
+    }
+
+    /// A channel that can be decided on: what is stored of it was verified again.
+    fn proven(&self, channel_id: &[u8; 32]) -> Result<Channel, Refused> {
+        let channel = self.known(channel_id)?;
+        if channel.unproven().is_some() { Err(channel.refuse(Rejection::Overloaded)) } else { Ok(channel) }
     }
 
     /// Keeps a channel that stood as `before` as it is now.

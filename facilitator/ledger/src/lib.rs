@@ -7,6 +7,8 @@
 //! * what is accepted, [`tallybook_rules::Slot::claim`] settles in full: the decision *is* a claim on a copy of the slot;
 //! * `settled ≤ charged ≤ signed ≤ deposit` after every call, see [`Channel::check`].
 //!
+//! What was stored is verified again before anything rests on it, but nobody waits for all of it: see [`Unproven`].
+//!
 //! A call may turn out to cost less than its voucher says: `charged` then stays behind `signed`, and exactly `charged` is
 //! claimed.
 //!
@@ -27,6 +29,7 @@ mod queue;
 mod records;
 mod rows;
 mod slab;
+mod unproven;
 
 pub use batch::{Attempt, Batch, Bundle, ClaimRow, Landed, Outcome};
 pub use board::{Held, PageSeen, Room};
@@ -38,3 +41,4 @@ pub use ledger::{Committed, Ledger, Refused, Settings};
 pub use observe::{Event, Finality, Observed};
 pub use pack::{Capacity, Load, pack};
 pub use plan::Policy;
+pub use unproven::{Proofs, Unproven, verify_stored};

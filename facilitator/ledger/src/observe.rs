@@ -1,9 +1,8 @@
 use crate::board::Board;
-use crate::channel::Stored;
 use crate::queue::Standing;
 use crate::{Change, Channel, Ledger, PageSeen, Place};
-use std::collections::{HashMap, HashSet};
-use tallybook_rules::signing::{SignerKey, VerifiedVoucher, channel_id, verify_all};
+use std::collections::HashSet;
+use tallybook_rules::signing::channel_id;
 use tallybook_rules::{Amount, Rejection, Slot, Status};
 
 /// How sure a sight of the chain is.
@@ -55,13 +54,14 @@ pub struct Observed {
     pub events: Vec<Event>,
     /// What to write; only what is final.
     pub changes: Vec<Change>,
-    /// Channels that stand here and of which the stored voucher does not verify: what is stored is damaged. None of them is
-    /// taken up, so that nothing is accepted or claimed that rests on it, and whoever keeps the store has to end.
+    /// Channels that stand here and of which another signer is stored than the chain shows: what is stored is damaged. None of
+    /// them is taken up, so that nothing is accepted or claimed that rests on it, and whoever keeps the store has to end.
     pub damaged: Vec<[u8; 32]>,
 }
 
 impl Ledger {
-    /// Takes in what the chain shows of a page: new channels, deposits, what is settled, closings, freed slots.
+    /// Takes in what the chain shows of a page: new channels, deposits, what is settled, closings, freed slots. No signature
+    /// is verified here: a channel that was read back stands with its stored voucher [`crate::Unproven`].
     ///
     /// A sight older than the last one changes nothing. [`Rejection::InvariantBroken`] for a page that no program of
     /// ours has written; then too nothing is changed.
@@ -86,36 +86,10 @@ impl Ledger {
         board.header = *seen.header;
         board.chain_slot = seen.chain_slot;
         let mut observed = Observed::default();
-        let mut met = self.meet(seen, &mut observed.damaged);
         for (at, slot) in (0u8..).zip(seen.slots) {
-            self.observe_slot(seen, (at, slot), now, &mut met, &mut observed)?;
+            self.observe_slot(seen, (at, slot), now, &mut observed)?;
         }
         Ok(observed)
-    }
-
-    /// The vouchers of the page's channels that were read back and not met yet, verified all at once.
-    fn meet(&self, seen: &PageSeen<'_>, damaged: &mut Vec<[u8; 32]>) -> HashMap<[u8; 32], VerifiedVoucher> {
-        if self.stored.len() == 0 {
-            return HashMap::new();
-        }
-        let seats = self.boards.get(&seen.address).map_or(&[][..], |board| &board.seats);
-        let stands = |at: usize, slot: &Slot| {
-            let known = seats.get(at).and_then(|seat| self.channels.get(&seat.channel?));
-            known.is_some_and(|channel| channel.on_chain == *slot)
-        };
-        let mut signed = Vec::new();
-        for (at, slot) in (0u8..).zip(seen.slots).filter(|(at, slot)| !stands(usize::from(*at), slot)) {
-            let Some(id) = id_in(seen, at, slot) else { continue };
-            let Some((voucher, signer)) = self.stored.voucher(&id) else { continue };
-            match SignerKey::decode(&signer) {
-                Ok(key) if signer == slot.signer => signed.push((voucher, key)),
-                Ok(_) | Err(_) => damaged.push(id),
-            }
-        }
-        let checked = signed.iter().zip(verify_all(&signed).vouchers);
-        let (good, bad): (Vec<_>, Vec<_>) = checked.partition(|(_, verified)| verified.is_ok());
-        damaged.extend(bad.into_iter().map(|((voucher, _), _)| voucher.channel_id));
-        good.into_iter().flat_map(|((voucher, _), verified)| Some((voucher.channel_id, verified.ok()?))).collect()
     }
 
     fn observe_slot(
@@ -123,7 +97,6 @@ impl Ledger {
         seen: &PageSeen<'_>,
         (at, slot): (u8, &Slot),
         now: i64,
-        met: &mut HashMap<[u8; 32], VerifiedVoucher>,
         observed: &mut Observed,
     ) -> Result<(), Rejection> {
         let board = self.boards.get_mut(&seen.address).ok_or(Rejection::UnknownPage)?;
@@ -142,16 +115,20 @@ impl Ledger {
         if let Some(gone) = before.filter(|before| id != Some(*before)) {
             self.end(&gone, observed);
         }
-        let Some(channel_id) = id.filter(|id| !observed.damaged.contains(id)) else { return Ok(()) };
+        let Some(channel_id) = id else { return Ok(()) };
         let known = self.channels.get(&channel_id);
         let stood = known.as_ref().map_or(Standing::Idle, Channel::standing);
         let (channel, was_open) = match known {
             Some(channel) => (channel.observed(*slot, now)?, channel.on_chain.status() == Ok(Status::Open)),
             None => {
                 let place = Place { page: seen.address, slot: at, generation: slot.generation };
-                let stored = met
-                    .remove(&channel_id)
-                    .and_then(|voucher| Some(Stored { record: self.stored.remove(&channel_id)?, voucher }));
+                let stored = self.stored.remove(&channel_id);
+                if let Some(record) = stored.filter(|record| record.signer != slot.signer) {
+                    // What is stored stays as it is.
+                    self.stored.put(&record);
+                    observed.damaged.push(channel_id);
+                    return Ok(());
+                }
                 observed.events.push(Event::Opened { channel_id, payer: slot.payer, signer: slot.signer });
                 (Channel::seen(channel_id, place, *slot, stored)?, true)
             }
@@ -179,7 +156,7 @@ impl Ledger {
             self.offers.retain(|_, offers| !offers.is_empty());
             // A page closes without channels; one that was not seen to end has ended with it.
             board.seats.iter().filter_map(|seat| seat.channel).for_each(|channel| self.end(&channel, &mut observed));
-            observed.changes.extend(ended(self.stored.remove_if(|_, place| place.page == page)));
+            observed.changes.extend(ended(self.stored.remove_of(&page, |_, _| true)));
         }
         observed
     }
@@ -222,7 +199,7 @@ impl Ledger {
                 self.channels.put(&Channel { final_deposit: slot.deposit, ..channel });
             }
         }
-        let over = self.stored.remove_if(|id, place| is_over(seen, id, place));
+        let over = self.stored.remove_of(&seen.address, |id, place| is_over(seen, id, place));
         Observed { changes: ended(over), ..Observed::default() }
     }
 }
@@ -236,8 +213,7 @@ fn ended(over: Vec<[u8; 32]>) -> Vec<Change> {
 /// says nothing about it.
 fn is_over(seen: &PageSeen<'_>, id: &[u8; 32], place: &Place) -> bool {
     let slot = seen.slots.get(usize::from(place.slot));
-    place.page == seen.address
-        && slot.is_some_and(|slot| slot.generation >= place.generation && id_in(seen, place.slot, slot) != Some(*id))
+    slot.is_some_and(|slot| slot.generation >= place.generation && id_in(seen, place.slot, slot) != Some(*id))
 }
 
 /// The id of the channel in a slot; none in a free one.

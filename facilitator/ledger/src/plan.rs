@@ -1,3 +1,4 @@
+use crate::channel::Newest;
 use crate::offers::Offers;
 use crate::pack::{Capacity, Packing, order};
 use crate::{Batch, Bundle, Channel, ClaimRow, Ledger};
@@ -155,11 +156,13 @@ impl Ledger {
 }
 
 impl Channel {
-    /// The row that claims what is charged by the newest voucher; none when that adds nothing, is on its way, or was just refused.
+    /// The row that claims what is charged by the newest voucher; none when that adds nothing, is on its way, was just
+    /// refused, or was stored and not verified again yet.
     fn claim_row(&self) -> Option<ClaimRow> {
+        let Newest::Proven(voucher) = self.newest else { return None };
         let row = ClaimRow {
             slot: self.place.slot,
-            voucher: self.newest?,
+            voucher,
             amount: self.due()?,
             settled: self.on_chain.settled,
             deposit: self.on_chain.deposit,

@@ -3,6 +3,7 @@
 //! A channel's change costs one look-up of its page's tally. Trees are touched only when a page begins or ceases to wait,
 //! when it passes a threshold, and when a channel is to be claimed alone or was refused.
 
+use crate::channel::Newest;
 use crate::{Channel, Policy};
 use std::collections::{BTreeSet, HashMap};
 use tallybook_rules::Amount;
@@ -10,7 +11,7 @@ use tallybook_rules::Amount;
 /// How a channel waits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Standing {
-    /// Nothing to claim, or its claim is on its way.
+    /// Nothing to claim, or nothing yet: its claim is on its way, or its stored voucher was not verified again.
     Idle,
     /// To be claimed together with others of its page.
     Waiting {
@@ -227,7 +228,8 @@ impl Queue {
 impl Channel {
     /// How it waits to be claimed.
     pub(crate) fn standing(&self) -> Standing {
-        if self.in_flight || self.newest.is_none() || self.unsettled_since == 0 {
+        let is_proven = matches!(self.newest, Newest::Proven(_));
+        if self.in_flight || !is_proven || self.unsettled_since == 0 {
             return Standing::Idle;
         }
         if self.claim_after != 0 {

@@ -1,9 +1,10 @@
 //! Records of channels that do not stand on chain as far as is known: read back and not met yet, or ended and not final yet.
-//! Packed as channels are. Their vouchers are verified when they are met, a page's at once.
+//! Packed as channels are. Their vouchers are verified once they are met: see [`crate::Unproven`].
 
 use crate::rows::{Last, Pages};
 use crate::slab::{Named, Slab};
 use crate::{ChannelRecord, LastCall, Place};
+use std::collections::HashMap;
 use tallybook_rules::Amount;
 use tallybook_rules::signing::SignedVoucher;
 
@@ -12,6 +13,8 @@ use tallybook_rules::signing::SignedVoucher;
 pub(crate) struct Records {
     slab: Slab<Packed>,
     pages: Pages,
+    /// Where those of each page are: a look at one page walks no others, however many there are.
+    by_page: HashMap<u32, Vec<u32>>,
 }
 
 #[derive(Clone)]
@@ -41,8 +44,11 @@ impl Named for Packed {
 impl Records {
     /// Keeps a record, in the place of what was kept of its channel.
     pub(crate) fn put(&mut self, record: &ChannelRecord) {
+        // A damaged record may name another page than the one in whose place it comes.
+        self.remove(&record.voucher.channel_id);
         let (last, last_charge) = Last::of(record.last.as_ref(), Some(&record.voucher));
-        self.slab.put(Packed {
+        let page = self.pages.number(&record.place.page);
+        let at = self.slab.put(Packed {
             voucher: record.voucher,
             payer: record.payer,
             signer: record.signer,
@@ -52,28 +58,45 @@ impl Records {
             last_charge,
             other: record.last.filter(|_| last == Last::OfAnother).map(Box::new),
             generation: record.place.generation,
-            page: self.pages.number(&record.place.page),
+            page,
             slot: record.place.slot,
             last,
         });
+        self.by_page.entry(page).or_default().push(at);
     }
 
-    /// The voucher of a channel, and who is said to have signed it.
-    pub(crate) fn voucher(&self, id: &[u8; 32]) -> Option<(SignedVoucher, [u8; 32])> {
-        self.slab.get(id).map(|packed| (packed.voucher, packed.signer))
+    /// Where a channel was.
+    pub(crate) fn place(&self, id: &[u8; 32]) -> Option<Place> {
+        self.slab.get(id).map(|packed| packed.place(&self.pages))
     }
 
     /// Takes a record out.
     pub(crate) fn remove(&mut self, id: &[u8; 32]) -> Option<ChannelRecord> {
-        self.slab.remove(id).map(|packed| packed.record(&self.pages))
+        let at = self.slab.place(id)?;
+        let packed = self.slab.remove(id)?;
+        if let Some(places) = self.by_page.get_mut(&packed.page) {
+            places.retain(|place| *place != at);
+            if places.is_empty() {
+                self.by_page.remove(&packed.page);
+            }
+        }
+        Some(packed.record(&self.pages))
     }
 
-    /// Takes out all that are over; gives their ids, in order.
-    pub(crate) fn remove_if(&mut self, mut is_over: impl FnMut(&[u8; 32], &Place) -> bool) -> Vec<[u8; 32]> {
-        let over = self.slab.iter().filter(|packed| is_over(packed.id(), &packed.place(&self.pages)));
+    /// Takes out all of a page that are over; gives their ids, in order.
+    pub(crate) fn remove_of(
+        &mut self,
+        page: &[u8; 32],
+        mut is_over: impl FnMut(&[u8; 32], &Place) -> bool,
+    ) -> Vec<[u8; 32]> {
+        let of_page = self.pages.known(page).and_then(|page| self.by_page.get(&page));
+        let packed = of_page.into_iter().flatten().filter_map(|at| self.slab.at(*at));
+        let over = packed.filter(|packed| is_over(packed.id(), &packed.place(&self.pages)));
         let mut over: Vec<_> = over.map(|packed| *packed.id()).collect();
         over.sort_unstable();
-        over.iter().for_each(|id| drop(self.slab.remove(id)));
+        for id in &over {
+            self.remove(id);
+        }
         over
     }
 

@@ -36,19 +36,26 @@ impl<T: Named> Slab<T> {
         row_in(&self.chunks, self.place(id)?)
     }
 
-    /// Keeps a row; gives the one in whose place it is.
-    pub(crate) fn put(&mut self, row: T) -> Option<T> {
-        let at = match self.place(row.id()) {
-            Some(at) => at,
-            None => {
-                let at = self.free.pop().unwrap_or_else(|| self.grow());
-                let hash = self.seed.hash_one(row.id());
-                let Self { places, seed, chunks, .. } = self;
-                places.insert_unique(hash, at, |at| row_in(chunks, *at).map_or(0, |row| seed.hash_one(row.id())));
-                at
-            }
-        };
-        self.slot(at)?.replace(row)
+    /// Keeps a row; gives its place.
+    pub(crate) fn put(&mut self, row: T) -> u32 {
+        let id = *row.id();
+        self.put_after(&id, |_| row)
+    }
+
+    /// Keeps the row of this id that is made of the one in whose place it is; gives its place.
+    pub(crate) fn put_after(&mut self, id: &[u8; 32], make: impl FnOnce(Option<&T>) -> T) -> u32 {
+        let found = self.place(id);
+        let at = found.or_else(|| self.free.pop()).unwrap_or_else(|| self.grow());
+        if let Some(slot) = self.slot(at) {
+            let row = make(slot.as_ref());
+            *slot = Some(row);
+        }
+        if found.is_none() {
+            let hash = self.seed.hash_one(id);
+            let Self { places, seed, chunks, .. } = self;
+            places.insert_unique(hash, at, |at| row_in(chunks, *at).map_or(0, |row| seed.hash_one(row.id())));
+        }
+        at
     }
 
     /// Takes a row out. With the last one its memory is given back.
@@ -76,7 +83,13 @@ impl<T: Named> Slab<T> {
         self.chunks.iter().flatten().flatten()
     }
 
-    fn place(&self, id: &[u8; 32]) -> Option<u32> {
+    /// The row at a place.
+    pub(crate) fn at(&self, at: u32) -> Option<&T> {
+        row_in(&self.chunks, at)
+    }
+
+    /// Where the row of this id is.
+    pub(crate) fn place(&self, id: &[u8; 32]) -> Option<u32> {
         let is = |at: &u32| row_in(&self.chunks, *at).is_some_and(|row| row.id() == id);
         self.places.find(self.seed.hash_one(id), is).copied()
     }

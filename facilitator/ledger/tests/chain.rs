@@ -12,6 +12,7 @@ mod world;
 
 use tallybook_ledger::{
     Bundle, Change, ChannelRecord, Event, Finality, Held, Ledger, Observed, PageSeen, Place, Policy, Room, Settings,
+    verify_stored,
 };
 use tallybook_rules::signing::SignedVoucher;
 use tallybook_rules::{Amount, PageHeader, Rejection, Slot};
@@ -132,7 +133,75 @@ fn given_a_record_of_more_than_was_signed_when_restored_then_it_is_refused() {
 }
 
 #[test]
-fn given_a_damaged_voucher_among_others_when_its_page_is_seen_then_it_is_named_and_its_channel_is_not_taken_up() {
+fn given_a_stored_voucher_when_its_page_is_seen_then_nothing_rests_on_it_before_it_is_proven() {
+    let mut world = World::new(2);
+    for slot in [0, 1] {
+        world.open(slot, 1_000);
+    }
+    let Change::Channel(record) = world.pay(0, 400).unwrap() else { panic!() };
+    let (before, id) = (world.channel(0), world.id(0));
+    world.ledger = Ledger::new(Settings { credit: Amount::MAX_DEPOSIT, ..Settings::default() });
+    world.ledger.restore(record).unwrap();
+    assert_eq!(world.ledger.stored_place(&id), Some(record.place));
+    world.see_unproven();
+    let channel = world.channel(0);
+    assert_eq!((channel.charged(), channel.signed(), channel.gain()), (units(400), units(400), units(400)));
+    assert_eq!((channel.newest(), channel.record()), (None, Some(record)), "shown to nobody, and kept");
+
+    let (now, next) = (world.now, world.voucher(0, 500));
+    let refusals = [
+        world.ledger.reserve(next, units(100), now, now + 60).map(|_| ()),
+        world.ledger.foresee(&next, units(100), units(1), now).map(|_| ()),
+        world.ledger.commit(&record.voucher, units(400), now).map(|_| ()),
+        world.ledger.adopt(next, units(500), now).map(|_| ()),
+        world.ledger.leave(world.voucher(0, 400), now).map(|_| ()),
+    ];
+    for refused in refusals {
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.rejection, Rejection::Overloaded);
+        assert!(refused.channel.is_some_and(|channel| channel.unproven().is_some()), "and why");
+    }
+    assert_eq!(world.channel(0), channel, "nothing has changed");
+    let at_once = Policy { per_call: true, ..Policy::default() };
+    assert_eq!(world.ledger.plan(world.now, &at_once), [], "and nothing is claimed");
+    assert_eq!(world.ledger.check(), Ok(()));
+    world.pay(1, 100).expect("another channel of the page is like any other");
+
+    let stored = world.ledger.unproven();
+    assert_eq!(stored.iter().map(|stored| *stored.voucher()).collect::<Vec<_>>(), [record.voucher]);
+    world.ledger.prove(&world.voucher(0, 401));
+    assert_eq!(world.channel(0), channel, "by no other voucher");
+    let proofs = verify_stored(&stored);
+    assert_eq!((proofs.proven.len(), proofs.damaged.len()), (1, 0));
+    proofs.proven.iter().for_each(|voucher| world.ledger.prove(voucher));
+    assert_eq!(world.channel(0), before);
+    assert!(!world.ledger.has_unproven() && world.ledger.unproven().is_empty());
+    assert_eq!(world.ledger.plan(world.now, &at_once).iter().map(Bundle::rows).sum::<usize>(), 2);
+    assert_eq!(world.ledger.check(), Ok(()));
+    world.pay(0, 100).unwrap();
+}
+
+#[test]
+fn given_a_channel_that_ends_before_it_is_proven_when_a_fork_brings_it_back_then_it_is_still_to_be_proven() {
+    let mut world = World::new(1);
+    world.open(0, 1_000);
+    let Change::Channel(record) = world.pay(0, 400).unwrap() else { panic!() };
+    world.ledger = Ledger::new(Settings::default());
+    world.ledger.restore(record).unwrap();
+    world.see_unproven();
+    let open = world.slots.clone();
+    world.page().refund(0, 1, Amount::ZERO).unwrap();
+    world.see_unproven();
+    assert!(!world.ledger.has_unproven());
+    world.slots = open;
+    world.see_unproven();
+    assert_eq!(world.ledger.unproven().len(), 1);
+    assert_eq!(world.ledger.prove_all(), [[0; 32]; 0]);
+    assert_eq!(world.channel(0).newest(), Some(&record.voucher));
+}
+
+#[test]
+fn given_a_damaged_voucher_among_others_when_its_page_is_seen_then_it_is_named_and_nothing_rests_on_it() {
     let mut world = World::new(4);
     let records = [0, 1, 2].map(|slot| {
         world.open(slot, 1_000);
@@ -140,29 +209,52 @@ fn given_a_damaged_voucher_among_others_when_its_page_is_seen_then_it_is_named_a
         record
     });
     let other_amount = SignedVoucher { cumulative: units(401), ..records[1].voucher };
-    for damaged in [
-        ChannelRecord { voucher: other_amount, ..records[1] },
-        ChannelRecord { signer: records[0].signer, ..records[1] },
+    let of_another = SignedVoucher::sign(&world::key(0), records[1].voucher.channel_id, units(400));
+    // The third is named when the page is seen: the chain shows another signer. The others when they are verified.
+    for (damaged, is_met) in [
+        (ChannelRecord { voucher: other_amount, ..records[1] }, true),
         // Signed well, by a key that is not the channel's.
-        ChannelRecord {
-            signer: records[0].signer,
-            voucher: SignedVoucher::sign(&world::key(0), records[1].voucher.channel_id, units(400)),
-            ..records[1]
-        },
-        // A key that is no point, or one that anybody can sign for.
-        ChannelRecord { signer: [0; 32], ..records[1] },
+        (ChannelRecord { voucher: of_another, ..records[1] }, true),
+        (ChannelRecord { signer: records[0].signer, voucher: of_another, ..records[1] }, false),
     ] {
         world.ledger = Ledger::new(Settings { credit: Amount::MAX_DEPOSIT, ..Settings::default() });
         [records[0], damaged, records[2]].iter().for_each(|record| world.ledger.restore(*record).unwrap());
         world.chain_slot += 1;
-        assert_eq!(world.observe(Finality::Confirmed).damaged, [records[1].voucher.channel_id]);
+        let named = [world.observe(Finality::Confirmed).damaged, world.ledger.prove_all()].concat();
+        assert_eq!(named, [records[1].voucher.channel_id]);
         assert_eq!((world.channel(0).charged(), world.channel(2).charged()), (units(400), units(400)));
-        assert_eq!(world.ledger.channel(&world.id(1)), None);
-        assert_eq!(world.pay(1, 50), Err(Rejection::UnknownChannel), "no call rests on it");
+        let refusal = if is_met { Rejection::Overloaded } else { Rejection::UnknownChannel };
+        assert_eq!(world.ledger.channel(&world.id(1)).is_some(), is_met);
+        let (voucher, now) = (world.voucher(1, 450), world.now);
+        let refused = world.ledger.reserve(voucher, units(50), now, now + 60).unwrap_err();
+        assert_eq!(refused.rejection, refusal, "no call rests on it");
         let claimed = world.ledger.plan(world.now, &Policy { per_call: true, ..Policy::default() });
         assert_eq!(claimed.iter().map(Bundle::rows).sum::<usize>(), 2, "and no claim");
-        assert_eq!(world.ledger.unmet(), 1, "what is stored stays as it is");
+        assert_eq!(world.ledger.unmet(), usize::from(!is_met), "what is stored stays as it is");
     }
+}
+
+#[test]
+fn given_records_of_many_pages_when_one_page_is_final_then_only_its_own_end_with_it() {
+    let mut world = World::new(2);
+    let records = [0, 1].map(|slot| {
+        world.open(slot, 1_000);
+        let Change::Channel(record) = world.pay(slot, 400).unwrap() else { panic!() };
+        record
+    });
+    // The second says to be of another page.
+    let elsewhere = Place { page: [9; 32], ..records[1].place };
+    world.ledger = Ledger::new(Settings::default());
+    world.ledger.restore(records[0]).unwrap();
+    world.ledger.restore(records[1]).unwrap();
+    world.ledger.restore(ChannelRecord { place: elsewhere, ..records[1] }).unwrap();
+    let id = world.id(0);
+    for slot in [0, 1] {
+        world.page().refund(slot, 1, Amount::ZERO).unwrap();
+    }
+    world.see();
+    assert_eq!(world.see_final(), [Change::Over { channel_id: id }]);
+    assert_eq!(world.ledger.unmet(), 1);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! HTTP and for a server that embeds its ledger.
 
 use crate::{Desk, Sequencer};
-use tallybook_ledger::{Change, Channel, Committed, Event, Finality, PageSeen, Refused};
+use tallybook_ledger::{Change, Channel, Committed, Event, Finality, PageSeen, Place, Refused};
 use tallybook_rules::signing::{SignedVoucher, VerifiedVoucher};
 use tallybook_rules::{Amount, Rejection};
 use tallybook_wire::{AnswerExtra, ChannelState, Signature, VoucherState};
@@ -24,7 +24,7 @@ impl Sequencer {
         seconds: u32,
     ) -> Result<Channel, Refused> {
         let verified = self.verify(voucher).await?;
-        let reserved = self.ask_of(&voucher.channel_id, |desk| {
+        let reserve = |desk: &mut Desk| {
             check_book(desk, &voucher.channel_id, &book)?;
             // The clock counts whole seconds: of this one nearly all may have passed.
             let expires = desk.now.saturating_add(seconds.into()).saturating_add(1);
@@ -36,8 +36,8 @@ impl Sequencer {
                 desk.write(Change::Channel(record));
             }
             Ok::<Channel, Refused>(channel)
-        });
-        reserved.await?
+        };
+        self.once_proven(|| self.ask_of(&voucher.channel_id, reserve)).await
     }
 
     /// Charges what the call really cost, at most what was reserved: durable when this returns. The signature was verified
@@ -45,15 +45,15 @@ impl Sequencer {
     ///
     /// As [`tallybook_ledger::Ledger::commit`], and [`Rejection::RequirementsMismatch`] for a channel of another `book`.
     pub async fn commit(&self, voucher: SignedVoucher, book: [u8; 32], charge: Amount) -> Result<Committed, Refused> {
-        let committed = self.ask(move |desk| {
+        let commit = |desk: &mut Desk| {
             check_book(desk, &voucher.channel_id, &book)?;
             let committed = desk.ledger.commit(&voucher, charge, desk.now)?;
             if let Some(record) = committed.change {
                 desk.write(Change::Channel(record));
             }
             Ok::<Committed, Refused>(committed)
-        });
-        committed.await?
+        };
+        self.once_proven(|| self.ask(commit)).await
     }
 
     /// Gives a reservation back; says whether there was one.
@@ -73,15 +73,41 @@ impl Sequencer {
     /// As [`tallybook_ledger::Ledger::leave`], and [`Rejection::RequirementsMismatch`] for a channel of another `book`.
     pub async fn leave(&self, voucher: SignedVoucher, book: [u8; 32]) -> Result<(Channel, VerifiedVoucher), Refused> {
         let verified = self.verify(voucher).await?;
-        let left = self.ask(move |desk| {
+        let leave = |desk: &mut Desk| {
             check_book(desk, &voucher.channel_id, &book)?;
             let left = desk.ledger.leave(verified, desk.now)?;
             if let Some(record) = left.change {
                 desk.write(Change::Channel(record));
             }
             Ok::<Channel, Refused>(left.channel)
+        };
+        Ok((self.once_proven(|| self.ask(leave)).await?, verified))
+    }
+
+    /// Takes in pages for the first time: of each what is confirmed together with what is `last`, which is final, so that nobody
+    /// finds a deposit between the two. Says what is new, as [`Sequencer::observe`] does.
+    pub async fn meet(&self, confirmed: &[PageSeen<'_>], last: &[PageSeen<'_>]) -> Result<Vec<Event>, Rejection> {
+        let mut events = Vec::new();
+        for some in confirmed.chunks(PAGES_AT_ONCE) {
+            let of_some = |page: &&PageSeen<'_>| some.iter().any(|met| met.address == page.address);
+            let met = self.insist_now(|desk| {
+                let events = desk.observe(some.iter().copied(), Finality::Confirmed);
+                desk.observe(last.iter().filter(of_some).copied(), Finality::Final);
+                events
+            });
+            events.extend(met.await?);
+            tokio::task::yield_now().await;
+        }
+        self.insist(|_| events).await
+    }
+
+    /// Where a channel is, or was when it was stored; none of one that neither a page nor the store has shown.
+    pub async fn place(&self, channel_id: &[u8; 32]) -> Result<Option<Place>, Rejection> {
+        let place = self.insist_now(|desk| {
+            let met = desk.ledger.channel(channel_id).map(|channel| *channel.place());
+            met.or_else(|| desk.ledger.stored_place(channel_id))
         });
-        Ok((left.await??, verified))
+        place.await
     }
 
     /// Takes in pages as the chain showed them, some at a time, so that calls come between; says what is new once that is

@@ -69,7 +69,8 @@ impl Desk {
     }
 
     /// Ledger and store as they were left, and the batches that were on their way then, of which the chain is to be asked.
-    /// Channels are met again when their pages are observed: only then their vouchers are verified.
+    /// Channels are met again when their pages are observed; their vouchers are verified from then on, by whoever needs one and
+    /// beside everything else.
     pub fn open(mut store: Box<dyn VoucherStore>, settings: Settings) -> Result<(Self, Vec<BatchRecord>), OpenFailure> {
         let mut ledger = Ledger::new(settings);
         let mut restored = Ok(());
@@ -132,8 +133,8 @@ impl Desk {
         })
     }
 
-    /// Takes in pages as the chain showed them; says what is new. A page that makes no sense is logged and left out. A stored
-    /// voucher that does not verify ends the writer, as a failed commit does: the log names its channel.
+    /// Takes in pages as the chain showed them; says what is new. A page that makes no sense is logged and left out. A channel
+    /// that is stored with another signer than the page shows ends the writer, as a failed commit does: the log names it.
     pub fn observe<'a>(&mut self, pages: impl IntoIterator<Item = PageSeen<'a>>, finality: Finality) -> Vec<Event> {
         let mut events = Vec::new();
         for page in pages {
@@ -152,7 +153,8 @@ impl Desk {
         events
     }
 
-    fn is_damaged(&mut self, channel: [u8; 32]) {
+    /// Ends the writer: what is stored of a channel is not what was written.
+    pub(crate) fn is_damaged(&mut self, channel: [u8; 32]) {
         tracing::error!(
             channel = %Key(channel),
             "the stored voucher of a channel does not verify: the store is damaged, take it from a copy"

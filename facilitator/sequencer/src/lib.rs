@@ -9,6 +9,9 @@
 //! Decisions run ahead of the disk by one commit and what is gathered for the next. What is answered does not: an answer
 //! waits for every write that it may speak of.
 //!
+//! What was stored is trusted no more than what comes over a network, but nobody waits until all of it is verified again: a
+//! second thread does that beside the calls, with the desk unlocked, and a call whose channel it has not come to does it itself.
+//!
 //! When the store fails, nobody who waits is answered, the thread ends, and [`Sequencer::ended`] is cancelled: whether the
 //! last write is on disk is known only after a restart, so its owner ends too.
 //!

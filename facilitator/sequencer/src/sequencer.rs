@@ -1,3 +1,5 @@
+mod stored;
+
 use crate::desk::SharedStore;
 use crate::signatures::Signatures;
 use crate::told::Told;
@@ -44,6 +46,9 @@ struct Shared {
     work: Condvar,
     /// and for one that is a future.
     work_again: Notify,
+    /// The same for whoever verifies stored vouchers: there are some, or nobody will ask for anything more.
+    stored: Condvar,
+    stored_again: Notify,
     /// The most answers that may wait for one commit.
     queue: usize,
 }
@@ -72,6 +77,7 @@ impl Drop for Handle {
             room.closed = true;
         }
         self.0.wake();
+        self.0.wake_for_stored();
     }
 }
 
@@ -87,12 +93,15 @@ enum Says<'a> {
 }
 
 impl Sequencer {
-    /// Starts the thread that writes. At most `queue` answers wait for one commit. The thread ends when the last handle is
-    /// gone and all is written, or with the failure of the store. `Err` when the system gives no thread.
+    /// Starts the thread that writes, and one beside it that verifies what was stored. At most `queue` answers wait for one
+    /// commit. The threads end when the last handle is gone and all is written, or with the failure of the store, which a
+    /// stored voucher that does not verify is too. `Err` when the system gives no thread.
     pub fn start(desk: Desk, queue: usize) -> io::Result<(Self, JoinHandle<Result<(), StoreFailure>>)> {
         let sequencer = Self::before(desk, queue);
         let (shared, guard) = (Arc::clone(&sequencer.shared), sequencer.ended.clone().drop_guard());
         let thread = std::thread::Builder::new().name("sequencer".to_owned());
+        let verifying = Arc::clone(&shared);
+        drop(std::thread::Builder::new().name("stored".to_owned()).spawn(move || verifying.prove_all())?);
         let thread = thread.spawn(move || {
             let ending = Ending(&shared, guard);
             write_all(&shared)?;
@@ -113,13 +122,10 @@ impl Sequencer {
         let (shared, guard) = (Arc::clone(&sequencer.shared), sequencer.ended.clone().drop_guard());
         let writer = async move {
             let _ending = Ending(&shared, guard);
-            let mut changes = Vec::new();
-            loop {
-                match shared.next(&mut changes)? {
-                    Next::Group(store, group) => write(&store, &changes, group)?,
-                    Next::Nothing => shared.work_again.notified().await,
-                    Next::End => return Ok(()),
-                }
+            tokio::select! {
+                biased;
+                written = write_all_again(&shared) => written,
+                proven = shared.prove_all_again() => match proven {},
             }
         };
         (sequencer, writer)
@@ -130,8 +136,8 @@ impl Sequencer {
         let signers = desk.signers().clone();
         let open = Arc::new(Group::default());
         let room = Room { desk, open, waiting: 0, writing: None, closed: false, ended: false };
-        let (work, work_again) = (Condvar::new(), Notify::new());
-        let shared = Arc::new(Shared { room: Mutex::new(room), work, work_again, queue });
+        let (work, work_again, stored, stored_again) = Default::default();
+        let shared = Arc::new(Shared { room: Mutex::new(room), work, work_again, stored, stored_again, queue });
         let _handle = Arc::new(Handle(Arc::clone(&shared)));
         let signatures = Arc::default();
         Self { shared, signers, signatures, ended: CancellationToken::new(), _handle }
@@ -225,13 +231,16 @@ impl Shared {
             return Err(Rejection::Overloaded);
         }
         room.desk.now = room.desk.now.max(clock());
-        let had_work = room.desk.has_work();
+        let (had_work, had_stored) = (room.desk.has_work(), room.desk.ledger.has_unproven());
         let alarm = Alarm(self);
         let answer = job(&mut room.desk);
         drop(alarm);
         let group = room.waits_for(says);
         if !had_work && room.desk.has_work() {
             self.wake();
+        }
+        if !had_stored && room.desk.ledger.has_unproven() {
+            self.wake_for_stored();
         }
         Ok((answer, group))
     }
@@ -284,6 +293,7 @@ impl Drop for Ending<'_> {
         let mut room = self.0.room.lock().unwrap_or_else(PoisonError::into_inner);
         room.ended = true;
         room.open.tell(Outcome::Lost);
+        self.0.wake_for_stored();
     }
 }
 
@@ -294,6 +304,18 @@ fn write_all(shared: &Shared) -> Result<(), StoreFailure> {
         match shared.next(&mut changes)? {
             Next::Group(store, group) => write(&store, &changes, group)?,
             Next::Nothing => shared.wait()?,
+            Next::End => return Ok(()),
+        }
+    }
+}
+
+/// The same, as a future.
+async fn write_all_again(shared: &Shared) -> Result<(), StoreFailure> {
+    let mut changes = Vec::new();
+    loop {
+        match shared.next(&mut changes)? {
+            Next::Group(store, group) => write(&store, &changes, group)?,
+            Next::Nothing => shared.work_again.notified().await,
             Next::End => return Ok(()),
         }
     }

@@ -1,6 +1,6 @@
 //! Signatures are checked together: those who come at one moment share one equation, which takes less than half of the work
 //! for each. Nobody waits for others to come: whoever finds nobody checking lets those who are ready go first, once, and then
-//! checks all that are there.
+//! checks all that are there. Whoever is alone then is told without a group, and nothing is allocated for it.
 
 use crate::told::Told;
 use std::hash::{BuildHasher, RandomState};
@@ -46,9 +46,14 @@ impl Signatures {
     pub(crate) async fn check(&self, voucher: SignedVoucher, signer: &[u8; 32]) -> Result<VerifiedVoucher, Rejection> {
         let key = self.keys.of(signer)?;
         let (group, at, leading) = self.join(voucher, key);
-        if let Some(leading) = leading {
+        if let Some(mut leading) = leading {
             if !leading.is_full {
                 tokio::task::yield_now().await;
+            }
+            if leading.is_alone() {
+                let checked = voucher.verify_by(&key);
+                self.lock().grow(checked.is_ok());
+                return checked;
             }
             drop(leading);
         }
@@ -79,7 +84,7 @@ impl Signatures {
         queue.signed.push((voucher, key));
         let is_full = queue.signed.len() >= queue.most;
         let leads = at == 0 || is_full;
-        let leading = leads.then(|| Leading { signatures: self, group: Arc::clone(&group), is_full });
+        let leading = leads.then(|| Leading { signatures: self, group: Some(Arc::clone(&group)), is_full });
         (group, at, leading)
     }
 
@@ -96,7 +101,7 @@ impl Signatures {
         let Checked { vouchers, together } = verify_all(&signed);
         telling.0.tell(vouchers);
         let mut queue = self.lock();
-        queue.most = if together { queue.most.saturating_add(1).min(MOST) } else { (queue.most / 2).max(1) };
+        queue.grow(together);
         // The room that it took is there for the next one.
         if queue.signed.capacity() == 0 {
             queue.signed = signed;
@@ -109,17 +114,41 @@ impl Signatures {
     }
 }
 
+impl Queue {
+    /// Lets the next groups be larger after one without a forgery, and smaller after one with.
+    fn grow(&mut self, holds: bool) {
+        self.most = if holds { self.most.saturating_add(1).min(MOST) } else { (self.most / 2).max(1) };
+    }
+}
+
 /// A duty to check a group: done when dropped, so that it is done too when the task of whoever leads is dropped, since
 /// others wait for it.
 struct Leading<'a> {
     signatures: &'a Signatures,
-    group: Arc<Group>,
+    /// None once there is nobody else to check for.
+    group: Option<Arc<Group>>,
     is_full: bool,
+}
+
+impl Leading<'_> {
+    /// True when nobody else has come: then the place in the group is given up, and with it the duty.
+    fn is_alone(&mut self) -> bool {
+        let mut queue = self.signatures.lock();
+        let is_open = self.group.as_ref().is_some_and(|group| Arc::ptr_eq(&queue.open, group));
+        let is_alone = is_open && queue.signed.len() == 1;
+        if is_alone {
+            queue.signed.clear();
+            self.group = None;
+        }
+        is_alone
+    }
 }
 
 impl Drop for Leading<'_> {
     fn drop(&mut self) {
-        self.signatures.lead(&self.group);
+        if let Some(group) = &self.group {
+            self.signatures.lead(group);
+        }
     }
 }
 

@@ -84,13 +84,14 @@ async fn adopt<C: Chain>(
 ) -> Result<Vec<(ForwardedVoucher, Held)>, Rejection> {
     let signed: Vec<_> = vouchers.iter().map(|forwarded| SignedVoucher::from(forwarded.voucher)).collect();
     let verified: Vec<_> = vouchers.iter().copied().zip(app.sequencer.verify_all(&signed)).collect();
-    let book = book.0;
+    let (book, is_over) = (book.0, app.first_sight.is_over());
+    app.sequencer.prove(signed.iter().map(|voucher| voucher.channel_id)).await?;
     let adopted = app.sequencer.ask(move |desk| {
         let mut adopted = Vec::with_capacity(verified.len());
         for (forwarded, verified) in verified {
             let held = match verified {
                 Ok(voucher) => adopt_one(desk, &book, voucher, forwarded.charged),
-                Err(Rejection::UnknownChannel) => Err(why_unknown(desk, &forwarded.voucher.channel_id)?),
+                Err(Rejection::UnknownChannel) => Err(why_unknown(desk, &forwarded.voucher.channel_id, is_over)?),
                 Err(rejection) => Err(rejection),
             };
             adopted.push((forwarded, held));
@@ -112,11 +113,17 @@ fn adopt_one(desk: &mut Desk, book: &[u8; 32], voucher: VerifiedVoucher, charged
     Ok((channel.charged(), channel.settled(), channel.charged() > before))
 }
 
-/// A channel that was known and is over has nothing left to settle.
-fn why_unknown(desk: &mut Desk, channel_id: &Key) -> Result<Rejection, Rejection> {
+/// A channel that was known and is over has nothing left to settle; another one may stand in a page that was not read yet.
+fn why_unknown(desk: &mut Desk, channel_id: &Key, all_pages_were_read: bool) -> Result<Rejection, Rejection> {
     let id = channel_id.0;
     let kept = desk.ask_store(|store| store.channel(&id))?;
-    Ok(if kept.is_some_and(|kept| kept.over) { Rejection::SlotFree } else { Rejection::UnknownChannel })
+    Ok(if kept.is_some_and(|kept| kept.over) {
+        Rejection::SlotFree
+    } else if all_pages_were_read {
+        Rejection::UnknownChannel
+    } else {
+        Rejection::ChainUnavailable
+    })
 }
 
 fn view(forwarded: &ForwardedVoucher, held: &Held) -> Taken {

@@ -246,11 +246,18 @@ impl World {
         }
     }
 
+    /// Verifies what was read back, as is done beside the calls; an instant after the page was seen.
+    fn prove(&mut self) {
+        let Some(house) = &mut self.house else { return };
+        assert!(house.ledger.prove_all().is_empty(), "what was written is whole");
+    }
+
     fn look(&mut self) {
         let Some(house) = &mut self.house else { return };
         let seen =
             PageSeen { address: PAGE, chain_slot: self.sights, header: &self.tip.header, slots: &self.tip.slots };
         house.ledger.observe(&seen, Finality::Confirmed, self.now).expect("a page that the rules wrote");
+        self.prove();
     }
 
     fn look_at_root(&mut self) {

@@ -124,6 +124,7 @@ impl Embedded {
 
     /// What there is to hand over of some channels.
     async fn newest_of(&self, channels: &[[u8; 32]]) -> Result<Vec<ForwardedVoucher>, Rejection> {
+        self.sequencer.prove(channels.iter().copied()).await?;
         let found = self.sequencer.insist(|desk| {
             let found = channels.iter().map(|id| (id, desk.ledger.channel(id).and_then(|channel| forwarded(&channel))));
             found.collect::<Vec<_>>()
@@ -136,6 +137,7 @@ impl Embedded {
     /// Hands over one channel's voucher, and returns once the facilitator has it.
     pub(super) async fn hand_over(&self, channel_id: &Key) -> Result<(), Failure> {
         let id = channel_id.0;
+        self.sequencer.prove([id]).await?;
         let channel =
             self.sequencer.ask(move |desk| desk.ledger.channel(&id).and_then(|channel| forwarded(&channel))).await?;
         match channel {

@@ -20,8 +20,7 @@ fn paid(number: u8, cumulative: u64) -> VerifiedVoucher {
     voucher.verify(&key.verifying_key().to_bytes()).unwrap()
 }
 
-fn call(voucher: &VerifiedVoucher, charge: Option<u64>) -> LastCall {
-    let voucher = voucher.voucher();
+fn call(voucher: &SignedVoucher, charge: Option<u64>) -> LastCall {
     LastCall { cumulative: voucher.cumulative, signature: voucher.signature, charge: charge.map(Amount::new) }
 }
 
@@ -33,7 +32,11 @@ prop_compose! {
         in_flight: bool, rare: bool,
     ) -> Channel {
         let amount = |at: usize| Amount::new(numbers[at].into());
-        let newest = (signed > 0).then(|| paid(number, signed));
+        let newest = match (signed, in_flight) {
+            (0, _) => Newest::None,
+            (1, true) => Newest::Unproven(*paid(number, signed).voucher()),
+            _ => Newest::Proven(paid(number, signed)),
+        };
         let other = paid(number, signed + 1);
         let signer = SigningKey::from_bytes(&[5; 32]).verifying_key().to_bytes();
         let [closing_at, last_activity, unsettled_since, leaving_since, claim_after] = times;
@@ -50,8 +53,8 @@ prop_compose! {
             newest,
             last: match last {
                 0 => None,
-                1 => Some(call(&other, charge)),
-                _ => newest.map(|newest| call(&newest, charge)),
+                1 => Some(call(other.voucher(), charge)),
+                _ => newest.voucher().map(|newest| call(newest, charge)),
             },
             unsettled_since,
             leaving_since: if rare { leaving_since } else { 0 },
@@ -83,6 +86,14 @@ proptest! {
             prop_assert_eq!(&all, &model);
             let unsettled: u64 = model.values().map(|channel| channel.gain().get()).sum();
             prop_assert_eq!(rows.unsettled(), Amount::new(unsettled));
+            let unproven = model.values().filter(|channel| channel.unproven().is_some());
+            let mut pages: Vec<_> = unproven.map(|channel| channel.place.page).collect();
+            (pages.sort_unstable(), pages.dedup());
+            let mut counted = rows.unproven_pages();
+            counted.sort_unstable();
+            prop_assert_eq!(counted, pages);
+            let rare = model.values().filter(|channel| Row::of(channel, 0).1 != Rare::default()).count();
+            prop_assert_eq!(rows.rares.all.len() - rows.rares.free.len(), rare);
         }
     }
 }

@@ -31,8 +31,8 @@ fn start(store: impl VoucherStore + 'static, queue: usize) -> (Sequencer, JoinHa
     Sequencer::start(Desk::new(Ledger::new(Settings::default()), Box::new(store)), queue).unwrap()
 }
 
-#[tokio::test]
-async fn given_a_damaged_voucher_in_the_store_when_its_page_is_seen_then_nobody_is_answered_and_the_writer_ends() {
+/// A page with one channel of 10 base units, the key of its signer, and its record after a call of 1.
+fn page_with_a_channel() -> (PageHeader, [Slot; 1], SigningKey, ChannelRecord) {
     let mut header = PageHeader { capacity: 1, version: PageHeader::VERSION, ..PageHeader::default() };
     let mut slots = [Slot::default()];
     let key = SigningKey::from_bytes(&[5; 32]);
@@ -41,22 +41,78 @@ async fn given_a_damaged_voucher_in_the_store_when_its_page_is_seen_then_nobody_
     Page { header: &mut header, slots: &mut slots }.open(0, &opening, Amount::new(1), 1).unwrap();
     let id = channel_id(&header.page_domain, 0, 1, &opening.payer, &signer);
     let Change::Channel(record) = paid(0) else { unreachable!() };
-    let whole = ChannelRecord { signer, voucher: SignedVoucher::sign(&key, id, Amount::new(1)), ..record };
+    let record = ChannelRecord { signer, voucher: SignedVoucher::sign(&key, id, Amount::new(1)), ..record };
+    (header, slots, key, record)
+}
+
+/// A desk that has read this back.
+fn desk_with(record: ChannelRecord) -> Desk {
+    let mut store = MemoryStore::default();
+    store.commit(&[Change::Channel(record)]).unwrap();
+    Desk::open(Box::new(store), Settings::default()).unwrap().0
+}
+
+#[tokio::test]
+async fn given_a_damaged_voucher_in_the_store_when_its_page_is_seen_then_the_writer_ends_soon_whoever_calls() {
+    let (header, slots, _, whole) = page_with_a_channel();
+    let seen = PageSeen { address: [0; 32], chain_slot: 1, header: &header, slots: &slots };
     let forged = SignedVoucher { cumulative: Amount::new(2), ..whole.voucher };
-    for (record, is_whole) in [(whole, true), (ChannelRecord { voucher: forged, ..whole }, false)] {
-        let mut store = MemoryStore::default();
-        store.commit(&[Change::Channel(record)]).unwrap();
-        let (desk, _) = Desk::open(Box::new(store), Settings::default()).unwrap();
-        let (sequencer, thread) = Sequencer::start(desk, 8).unwrap();
-        let seen = PageSeen { address: [0; 32], chain_slot: 1, header: &header, slots: &slots };
+    for (damaged, is_seen_at_once) in
+        [(ChannelRecord { voucher: forged, ..whole }, false), (ChannelRecord { signer: [9; 32], ..whole }, true)]
+    {
+        let (sequencer, thread) = Sequencer::start(desk_with(damaged), 8).unwrap();
         let observed = sequencer.observe(&[seen], Finality::Confirmed).await;
-        assert_eq!(observed.is_ok(), is_whole);
-        if !is_whole {
-            assert_eq!(observed, Err(Rejection::StoreUnavailable));
-            sequencer.ended().cancelled().await;
-            assert!(matches!(thread.join().unwrap(), Err(StoreFailure::Damaged(_))));
-        }
+        assert!(!is_seen_at_once || observed == Err(Rejection::StoreUnavailable));
+        sequencer.ended().cancelled().await;
+        assert!(matches!(thread.join().unwrap(), Err(StoreFailure::Damaged(_))));
+        assert_eq!(sequencer.ask(|_| ()).await, Err(Rejection::StoreUnavailable));
     }
+    let (sequencer, thread) = Sequencer::start(desk_with(whole), 8).unwrap();
+    assert_eq!(sequencer.observe(&[seen], Finality::Confirmed).await.map(|events| events.len()), Ok(1));
+    while sequencer.ask_now(|desk| desk.ledger.has_unproven()).await.unwrap() {
+        tokio::task::yield_now().await;
+    }
+    drop(sequencer);
+    assert!(thread.join().unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn given_a_stored_voucher_that_nobody_has_verified_yet_when_a_call_comes_then_it_is_verified_by_the_call() {
+    let (header, slots, key, whole) = page_with_a_channel();
+    let seen = PageSeen { address: [0; 32], chain_slot: 1, header: &header, slots: &slots };
+    let next = SignedVoucher::sign(&key, whole.voucher.channel_id, Amount::new(3));
+    // Whoever verifies beside the calls is the writer's future, which is not polled.
+    let (sequencer, _writer) = Sequencer::on_one_thread(desk_with(whole), 8);
+    sequencer.observe(&[seen], Finality::Confirmed).await.unwrap();
+    assert!(sequencer.ask_now(|desk| desk.ledger.has_unproven()).await.unwrap());
+    let reserved = sequencer.reserve(next, header.book, Amount::new(2), 60).await.unwrap();
+    assert_eq!(reserved.newest(), Some(&whole.voucher));
+    assert!(!sequencer.ask_now(|desk| desk.ledger.has_unproven()).await.unwrap());
+
+    // The same by name, as whoever decides on many at a time does.
+    let (sequencer, _writer) = Sequencer::on_one_thread(desk_with(whole), 8);
+    sequencer.observe(&[seen], Finality::Confirmed).await.unwrap();
+    assert_eq!(sequencer.prove([whole.voucher.channel_id, [1; 32]]).await, Ok(()));
+    assert!(!sequencer.ask_now(|desk| desk.ledger.has_unproven()).await.unwrap());
+
+    let forged = SignedVoucher { cumulative: Amount::new(2), ..whole.voucher };
+    let (sequencer, writer) = Sequencer::on_one_thread(desk_with(ChannelRecord { voucher: forged, ..whole }), 8);
+    sequencer.observe(&[seen], Finality::Confirmed).await.unwrap();
+    let (refused, written) = tokio::join!(sequencer.reserve(next, header.book, Amount::new(2), 60), writer);
+    assert_eq!(refused.unwrap_err().rejection, Rejection::StoreUnavailable);
+    assert!(matches!(written, Err(StoreFailure::Damaged(_))));
+}
+
+#[tokio::test]
+async fn given_no_thread_when_something_is_stored_then_the_writers_future_verifies_it() {
+    let (header, slots, _, whole) = page_with_a_channel();
+    let seen = PageSeen { address: [0; 32], chain_slot: 1, header: &header, slots: &slots };
+    let (sequencer, writer) = Sequencer::on_one_thread(desk_with(whole), 8);
+    let mut writer = Box::pin(writer);
+    assert!(at_once(&mut writer).is_none(), "nothing was met yet");
+    sequencer.observe(&[seen], Finality::Confirmed).await.unwrap();
+    assert!(at_once(&mut writer).is_none());
+    assert!(!sequencer.ask_now(|desk| desk.ledger.has_unproven()).await.unwrap());
 }
 
 /// A disk that says when it begins to write, and goes on when it is told to. It finds no channel, and fails with it.

@@ -192,6 +192,7 @@ impl Asked {
     /// Refuses what would not pay for its call with the top-up either; shows the channel where that helps its client.
     async fn foresee<C: Chain>(&self, app: &App<C>) -> Result<Channel, Refused> {
         let (voucher, price, addition) = (self.voucher, self.price, self.amount());
+        app.sequencer.prove([self.channel_id]).await?;
         app.sequencer.ask(move |desk| desk.ledger.foresee(&voucher, price, addition, desk.now)).await?
     }
 
