@@ -5,6 +5,7 @@ use crate::audit::Audit;
 use crate::config::Config;
 use crate::discovery::Discovery;
 use crate::expenses::{Bill, Bills};
+use crate::first_sight::FirstSight;
 use crate::guard::Places;
 use crate::quota::Quotas;
 use crate::schemes::{Place, Schemes, registered};
@@ -34,6 +35,8 @@ pub(crate) struct App<C> {
     pub(crate) settler: Settler<C>,
     pub(crate) sequencer: Sequencer,
     pub(crate) sight: RwLock<Sight>,
+    /// How far the pages were read since the start.
+    pub(crate) first_sight: FirstSight,
     quotas: Mutex<Quotas>,
     allowance: Mutex<Allowance>,
     /// Where payments are recorded, if anywhere.
@@ -123,6 +126,7 @@ impl<C: Chain> App<C> {
             settler,
             sequencer,
             sight: RwLock::default(),
+            first_sight: FirstSight::default(),
             refunds: Mutex::default(),
             pages: Mutex::default(),
             bills,

@@ -7,6 +7,7 @@ use crate::config::{Config, ConfigProblem, Database};
 use crate::connections::Connections;
 use crate::discovery::{self, Discovery};
 use crate::expenses::{Bill, Bills};
+use crate::first_sight::{self, Unread};
 use crate::{expenses, line, metrics, routes, serve, settlement, watcher};
 use axum::Router;
 use std::net::SocketAddr;
@@ -106,9 +107,7 @@ impl Facilitator {
         let (desk, opened) = open(&config, store)?;
         let queue = queue_of(&config);
         let (sequencer, writer) = Sequencer::start(desk, queue).map_err(|error| Failure::Stopped(error.to_string()))?;
-        let sending = opened.sending;
-        let (app, unpaid) =
-            assemble(config, chain, sequencer, (opened.allowance, opened.audit), opened.discovery).await?;
+        let (app, found) = assemble(config, chain, sequencer, opened).await?;
 
         let listen = app.config.listen;
         let listener = match listener {
@@ -117,7 +116,7 @@ impl Facilitator {
         };
         let local_addr = listener.local_addr().map_err(|error| Failure::Listen(listen, error))?;
         tracing::info!(%local_addr, sponsor = %app.sponsor(), network = app.network.as_str(), "serving");
-        let supervisor = tokio::spawn(supervise(app, listener, (sending, unpaid), drain.clone(), writer));
+        let supervisor = tokio::spawn(supervise(app, listener, found, drain.clone(), writer));
         Ok(Self { local_addr, drain, supervisor })
     }
 
@@ -133,10 +132,9 @@ impl Facilitator {
         let (sequencer, writer) = Sequencer::on_one_thread(desk, queue_of(&config));
         // What it says in the end is seen by everybody who asks it: they are refused.
         tokio::spawn(async move { drop(writer.await) });
-        let (app, unpaid) =
-            assemble(config, chain, sequencer, (opened.allowance, opened.audit), opened.discovery).await?;
+        let (app, found) = assemble(config, chain, sequencer, opened).await?;
         // The tasks outlive their handles.
-        drop(begin(&app, opened.sending, unpaid, &TaskTracker::new()).await?);
+        drop(begin(&app, found, &TaskTracker::new()).await?);
         Ok(routes::router(app))
     }
 
@@ -224,22 +222,31 @@ fn queue_of(config: &Config) -> usize {
     usize::try_from(config.limits.queue).unwrap_or(usize::MAX)
 }
 
-/// What requests and background tasks share, once the chain was read, and the bills that wait to be asked for.
+/// What is to be gone on with, once requests are answered.
+struct Found {
+    /// The batches that were on their way.
+    sending: Vec<BatchRecord>,
+    /// The bills that wait to be asked for.
+    unpaid: mpsc::Receiver<Bill>,
+    /// The pages that were not read yet.
+    unread: Unread,
+}
+
+/// What requests and background tasks share, once as much of the chain was read as has to be before anybody is answered.
 async fn assemble<C: Chain>(
     config: Config,
     chain: C,
     sequencer: Sequencer,
-    (allowance, audit): (Allowance, Option<Audit>),
-    discovery: Option<Discovery>,
-) -> Result<(Arc<App<C>>, mpsc::Receiver<Bill>), Failure> {
+    Opened { sending, allowance, audit, discovery }: Opened,
+) -> Result<(Arc<App<C>>, Found), Failure> {
     let settler = Settler::new(chain, config.sponsor()?, config.chain.settler());
     let genesis_hash = settler.genesis_hash().await.map_err(Failure::Chain)?;
     let network = config.network.clone().unwrap_or_else(|| Network::of_genesis(&genesis_hash));
     let (bills, unpaid) = Bills::new();
     let app =
         Arc::new(App::new(config, network, genesis_hash, settler, sequencer, (bills, allowance, audit), discovery));
-    look_first(&app).await?;
-    Ok((app, unpaid))
+    let unread = look_first(&app, &sending).await?;
+    Ok((app, Found { sending, unpaid, unread }))
 }
 
 /// What works beside the requests, until it is stopped.
@@ -254,8 +261,7 @@ struct Beside {
 /// all later ones do.
 async fn begin<C: Chain>(
     app: &Arc<App<C>>,
-    sending: Vec<BatchRecord>,
-    unpaid: mpsc::Receiver<Bill>,
+    Found { sending, unpaid, unread }: Found,
     tasks: &TaskTracker,
 ) -> Result<Beside, Failure> {
     for bundle in settlement::bundles(sending) {
@@ -265,7 +271,7 @@ async fn begin<C: Chain>(
         tasks.spawn(settlement::resume(Arc::clone(app), bundle));
     }
     Ok(Beside {
-        watcher: tokio::spawn(watcher::watch(Arc::clone(app))),
+        watcher: tokio::spawn(watcher::watch(Arc::clone(app), unread)),
         expenses: tokio::spawn(expenses::keep(Arc::clone(app), unpaid)),
         settlement: tokio::spawn(settlement::settle(Arc::clone(app), tasks.clone())),
         discovery: tokio::spawn(discovery::keep(Arc::clone(app))),
@@ -285,34 +291,29 @@ fn open_files(connections: u32) {
     }
 }
 
-/// Reads books and pages before anybody is answered, so that closings and deposits of the meantime are known.
-async fn look_first<C: Chain>(app: &App<C>) -> Result<(), Failure> {
-    watcher::look(app, true).await.map_err(Failure::Chain)?;
+/// Reads the books, and of their pages what has to be known before anybody is answered.
+async fn look_first<C: Chain>(app: &App<C>, sending: &[BatchRecord]) -> Result<Unread, Failure> {
+    watcher::read_books(app).await.map_err(Failure::Chain)?;
     for (address, book) in app.look().books {
         if book.state.genesis_hash != app.genesis_hash {
             return Err(Failure::OtherCluster(address.into()));
         }
     }
-    let unmet = app.sequencer.ask(|desk| desk.ledger.unmet()).await.map_err(Failure::Chain)?;
-    if unmet > 0 {
-        tracing::warn!(
-            unmet,
-            "stored channels that no served page shows: their book may have been taken out of `books`"
-        );
-    }
-    Ok(())
+    let unread = first_sight::begin(app, sending).await.map_err(Failure::Chain)?;
+    watcher::read_blockhash(app).await.map_err(Failure::Chain)?;
+    Ok(unread)
 }
 
 /// Runs everything, and ends everything when one part ends.
 async fn supervise<C: Chain>(
     app: Arc<App<C>>,
     listener: TcpListener,
-    (sending, unpaid): (Vec<BatchRecord>, mpsc::Receiver<Bill>),
+    found: Found,
     drain: CancellationToken,
     writer: std::thread::JoinHandle<Result<(), StoreFailure>>,
 ) -> Result<(), Failure> {
     let tasks = TaskTracker::new();
-    let Beside { watcher, expenses, settlement, discovery } = begin(&app, sending, unpaid, &tasks).await?;
+    let Beside { watcher, expenses, settlement, discovery } = begin(&app, found, &tasks).await?;
     let pulse = tokio::spawn(line::pulse(app.sequencer.clone()));
     let closed = CancellationToken::new();
     let limits = &app.config.limits;

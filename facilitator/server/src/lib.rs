@@ -16,6 +16,7 @@ mod connections;
 mod discovery;
 mod expenses;
 mod facilitator;
+mod first_sight;
 mod forward;
 mod grow;
 mod guard;

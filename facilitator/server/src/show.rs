@@ -1,6 +1,7 @@
 //! What the facilitator shows: to paywalls what they offer, to people and monitors where things stand.
 
 use crate::app::App;
+use crate::first_sight;
 use std::num::NonZeroU32;
 use tallybook_ledger::{BatchRecord, Channel, Landed, State};
 use tallybook_rules::{Rejection, Status};
@@ -22,7 +23,13 @@ pub(crate) async fn offer<C: Chain>(app: &App<C>, book: &Key) -> Result<Offer, R
         max_timeout_seconds: NonZeroU32::new(app.config.limits.reservation_seconds).unwrap_or(NonZeroU32::MIN),
         recent_blockhash: app.blockhash().map(Key),
     };
-    app.sequencer.offer(*book, &terms.state, by).await
+    let offer = app.sequencer.offer(*book, &terms.state, by).await;
+    if app.first_sight.is_over() {
+        return offer;
+    }
+    // There may be room in pages that were not read yet.
+    let offer = offer.map_err(|_| Rejection::ChainUnavailable)?;
+    Ok(Offer { free_slots: offer.free_slots.filter(|free| *free > 0), pages: None, ..offer })
 }
 
 /// `GET /health`.
@@ -43,19 +50,26 @@ pub(crate) async fn health<C: Chain>(app: &App<C>) -> Result<Health, Rejection> 
         chain_slot: Some(slot).filter(|slot| *slot != 0),
         channels: u64::try_from(channels).ok(),
         unsettled: Some(unsettled),
+        unread_pages: Some(app.first_sight.unread()).filter(|unread| *unread != 0),
     })
 }
 
 /// `GET /channels/{id}`; [`Rejection::SlotFree`] for one that is over.
 pub(crate) async fn channel<C: Chain>(app: &App<C>, id: &Key) -> Result<ChannelView, Rejection> {
     let id = id.0;
+    let is_met = first_sight::of_channel(app, &id).await;
     let found = app.sequencer.ask(move |desk| {
         if let Some(channel) = desk.ledger.channel(&id) {
             let book = desk.ledger.book_of(&channel.place().page).unwrap_or_default();
             return Ok(view(&channel, book, desk.now));
         }
         let kept = desk.ask_store(|store| store.channel(&id))?;
-        Err(kept.map_or(Rejection::UnknownChannel, |_| Rejection::SlotFree))
+        let is_over = kept.map(|kept| kept.over);
+        match is_met {
+            // It may stand in a page that was not read yet.
+            Err(rejection) if is_over != Some(true) => Err(rejection),
+            Ok(()) | Err(_) => Err(is_over.map_or(Rejection::UnknownChannel, |_| Rejection::SlotFree)),
+        }
     });
     found.await?
 }

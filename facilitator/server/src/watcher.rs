@@ -2,6 +2,7 @@
 //! seen within seconds, long before a grace period ends.
 
 use crate::app::{App, seen};
+use crate::first_sight::{self, Unread};
 use crate::metrics;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +17,11 @@ const FINAL_EVERY: u64 = 5;
 /// Every so many looks, the schemes forget what is over.
 const TEND_EVERY: u64 = 30;
 
-/// Looks until it is told to stop.
-pub(crate) async fn watch<C: Chain>(app: Arc<App<C>>) {
+/// Reads the pages that were not read since the start, and then looks until it is told to stop.
+pub(crate) async fn watch<C: Chain>(app: Arc<App<C>>, unread: Unread) {
+    if first_sight::go_on(&app, unread).await.is_err() {
+        return;
+    }
     let mut ticks = tokio::time::interval(Duration::from_millis(app.config.chain.poll_milliseconds));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut looks = 0u64;
@@ -49,8 +53,7 @@ pub(crate) async fn look<C: Chain>(app: &App<C>, thorough: bool) -> Result<(), R
     let read = app.settler.read_pages(&books, Commitment::Confirmed).await?;
     app.see(|sight| sight.take_in(pages_of(&read).collect(), read.slot));
     take_in(app, read).await?;
-    let blockhash = app.settler.latest_blockhash().await?.hash.to_bytes();
-    app.see(|sight| sight.blockhash = Some(blockhash));
+    read_blockhash(app).await?;
     if thorough {
         let last = app.settler.read_pages(&books, Commitment::Finalized).await?;
         let books: Vec<[u8; 32]> = books.iter().map(|book| book.address.to_bytes()).collect();
@@ -60,6 +63,13 @@ pub(crate) async fn look<C: Chain>(app: &App<C>, thorough: bool) -> Result<(), R
         let observed = app.sequencer.insist(|desk| desk.drop_closed(&books, &shown, last.slot));
         tell(app, &observed.await?);
     }
+    Ok(())
+}
+
+/// Reads a blockhash for offers.
+pub(crate) async fn read_blockhash<C: Chain>(app: &App<C>) -> Result<(), Rejection> {
+    let blockhash = app.settler.latest_blockhash().await?.hash.to_bytes();
+    app.see(|sight| sight.blockhash = Some(blockhash));
     Ok(())
 }
 
@@ -103,7 +113,7 @@ pub(crate) async fn read_books<C: Chain>(app: &App<C>) -> Result<(), Rejection> 
 }
 
 /// Says what happened, and wakes the settlement for what is urgent.
-fn tell<C: Chain>(app: &App<C>, events: &[Event]) {
+pub(crate) fn tell<C: Chain>(app: &App<C>, events: &[Event]) {
     for event in events {
         match event {
             Event::Opened { channel_id, .. } => tracing::info!(channel = %name(channel_id), "a channel is open"),

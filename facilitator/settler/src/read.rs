@@ -47,11 +47,16 @@ impl<C: Chain> Settler<C> {
             .iter()
             .flat_map(|book| (0..book.state.next_page).map(|index| address::page(&PROGRAM_ID, &book.address, index).0))
             .collect();
-        let Snapshot { slot, accounts } = self.accounts(&addresses, commitment).await?;
+        self.read_pages_at(&addresses, commitment).await
+    }
+
+    /// Reads these pages; one that is not there, or is no page of the program, is missing.
+    pub async fn read_pages_at(&self, addresses: &[Address], commitment: Commitment) -> Result<PagesRead, Rejection> {
+        let Snapshot { slot, accounts } = self.accounts(addresses, commitment).await?;
         let pages = addresses
-            .into_iter()
+            .iter()
             .zip(accounts)
-            .filter_map(|(page, account)| Some(PageView::parse(page, ours(&account?).ok()?)));
+            .filter_map(|(page, account)| Some(PageView::parse(*page, ours(&account?).ok()?)));
         Ok(PagesRead { slot, pages: pages.collect::<Result<_, _>>()? })
     }
 

@@ -161,6 +161,10 @@ pub struct Health {
     /// What is charged and not settled yet, in base units of all mints together.
     #[serde(default, with = "decimal::option", skip_serializing_if = "Option::is_none")]
     pub unsettled: Option<Amount>,
+    /// Pages that were not read since the start: each is read at once when somebody pays from a channel in it. Not said once
+    /// there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread_pages: Option<u64>,
 }
 
 /// Health in one word.

@@ -6,6 +6,7 @@ mod voucher;
 
 use crate::app::App;
 use crate::audit::{Act, Done};
+use crate::first_sight;
 use crate::metrics;
 use crate::problem::{Problem, is_of_service};
 use crate::schemes::{Answer, Place, Scheme, Settled, Settling};
@@ -235,6 +236,7 @@ async fn release<C: Chain>(app: &App<C>, request: &FacilitatorRequest) -> Result
 async fn verify_any<C: Chain>(app: &App<C>, request: &FacilitatorRequest) -> Result<Accepted, Refused> {
     request.check()?;
     let book = app.book_required(&request.payment_requirements)?;
+    meet(app, &request.payment_payload.payload).await?;
     match &request.payment_payload.payload {
         ChannelPayload::Voucher { voucher } => voucher::reserve(app, &request.payment_requirements, voucher).await,
         ChannelPayload::Deposit { channel, voucher, deposit } => {
@@ -245,12 +247,23 @@ async fn verify_any<C: Chain>(app: &App<C>, request: &FacilitatorRequest) -> Res
     }
 }
 
+/// The page that a payment is about was read since the start.
+async fn meet<C: Chain>(app: &App<C>, payload: &ChannelPayload) -> Result<(), Rejection> {
+    match payload {
+        ChannelPayload::Voucher { voucher } | ChannelPayload::Refund { voucher, .. } => {
+            first_sight::of_channel(app, voucher.channel_id.as_bytes()).await
+        }
+        ChannelPayload::Deposit { channel, .. } => first_sight::of_page(app, channel.page.as_bytes()).await,
+    }
+}
+
 async fn settle_any<C: Chain>(app: &App<C>, request: &FacilitatorRequest) -> Result<Accepted, Denied> {
     match &request.payment_payload.payload {
         ChannelPayload::Voucher { .. } => request.check_charge()?,
         ChannelPayload::Deposit { .. } | ChannelPayload::Refund { .. } => request.check()?,
     }
     let book = app.book_required(&request.payment_requirements)?;
+    meet(app, &request.payment_payload.payload).await?;
     match &request.payment_payload.payload {
         ChannelPayload::Voucher { voucher } => Ok(voucher::commit(app, &request.payment_requirements, voucher).await?),
         ChannelPayload::Deposit { channel, voucher, deposit } => {

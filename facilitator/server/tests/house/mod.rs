@@ -37,6 +37,8 @@ pub(crate) struct State {
     pub(crate) slot: u64,
     /// What a simulation says; none while the chain does not answer to one.
     pub(crate) simulation: Option<Simulation>,
+    /// It does not answer who asks for several pages with the one that stands among them.
+    pub(crate) hides_several: bool,
 }
 
 #[derive(Clone)]
@@ -75,7 +77,13 @@ impl StillChain {
             version: PageHeader::VERSION,
             ..PageHeader::default()
         };
-        let state = State { header, slots: vec![Slot::default(); usize::from(SLOTS)], slot: 100, simulation: None };
+        let state = State {
+            header,
+            slots: vec![Slot::default(); usize::from(SLOTS)],
+            slot: 100,
+            simulation: None,
+            hides_several: false,
+        };
         Self { state: Arc::new(Mutex::new(state)), book, book_address, page_address }
     }
 
@@ -125,7 +133,10 @@ fn still<T>() -> Result<T, ChainError> {
 
 impl Chain for StillChain {
     async fn accounts(&self, addresses: &[Address], _: Commitment) -> Result<Snapshot, ChainError> {
-        let slot = self.state.lock().unwrap().slot;
+        let State { slot, hides_several, .. } = *self.state.lock().unwrap();
+        if hides_several && addresses.len() > 1 && addresses.contains(&self.page_address) {
+            return still();
+        }
         Ok(Snapshot { slot, accounts: addresses.iter().map(|address| self.account(address)).collect() })
     }
 
