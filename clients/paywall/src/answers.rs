@@ -2,12 +2,12 @@
 
 use crate::respond::Body;
 use bytes::Bytes;
-use http::{Request, Response, response::Parts};
+use http::{HeaderValue, Request, Response, response::Parts};
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tallybook_rules::Amount;
-use tallybook_wire::{SettleResponse, Voucher};
+use tallybook_wire::Voucher;
 
 /// The head and the whole body of an answer.
 #[derive(Debug)]
@@ -55,8 +55,8 @@ pub(crate) struct Stored {
     pub(crate) answer: Arc<Answer>,
     /// What it cost.
     pub(crate) charge: Amount,
-    /// None while the commit's outcome is not known.
-    pub(crate) receipt: Option<SettleResponse>,
+    /// As the answer carries it; none while the commit's outcome is not known.
+    pub(crate) receipt: Option<HeaderValue>,
 }
 
 /// The newest answers, bounded in number and size.
@@ -105,6 +105,14 @@ impl Answers {
             if let Some(oldest) = kept.oldest_first.pop_front() {
                 kept.by_voucher.remove(&oldest);
             }
+        }
+    }
+
+    /// The call of a kept answer is paid for.
+    pub(crate) fn paid(&self, voucher: &Voucher, fingerprint: Fingerprint, receipt: &HeaderValue) {
+        let mut kept = self.lock();
+        if let Some(stored) = kept.by_voucher.get_mut(voucher).filter(|stored| stored.fingerprint == fingerprint) {
+            stored.receipt = Some(receipt.clone());
         }
     }
 

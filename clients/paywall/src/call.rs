@@ -8,7 +8,9 @@ use crate::keeper::Failure;
 use crate::layer::ChargeLayer;
 use crate::named::{Bound, Entered, Ticket};
 use crate::reservation::{Reserved, commit, reserve};
-use crate::respond::{Body, Refused, broken_off, json, misnamed, private, too_slow, unnamed, with_receipt};
+use crate::respond::{
+    Body, Refused, broken_off, json, misnamed, private, too_slow, unnamed, with_header, with_receipt,
+};
 use crate::sale::{Paying, Sale, Way};
 use crate::tab::Tab;
 use crate::{foreign, overrides, refund, stream};
@@ -19,7 +21,7 @@ use http_body_util::BodyExt;
 use std::sync::Arc;
 use tallybook_rules::{Amount, Rejection};
 use tallybook_wire::{
-    ChannelPayload, FacilitatorRequest, Key, PAYMENT_METER, PAYMENT_SIGNATURE, SettleResponse, Voucher,
+    ChannelPayload, FacilitatorRequest, Key, PAYMENT_METER, PAYMENT_SIGNATURE, SettleResponse, Voucher, header,
 };
 use tokio::sync::OwnedSemaphorePermit;
 use tower::{BoxError, Service};
@@ -132,7 +134,7 @@ where
         Paying::Channel(way, payment) => (way, payment),
         Paying::Foreign(direct) => return Box::pin(foreign::serve(sale, *direct, inner, request)).await,
     };
-    let reserved = match begin(&way.shared, *payment, fingerprint).await {
+    let reserved = match begin(&way.shared, payment, fingerprint).await {
         Ok(Begun::Answered(response)) => return Ok(response),
         Ok(Begun::Closed(receipt)) => return Ok(with_receipt(json(StatusCode::OK, &receipt), &receipt)),
         Ok(Begun::Reserved(reserved)) => *reserved,
@@ -223,7 +225,7 @@ pub(crate) enum Begun {
 
 pub(crate) async fn begin(
     shared: &Arc<Shared>,
-    mut payment: FacilitatorRequest,
+    mut payment: Box<FacilitatorRequest>,
     fingerprint: Option<Fingerprint>,
 ) -> Result<Begun, Refused> {
     let voucher = *payment.payment_payload.payload.voucher();
@@ -292,10 +294,7 @@ where
         return Ok(response);
     };
     match commit(&way.shared, payment, charge).await {
-        Ok(receipt) => {
-            remember(&way.shared, &voucher, fingerprint, &receipt);
-            Ok(with_receipt(response, &receipt))
-        }
+        Ok(receipt) => Ok(receipted(&way.shared, &voucher, fingerprint, response, &receipt)),
         Err(refused) => Ok(sale.refuse(refused.on(way)).await),
     }
 }
@@ -316,10 +315,7 @@ pub(crate) async fn commit_answer(
         Some(fingerprint) => keep_answer(shared, voucher, fingerprint, charge, response).await?,
         None => response,
     };
-    Ok(tab.settle().await.map(|receipt| {
-        remember(shared, &voucher, fingerprint, &receipt);
-        with_receipt(response, &receipt)
-    }))
+    Ok(tab.settle().await.map(|receipt| receipted(shared, &voucher, fingerprint, response, &receipt)))
 }
 
 /// Keeps a small answer before its commit, so that it is not lost with a commit whose outcome is not known. An error if
@@ -341,27 +337,33 @@ pub(crate) async fn keep_answer(
     Ok(response)
 }
 
-fn remember(shared: &Shared, voucher: &Voucher, fingerprint: Option<Fingerprint>, receipt: &SettleResponse) {
-    if let Some(stored) = fingerprint.and_then(|fingerprint| shared.answers.of(voucher, fingerprint)) {
-        shared.answers.keep(*voucher, Stored { receipt: Some(receipt.clone()), ..stored });
+/// Adds the receipt to an answer, and to the same where it is kept.
+fn receipted(
+    shared: &Shared,
+    voucher: &Voucher,
+    fingerprint: Option<Fingerprint>,
+    response: Response<Body>,
+    receipt: &SettleResponse,
+) -> Response<Body> {
+    let Ok(receipt) = header(receipt) else { return response };
+    if let Some(fingerprint) = fingerprint {
+        shared.answers.paid(voucher, fingerprint, &receipt);
     }
+    with_header(response, receipt)
 }
 
 /// The same voucher with the same request: its answer again, once it is known to be paid. Never a second payment.
 async fn again(
     shared: &Arc<Shared>,
-    mut payment: FacilitatorRequest,
+    mut payment: Box<FacilitatorRequest>,
     voucher: Voucher,
     stored: Stored,
 ) -> Result<Response<Body>, Refused> {
-    let receipt = match stored.receipt {
-        Some(receipt) => receipt,
-        None => {
-            payment.payment_payload.payload = ChannelPayload::Voucher { voucher };
-            let receipt = commit(shared, payment, stored.charge).await?;
-            remember(shared, &voucher, Some(stored.fingerprint), &receipt);
-            receipt
-        }
-    };
-    Ok(with_receipt(stored.answer.response(), &receipt))
+    let response = stored.answer.response();
+    if let Some(receipt) = stored.receipt {
+        return Ok(with_header(response, receipt));
+    }
+    payment.payment_payload.payload = ChannelPayload::Voucher { voucher };
+    let receipt = commit(shared, payment, stored.charge).await?;
+    Ok(receipted(shared, &voucher, Some(stored.fingerprint), response, &receipt))
 }

@@ -20,7 +20,7 @@ use tallybook_wire::{
 };
 
 /// Closes the channel of a `refund` payment at once: the receipt.
-pub(crate) async fn close(shared: &Shared, mut payment: FacilitatorRequest) -> Result<SettleResponse, Refused> {
+pub(crate) async fn close(shared: &Shared, mut payment: Box<FacilitatorRequest>) -> Result<SettleResponse, Refused> {
     let operator = shared.operator.as_ref().ok_or(Rejection::OperatorMustSign)?;
     let voucher = *payment.payment_payload.payload.voucher();
     payment.payment_payload.payload = ChannelPayload::Refund { voucher, transaction: None };

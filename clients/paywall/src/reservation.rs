@@ -21,7 +21,8 @@ const COMMIT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Reserved {
     shared: Arc<Shared>,
-    payment: Option<FacilitatorRequest>,
+    /// On the heap by itself, since it is some hundred bytes and handed on at every step of a call.
+    payment: Option<Box<FacilitatorRequest>>,
     /// It holds until then at least.
     until: Instant,
     /// Who pays.
@@ -48,7 +49,7 @@ impl Reserved {
     }
 
     /// Takes the payment out, to be committed.
-    pub(crate) const fn take(&mut self) -> Option<FacilitatorRequest> {
+    pub(crate) const fn take(&mut self) -> Option<Box<FacilitatorRequest>> {
         self.payment.take()
     }
 }
@@ -64,7 +65,7 @@ impl Drop for Reserved {
     }
 }
 
-pub(crate) async fn reserve(shared: &Arc<Shared>, payment: FacilitatorRequest) -> Result<Reserved, Refused> {
+pub(crate) async fn reserve(shared: &Arc<Shared>, payment: Box<FacilitatorRequest>) -> Result<Reserved, Refused> {
     let until = Instant::now().checked_add(Duration::from_secs(shared.timeout_seconds.get().into()));
     let answer = shared.keeper.reserve(&payment).await;
     let mut reserved = Reserved {
@@ -93,7 +94,7 @@ pub(crate) async fn reserve(shared: &Arc<Shared>, payment: FacilitatorRequest) -
 /// still been served, and finds its answer when it asks again.
 pub(crate) async fn commit(
     shared: &Arc<Shared>,
-    payment: FacilitatorRequest,
+    payment: Box<FacilitatorRequest>,
     charge: Amount,
 ) -> Result<SettleResponse, Refused> {
     let shared = Arc::clone(shared);
@@ -128,7 +129,7 @@ impl<T: Send + 'static> Drop for ToTheEnd<T> {
 
 async fn commit_until_known(
     shared: &Arc<Shared>,
-    mut payment: FacilitatorRequest,
+    mut payment: Box<FacilitatorRequest>,
     charge: Amount,
 ) -> Result<SettleResponse, Refused> {
     let ceiling = core::mem::replace(&mut payment.payment_requirements.amount, charge);

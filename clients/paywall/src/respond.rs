@@ -128,10 +128,16 @@ fn refusal(status: StatusCode, reason: &Reason) -> Response<Body> {
 }
 
 /// Adds the receipt of a paid call.
-pub(crate) fn with_receipt(mut response: Response<Body>, receipt: &SettleResponse) -> Response<Body> {
-    if let Ok(value) = header(receipt) {
-        response.headers_mut().insert(PAYMENT_RESPONSE, value);
+pub(crate) fn with_receipt(response: Response<Body>, receipt: &SettleResponse) -> Response<Body> {
+    match header(receipt) {
+        Ok(value) => with_header(response, value),
+        Err(_) => response,
     }
+}
+
+/// The same, with a receipt that was put into words before.
+pub(crate) fn with_header(mut response: Response<Body>, receipt: HeaderValue) -> Response<Body> {
+    response.headers_mut().insert(PAYMENT_RESPONSE, receipt);
     response
 }
 

@@ -289,7 +289,7 @@ async fn take(sale: &Sale, tab: &Tab, payment: Option<HeaderValue>) -> Result<()
     let Some(header) = payment else { return Ok(()) };
     match sale.read(&header).await.map_err(|refused| refused.rejection())? {
         Paying::Channel(_, payment) => match payment.payment_payload.payload {
-            ChannelPayload::Voucher { .. } => tab.take(*payment),
+            ChannelPayload::Voucher { .. } => tab.take(payment),
             ChannelPayload::Deposit { .. } | ChannelPayload::Refund { .. } => Err(Rejection::RequirementsMismatch),
         },
         Paying::Foreign(..) => Err(Rejection::UnsupportedScheme),

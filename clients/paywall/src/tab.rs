@@ -39,7 +39,7 @@ pub(crate) struct Tab {
     now: tokio::sync::Mutex<Now>,
     asked: watch::Sender<Ask>,
     /// The voucher for the next part, once the client has sent it.
-    next: Mutex<Option<FacilitatorRequest>>,
+    next: Mutex<Option<Box<FacilitatorRequest>>>,
     /// Something has come, or the client has gone.
     news: Notify,
     /// For clients that sign on, each of whom is kept waiting.
@@ -57,7 +57,7 @@ struct Now {
 
 impl Now {
     /// The payment of the part under way, to be committed.
-    fn take(&mut self) -> Option<FacilitatorRequest> {
+    fn take(&mut self) -> Option<Box<FacilitatorRequest>> {
         self.reserved.take()?.take()
     }
 }
@@ -208,7 +208,7 @@ impl Tab {
     }
 
     /// One part is used up: commits it, and reserves the next one.
-    async fn turn(&self, now: &mut Now, next: FacilitatorRequest) -> Result<(), Refused> {
+    async fn turn(&self, now: &mut Now, next: Box<FacilitatorRequest>) -> Result<(), Refused> {
         let cumulative = next.payment_payload.payload.voucher().max_claimable_amount;
         if let Some(reserved) = &mut now.reserved {
             reserved.renew().await?;
@@ -227,7 +227,7 @@ impl Tab {
     }
 
     /// The voucher that the client has sent; none once it has gone.
-    async fn next_voucher(&self) -> Option<FacilitatorRequest> {
+    async fn next_voucher(&self) -> Option<Box<FacilitatorRequest>> {
         loop {
             let news = self.news.notified();
             if let Some(next) = lock(&self.next).take() {
@@ -242,7 +242,7 @@ impl Tab {
 
     /// Takes the voucher for the next part; the one that was sent before is taken once more and is no other, and one that
     /// comes when all is over is not needed. [`Rejection::WrongCumulative`] when another one was asked for.
-    pub(crate) fn take(&self, payment: FacilitatorRequest) -> Result<(), Rejection> {
+    pub(crate) fn take(&self, payment: Box<FacilitatorRequest>) -> Result<(), Rejection> {
         let voucher = *payment.payment_payload.payload.voucher();
         {
             let count = lock(&self.count);

@@ -111,7 +111,7 @@ impl Paywall {
         let permit = permit.map_err(|_| Refused::from(Rejection::Overloaded))?;
         let requirements = way.required(&*self.shared.keeper.terms().await.map_err(Refused::from)?);
         payment.accepted.answers(&requirements).map_err(Refused::from)?;
-        match call::begin(&self.shared, FacilitatorRequest::new(payment, requirements), None).await? {
+        match call::begin(&self.shared, Box::new(FacilitatorRequest::new(payment, requirements)), None).await? {
             Begun::Reserved(reserved) => {
                 Ok(Taken::Call(Box::new(Accepted { way, reserved: *reserved, price, _permit: permit })))
             }

@@ -6,6 +6,7 @@
 //! vouchers in the background so that it settles them; while it is away, calls go on and vouchers wait. It is never
 //! believed: what it says of a channel is read on chain.
 
+mod first_look;
 mod forward;
 mod offer;
 mod sight;
@@ -160,8 +161,8 @@ impl Embedded {
 
     /// [`crate::keeper::Keeper::reserve`].
     pub(crate) async fn reserve(&self, payment: &FacilitatorRequest) -> Result<VerifyResponse, Failure> {
-        self.look_if_old().await?;
         let voucher = SignedVoucher::from(*payment.payment_payload.payload.voucher());
+        self.look_for(&voucher.channel_id).await?;
         if self.sequencer.signer(&voucher.channel_id).is_err() {
             // It may have been opened since the last look, by its payer alone.
             self.look_for_news().await?;

@@ -10,7 +10,10 @@ use tallybook_wire::Offer;
 impl Embedded {
     /// A fresh offer: a free slot of our own ledger. The facilitator is asked only as long as its sponsor is not known.
     pub(crate) async fn offer(&self) -> Result<Arc<Offer>, Failure> {
-        self.look_if_old().await?;
+        let is_first = self.is_looking_first();
+        if !is_first {
+            self.look_if_old().await?;
+        }
         if self.sight.terms().is_none() {
             self.learn_terms().await?;
         }
@@ -23,7 +26,12 @@ impl Embedded {
             max_timeout_seconds: terms.max_timeout_seconds,
             recent_blockhash: blockhash,
         };
-        Ok(Arc::new(self.sequencer.offer(self.book, &state, by).await?))
+        let offer = self.sequencer.offer(self.book, &state, by).await?;
+        if !is_first {
+            return Ok(Arc::new(offer));
+        }
+        // There may be room in pages that were not read yet.
+        Ok(Arc::new(Offer { free_slots: offer.free_slots.filter(|free| *free > 0), pages: None, ..offer }))
     }
 
     /// Asks the facilitator what it is called and whom it sponsors by, and remembers it over a restart.

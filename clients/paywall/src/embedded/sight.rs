@@ -1,6 +1,7 @@
 //! What is seen of the chain: the book and its pages, over the server's own endpoint.
 
 use super::Embedded;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -22,6 +23,8 @@ const NEWS_AT_MOST_EVERY: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Sight {
     seen: Mutex<Seen>,
+    /// The pages that were read by themselves before all of them were, and when.
+    pub(super) read_first: Mutex<HashMap<[u8; 32], Instant>>,
     /// One look at a time.
     looking: tokio::sync::Mutex<Looks>,
     /// Where the terms are remembered over a restart.
@@ -50,7 +53,12 @@ impl Sight {
     pub(super) fn new(offer_file: PathBuf) -> Self {
         let remembered = std::fs::read(&offer_file).ok().and_then(|json| serde_json::from_slice(&json).ok());
         let seen = Seen { terms: remembered.map(Arc::new), ..Seen::default() };
-        Self { seen: Mutex::new(seen), looking: tokio::sync::Mutex::default(), offer_file }
+        Self {
+            seen: Mutex::new(seen),
+            read_first: Mutex::default(),
+            looking: tokio::sync::Mutex::default(),
+            offer_file,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
@@ -66,13 +74,20 @@ impl Sight {
         self.lock().terms = Some(terms);
     }
 
+    /// The book was read, and a page of it that has room, before all of them were.
+    pub(super) fn begin(&self, book: BookView, blockhash: Option<Key>) {
+        let mut seen = self.lock();
+        (seen.book, seen.blockhash) = (Some(book), blockhash);
+    }
+
     /// The book, and a blockhash to build transactions with.
     pub(super) fn book(&self) -> (Option<BookView>, Option<Key>) {
         let seen = self.lock();
         (seen.book, seen.blockhash)
     }
 
-    fn age(&self) -> Option<Duration> {
+    /// How old the last picture is; none before the first.
+    pub(super) fn age(&self) -> Option<Duration> {
         self.lock().at.map(|at| at.elapsed())
     }
 }
@@ -117,6 +132,9 @@ impl Embedded {
 
     /// One look at the book and its pages.
     async fn look(&self, looks: &mut Looks) -> Result<(), Rejection> {
+        if self.sight.age().is_none() {
+            self.begin_to_look().await?;
+        }
         let begun = Instant::now();
         let looked = self.read(View::CONFIRMED.not_before(looks.slot)).await;
         let (book, pages, slot) = looked.map_err(|error| {
@@ -135,6 +153,7 @@ impl Embedded {
             (seen.book, seen.at) = (Some(book), Some(begun));
             seen.blockhash = blockhash.or(seen.blockhash);
         }
+        self.sight.read_first.lock().unwrap_or_else(PoisonError::into_inner).clear();
         if looks.count % FINAL_EVERY == 1
             && let Ok((_, pages, slot)) = self.read(View::FINALIZED).await
         {
@@ -163,7 +182,7 @@ impl Embedded {
         Ok((book, pages.collect(), read.context_slot))
     }
 
-    fn page_addresses(&self, count: u32) -> Vec<Address> {
+    pub(super) fn page_addresses(&self, count: u32) -> Vec<Address> {
         (0..count).map(|index| page_address(&PROGRAM_ID, &self.book.0.into(), index).0).collect()
     }
 
@@ -177,7 +196,7 @@ impl Embedded {
         self.sequencer.observe(&seen.collect::<Vec<_>>(), finality).await
     }
 
-    fn tell(&self, events: &[Event]) {
+    pub(super) fn tell(&self, events: &[Event]) {
         for event in events {
             match event {
                 Event::Opened { channel_id, .. } => {
@@ -210,7 +229,7 @@ enum Unseen {
     NoBook(Key),
 }
 
-fn page(address: Address, account: Option<Account>) -> Option<PageView> {
+pub(super) fn page(address: Address, account: Option<Account>) -> Option<PageView> {
     let account = account.filter(|account| account.owner == PROGRAM_ID)?;
     PageView::parse(address, &account.data).ok()
 }
