@@ -14,8 +14,9 @@
     reason = "a bench measures and prints; no money is in it"
 )]
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 use tallybook_benches::request::house::{EMBEDDED, House, REMOTE};
 use tallybook_benches::request::world::{World, payment_header};
@@ -57,6 +58,10 @@ fn main() {
     } else {
         Size { quick, cores, runs: 7, calls: 100, lone: 2_000, channels: 200_000, stored: 1_000_000 }
     };
+    if only == Some("scale") {
+        scaled(size);
+        return;
+    }
     let world = World::new(1_024);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(cores).enable_all().build().unwrap();
     let wants = |part: &str| only.is_none_or(|only| only == part);
@@ -260,11 +265,16 @@ fn scaled(size: Size) -> Scale {
     child("fill", size.stored, &path);
     let start_seconds = child("start", size.stored, &path);
     println!("{} channels in the store", size.stored);
-    let (stored_bytes_per_channel, meet_seconds) =
-        (child("stored", size.stored, &path), child("meet", size.stored, &path));
+    let stored_bytes_per_channel = child("stored", size.stored, &path);
+    let [meet_seconds, desk_millis] = children("meet", size.stored, &path);
+    let [first_answer_seconds, first_payment_seconds, met_seconds] = started(folder.path(), size.stored);
     println!("  from opening it to a ledger {start_seconds:>24.2} s");
     println!("  of the ledger then, each {stored_bytes_per_channel:>27.0} bytes");
     println!("  until all were met on chain and verified {meet_seconds:>11.2} s");
+    println!("  the longest wait for the desk meanwhile {desk_millis:>12.2} ms");
+    println!("  from a facilitator's start to its first answer {first_answer_seconds:>5.2} s");
+    println!("  to a payment from a page not read before {first_payment_seconds:>11.2} s");
+    println!("  until all pages were read {met_seconds:>26.2} s");
     Scale {
         channels: size.channels,
         ledger_bytes_per_channel,
@@ -273,15 +283,63 @@ fn scaled(size: Size) -> Scale {
         start_seconds,
         stored_bytes_per_channel,
         meet_seconds,
+        desk_millis,
+        first_answer_seconds,
+        first_payment_seconds,
+        met_seconds,
     }
+}
+
+/// A facilitator's start, over a node in a process of its own: seconds from there until anything is answered, until a payment is
+/// taken whose page was not read before, and until all pages were read.
+fn started(folder: &Path, channels: usize) -> [f64; 3] {
+    let (node, address) = standing("node", channels, folder);
+    std::fs::write(folder.join("node"), address).unwrap();
+    std::fs::rename(folder.join("vouchers.sqlite"), folder.join("facilitator.sqlite")).unwrap();
+    let began = Instant::now();
+    let (facilitator, address) = standing("serve", channels, folder);
+    let address = address.parse().unwrap();
+    let unread = || scale::unread_pages(address);
+    let was_unread = unread();
+    let first_answer = began.elapsed().as_secs_f64();
+    scale::pay_from_the_middle(address, channels);
+    let first_payment = began.elapsed().as_secs_f64();
+    println!("  pages unread at the first answer {was_unread:>19}, at the first payment {}", unread());
+    while unread() > 0 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let met = began.elapsed().as_secs_f64();
+    for mut child in [facilitator, node] {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    [first_answer, first_payment, met]
+}
+
+/// A process that says one line, and stands until it is ended.
+fn standing(part: &str, number: usize, path: &Path) -> (Child, String) {
+    let this = std::env::current_exe().unwrap();
+    let started = Command::new(this).args([part, &number.to_string()]).arg(path).stdout(Stdio::piped()).spawn();
+    let mut child = started.unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    (child, line.trim().to_owned())
 }
 
 /// Measures a part in a process of its own, whose memory nothing else has touched.
 fn child(part: &str, number: usize, path: &Path) -> f64 {
+    let [measured] = children(part, number, path);
+    measured
+}
+
+/// The same, of several numbers.
+fn children<const N: usize>(part: &str, number: usize, path: &Path) -> [f64; N] {
     let this = std::env::current_exe().unwrap();
     let output = Command::new(this).args([part, &number.to_string()]).arg(path).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+    let numbers = String::from_utf8(output.stdout).unwrap();
+    let numbers: Vec<f64> = numbers.split_whitespace().map(|number| number.parse().unwrap()).collect();
+    numbers.try_into().unwrap()
 }
 
 /// The other side of [`child`].
@@ -292,7 +350,13 @@ fn alone(part: &str, number: usize, path: &Path) {
         "desk" => scale::desk_bytes(number),
         "start" => scale::start(path).0.as_secs_f64(),
         "stored" => scale::start(path).1,
-        "meet" => scale::meet(path, number).as_secs_f64(),
+        "meet" => {
+            let (took, longest) = scale::meet(path, number);
+            print!("{} ", took.as_secs_f64());
+            longest.as_secs_f64() * 1e3
+        }
+        "node" => return scale::node(number),
+        "serve" => return scale::serve(path),
         _ => {
             scale::fill(path, number);
             0.0

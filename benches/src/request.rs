@@ -185,4 +185,17 @@ pub struct Scale {
     /// From there until all of them are met on chain, with their vouchers verified on the way, without the time that an RPC node
     /// takes, in seconds.
     pub meet_seconds: f64,
+    /// The longest that somebody who asked the desk meanwhile had to wait for it, in milliseconds.
+    #[serde(default)]
+    pub desk_millis: f64,
+    /// From the start of a facilitator's process over that store to its first answer, with a node that answers at once, in
+    /// seconds.
+    #[serde(default)]
+    pub first_answer_seconds: f64,
+    /// The same to the first payment that it takes, from a channel whose page it had not read before.
+    #[serde(default)]
+    pub first_payment_seconds: f64,
+    /// The same until it has read all pages.
+    #[serde(default)]
+    pub met_seconds: f64,
 }

@@ -8,6 +8,7 @@ use axum::Router;
 use axum::routing::get;
 use std::net::SocketAddr;
 use std::path::Path;
+use tallybook_chain::Address;
 use tallybook_facilitator::{Config, Facilitator};
 use tallybook_paywall::{Embedding, Paywall};
 use tallybook_wire::Offer;
@@ -20,6 +21,8 @@ pub struct House {
     pub server: SocketAddr,
     /// The facilitator; it keeps the vouchers of [`REMOTE`].
     pub facilitator: SocketAddr,
+    /// The server's routes, to be called without a connection.
+    pub routes: Router,
     /// What a 402 offers.
     pub offer: Offer,
     /// Keeps it alive.
@@ -33,6 +36,9 @@ pub const EMBEDDED: &str = "/embedded";
 /// The same behind a paywall that asks the facilitator.
 pub const REMOTE: &str = "/remote";
 
+/// The file with the server's own vouchers.
+pub const SERVER_STORE: &str = "server.sqlite";
+
 /// The first of the channels whose vouchers the facilitator keeps.
 const ASKED: usize = 512;
 
@@ -40,10 +46,15 @@ impl House {
     /// Opens it in a folder of its own, within a Tokio runtime.
     pub async fn open(world: &World, folder: &Path) -> Self {
         let node = format!("http://{}", node::serve(world).await);
-        let facilitator = facilitator(world, folder, &node).await;
+        Self::over(world, folder, (&node, &node)).await
+    }
+
+    /// The same, over nodes of the facilitator's and of the server's choice.
+    pub async fn over(world: &World, folder: &Path, (node, of_server): (&str, &str)) -> Self {
+        let facilitator = facilitator(&world.address, folder, node).await;
         let url = format!("http://{}", facilitator.local_addr());
         let book = world.address.to_string();
-        let embedding = Embedding::new(folder.join("server.sqlite"), node.parse().unwrap())
+        let embedding = Embedding::new(folder.join(SERVER_STORE), of_server.parse().unwrap())
             .unfinalized_credit(tallybook_rules::Amount::MAX_DEPOSIT);
         let embedded = Paywall::builder(&url, &book).embed(embedding).build().unwrap();
         let remote = Paywall::builder(&url, &book).keep_vouchers_in(folder.join("vouchers.jsonl")).build().unwrap();
@@ -53,9 +64,10 @@ impl House {
             .route(REMOTE, get(work).route_layer(remote.charge(PRICE_TEXT).unwrap()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = listener.local_addr().unwrap();
-        tokio::spawn(async move { axum::serve(listener, routes).await });
-        let offer = offer(&facilitator, &book).await;
-        Self { server, facilitator: facilitator.local_addr(), offer, _facilitator: facilitator }
+        let served = routes.clone();
+        tokio::spawn(async move { axum::serve(listener, served).await });
+        let offer = offer(facilitator.local_addr(), &book).await;
+        Self { server, facilitator: facilitator.local_addr(), routes, offer, _facilitator: facilitator }
     }
 
     /// Calls of a route without a payment.
@@ -98,7 +110,8 @@ async fn work() -> &'static str {
     "twenty-five bytes of it.\n"
 }
 
-async fn facilitator(world: &World, folder: &Path, node: &str) -> Facilitator {
+/// A facilitator of one book, with its files in a folder, over a node.
+pub async fn facilitator(book: &Address, folder: &Path, node: &str) -> Facilitator {
     let sponsor = folder.join("sponsor.json");
     let keypair = ed25519_dalek::SigningKey::from_bytes(&[5; 32]).to_keypair_bytes();
     std::fs::write(&sponsor, serde_json::to_vec(&keypair.to_vec()).unwrap()).unwrap();
@@ -107,7 +120,7 @@ async fn facilitator(world: &World, folder: &Path, node: &str) -> Facilitator {
         "listen = '127.0.0.1:0'\ndatabase = '{}'\nrpc_url = '{node}'\nsponsor = '{}'\nbooks = ['{}']",
         folder.join("facilitator.sqlite").display(),
         sponsor.display(),
-        world.address,
+        book,
     ))
     .unwrap();
     // Nothing lands on this chain, so nothing is claimed either.
@@ -117,14 +130,21 @@ async fn facilitator(world: &World, folder: &Path, node: &str) -> Facilitator {
     Facilitator::start(config).await.unwrap()
 }
 
-/// The offer, asked by hand: without a client of the facilitator's the bench needs none either.
-async fn offer(facilitator: &Facilitator, book: &str) -> Offer {
+/// The offer of a book.
+pub async fn offer(facilitator: SocketAddr, book: &str) -> Offer {
+    let answer = ask(facilitator, "GET", &format!("/books/{book}/offer"), &[]).await;
+    serde_json::from_slice(&answer).unwrap()
+}
+
+/// Asks a server by hand, over a connection of its own: the body of its answer, which must be 200. Without a client of the
+/// facilitator's the bench needs none either.
+pub async fn ask(server: SocketAddr, method: &str, path: &str, body: &[u8]) -> Vec<u8> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut connection = tokio::net::TcpStream::connect(facilitator.local_addr()).await.unwrap();
-    let ask = format!("GET /books/{book}/offer HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n");
-    connection.write_all(ask.as_bytes()).await.unwrap();
+    let mut connection = tokio::net::TcpStream::connect(server).await.unwrap();
+    connection.write_all(&request(method, path, &[("connection", b"close")], body)).await.unwrap();
     let mut answer = Vec::new();
     connection.read_to_end(&mut answer).await.unwrap();
-    let body = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
-    serde_json::from_slice(&answer[body..]).unwrap()
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    let head = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+    answer.split_off(head)
 }

@@ -8,16 +8,33 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use tallybook_chain::PROGRAM_ID;
+use std::sync::{Arc, Mutex};
 use tallybook_chain::account::{BOOK_DISCRIMINATOR, PAGE_DISCRIMINATOR};
+use tallybook_chain::{Address, PROGRAM_ID};
 use tallybook_wire::Key;
 use tokio::net::TcpListener;
 
-type Accounts = Arc<HashMap<String, Value>>;
+/// What it shows, and the account that it does not show beside others.
+type Accounts = Arc<(HashMap<String, Value>, Mutex<Option<String>>)>;
+
+/// An account that a node shows to nobody who asks for others too, if any: so that they do without for a while.
+#[derive(Clone, Debug)]
+pub struct Hidden(Accounts);
+
+impl Hidden {
+    /// Hides this one from now on, or none.
+    pub fn set(&self, address: Option<&Address>) {
+        *self.0.1.lock().unwrap() = address.map(ToString::to_string);
+    }
+}
 
 /// Serves the world's accounts; gives the node's address.
 pub async fn serve(world: &World) -> SocketAddr {
+    serve_hiding(world).await.0
+}
+
+/// The same, with a way to hide one.
+pub async fn serve_hiding(world: &World) -> (SocketAddr, Hidden) {
     let book = [&BOOK_DISCRIMINATOR[..], bytemuck::bytes_of(&world.book)].concat();
     let pages = world.pages.iter().map(|page| {
         let header = bytemuck::bytes_of(&page.header);
@@ -30,20 +47,27 @@ pub async fn serve(world: &World) -> SocketAddr {
         });
         (address.to_string(), account)
     });
-    let app = Router::new().route("/", post(answer)).with_state(Accounts::new(accounts.collect()));
+    let accounts = Accounts::new((accounts.collect(), Mutex::default()));
+    let app = Router::new().route("/", post(answer)).with_state(Arc::clone(&accounts));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, app).await });
-    address
+    (address, Hidden(accounts))
 }
 
-async fn answer(State(accounts): State<Accounts>, Json(asked): Json<Value>) -> Json<Value> {
+async fn answer(State(shown): State<Accounts>, Json(asked): Json<Value>) -> Json<Value> {
+    let (accounts, hidden) = &*shown;
     let hash = Key(GENESIS_HASH).to_string();
     let at = |value: Value| json!({ "context": { "slot": 100 }, "value": value });
     let result = match asked["method"].as_str() {
         Some("getMultipleAccounts") => {
-            let names = asked["params"][0].as_array().unwrap().iter();
-            at(names.map(|name| accounts.get(name.as_str().unwrap()).cloned().unwrap_or_default()).collect())
+            let names = asked["params"][0].as_array().unwrap();
+            let hidden = hidden.lock().unwrap().clone().map(Value::from);
+            if hidden.is_some_and(|hidden| names.len() > 1 && names.contains(&hidden)) {
+                let error = json!({ "code": -32_005, "message": "not now" });
+                return Json(json!({ "jsonrpc": "2.0", "id": asked["id"], "error": error }));
+            }
+            at(names.iter().map(|name| accounts.get(name.as_str().unwrap()).cloned().unwrap_or_default()).collect())
         }
         Some("getLatestBlockhash") => at(json!({ "blockhash": hash, "lastValidBlockHeight": 150 })),
         Some("getGenesisHash") => json!(hash),

@@ -100,9 +100,7 @@ impl World {
             if at == 0 {
                 pages.push(BookPage::empty(&address, u32::try_from(pages.len()).unwrap()));
             }
-            let mut seed = [7; 32];
-            seed[..8].copy_from_slice(&u64::try_from(number).unwrap().to_le_bytes());
-            let key = SigningKey::from_bytes(&seed);
+            let (seed, key) = Self::key(number);
             let id = pages.last_mut().unwrap().open(at, seed, key.verifying_key().to_bytes());
             all.push(Channel { id, key });
         }
@@ -123,6 +121,22 @@ impl World {
         };
         book.legs[0].basis_points = 10_000;
         Self { address, book, pages, channels: all }
+    }
+
+    /// The payer of a channel, and the key of its signer.
+    fn key(number: usize) -> ([u8; 32], SigningKey) {
+        let mut seed = [7; 32];
+        seed[..8].copy_from_slice(&u64::try_from(number).unwrap().to_le_bytes());
+        (seed, SigningKey::from_bytes(&seed))
+    }
+
+    /// The channel of a number, without the world around it.
+    pub fn channel(number: usize) -> Channel {
+        let capacity = usize::from(CAPACITY);
+        let (index, at) = (u32::try_from(number / capacity).unwrap(), u8::try_from(number % capacity).unwrap());
+        let (seed, key) = Self::key(number);
+        let id = BookPage::empty(&Self::new(0).address, index).open(at, seed, key.verifying_key().to_bytes());
+        Channel { id, key }
     }
 
     /// A ledger that has seen all of it, final.

@@ -8,7 +8,7 @@ use tallybook_ledger::{Attempt, BatchRecord, Change, ChannelRecord, Finality, Le
 use tallybook_rules::signing::{SignedVoucher, SigningKey, channel_id};
 use tallybook_rules::{Amount, Opening, Page, PageHeader, Slot};
 use tallybook_sequencer::{Desk, Sequencer};
-use tallybook_store::{KeptChannel, Spending, StoreFailure, Stored, VoucherStore};
+use tallybook_store::{KeptChannel, Row, Spending, StoreFailure, Stored, VoucherStore};
 
 thread_local! {
     /// What this thread has allocated. What the writer does on its own thread, in groups, is not a call's.
@@ -75,6 +75,10 @@ impl VoucherStore for NoDisk {
 
     fn spent_for_others_since(&mut self, _: i64) -> Result<u64, StoreFailure> {
         Ok(0)
+    }
+
+    fn each_row(&mut self, _: &mut dyn FnMut(Row) -> Result<(), StoreFailure>) -> Result<(), StoreFailure> {
+        Ok(())
     }
 }
 

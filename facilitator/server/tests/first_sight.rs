@@ -35,7 +35,7 @@ async fn start(chain: StillChain, is_whole: bool) -> House {
     let mut config = config(folder.path(), &chain.book_address);
     // Nothing is taken on a deposit that is not known to be final.
     config.limits.unfinalized_credit = 0;
-    let mut store = SqliteStore::open(config.database.as_path().unwrap()).unwrap();
+    let mut store = SqliteStore::open(config.database.path().unwrap()).unwrap();
     let (voucher, slot) = {
         let state = chain.state.lock().unwrap();
         let at = state.slots[0];
@@ -81,7 +81,8 @@ async fn given_pages_that_were_not_read_yet_when_somebody_pays_then_its_own_page
     let (status, answer) = house.get(&format!("/channels/{}", Key(house.id(2)))).await;
     assert_eq!((status, &answer["error"]), (503, &json!("chain_unavailable")), "{answer}");
     let forwarded = ForwardedVoucher { voucher: house.voucher(2, 100).into(), charged: Amount::new(100) };
-    let forward = ForwardRequest { book: Key(house.chain.book_address.to_bytes()), vouchers: vec![forwarded] };
+    let forward =
+        ForwardRequest { book: Key(house.chain.book_address.to_bytes()), vouchers: vec![forwarded], sold: Vec::new() };
     let (status, answer) = house.post_raw("/vouchers", serde_json::to_vec(&forward).unwrap()).await;
     assert_eq!((status, &answer["taken"][0]["error"]), (200, &json!("chain_unavailable")), "{answer}");
 
