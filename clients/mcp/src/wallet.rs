@@ -176,10 +176,7 @@ impl Shared {
     fn told(&self, error: AgentError) -> Refusal {
         let is_limit = matches!(error, AgentError::Policy(_));
         // A client of HTTP says only that it could not send; why is what it was caused by.
-        let cause = match &error {
-            AgentError::Http(error) => deepest(error),
-            _ => None,
-        };
+        let cause = if let AgentError::Http(error) = &error { deepest(error) } else { None };
         let told = (self.tell)(error);
         Refusal::new(match cause {
             _ if is_limit => {
