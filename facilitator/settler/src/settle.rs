@@ -69,7 +69,8 @@ impl<C: Chain> Settler<C> {
             queue.extend(sorted.closing.iter().map(|row| vec![Portion { at, rows: vec![*row] }]));
             open.extend((!sorted.open.is_empty()).then_some(Portion { at, rows: sorted.open }));
         }
-        queue.push_back(open);
+        // A group of nothing would ask for no account, and wait for a node that shows none as of the last landing.
+        queue.extend((!open.is_empty()).then_some(open));
         self.work_through(work, queue, journal).await
     }
 

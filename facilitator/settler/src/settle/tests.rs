@@ -101,6 +101,19 @@ async fn a_closing_channel_is_claimed_alone_and_first() {
 }
 
 #[tokio::test]
+async fn given_closing_channels_alone_when_settled_then_all_is_known_as_soon_as_they_have_landed() {
+    let house = House::new(2);
+    let rows = channels(&house, 2);
+    for slot in [0, 1] {
+        let payer = house.page_view().slots[usize::from(slot)].payer;
+        house.on_page(|page| page.request_close(slot, 1, &payer, 900, 0).unwrap());
+    }
+    let outcome = settle(&house, rows).await;
+    assert_eq!(house.chain.state().claimed, [[0], [1]]);
+    assert_eq!((outcome.landed.len(), outcome.refused.len(), outcome.unknown), (2, 0, false));
+}
+
+#[tokio::test]
 async fn what_expires_is_built_again_with_a_fresh_blockhash() {
     let house = House::new(2);
     let rows = channels(&house, 2);
