@@ -15,6 +15,7 @@ pub mod dev;
 #[cfg(feature = "dev-chain")]
 pub mod dev_chain;
 pub mod find;
+pub mod history;
 pub mod keys;
 pub mod mcp;
 pub mod output;
@@ -22,12 +23,15 @@ pub mod page;
 pub mod paid;
 pub mod pay;
 pub mod progress;
+pub mod reconcile;
 pub mod reference;
 pub mod sending;
 pub mod settle;
+pub mod statement;
 pub mod terminal;
 pub mod vouchers;
 pub mod wallet;
+pub mod watch;
 
 pub use output::{in_full, print, say};
 
@@ -84,6 +88,12 @@ pub enum Command {
     /// A payee's vouchers: take them out of a paywall's file or a facilitator's database.
     #[command(subcommand)]
     Vouchers(vouchers::VouchersCommand),
+    /// Claim in time what vouchers are worth whose channels close: for others, with no key of theirs.
+    Watch(watch::Watch),
+    /// What went in and out of a payee's or a payer's channels in a period, to the base unit, from the chain alone.
+    Statement(statement::Statement),
+    /// Hold a facilitator's store against the chain, and explain each difference.
+    Reconcile(reconcile::Reconcile),
     /// Check a facilitator's record of payments, and say what it says.
     Audit(audit::Audit),
     /// Make and show books: a payee's offers.
@@ -152,6 +162,9 @@ pub fn run(cli: Cli) -> Result<()> {
             Command::Channel(channel) => channel.run(output).await,
             Command::Settle(settle) => settle.run(output).await,
             Command::Vouchers(vouchers) => vouchers.run(output),
+            Command::Watch(watch) => watch.run(output).await,
+            Command::Statement(statement) => statement.run(output).await,
+            Command::Reconcile(reconcile) => reconcile.run(output).await,
             Command::Audit(audit) => audit.run(output),
             Command::Book(book) => book.run(output).await,
             Command::Page(page) => page.run(output).await,

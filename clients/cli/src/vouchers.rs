@@ -152,6 +152,16 @@ impl VoucherLine {
     }
 }
 
+/// The store of a facilitator or an embedded paywall: a SQLite file that is there, or a PostgreSQL database.
+pub(crate) fn store_at(path: &Path) -> Result<Box<dyn VoucherStore>> {
+    if let Some(store) = import::open(path) {
+        return store;
+    }
+    ensure!(path.is_file(), "there is no store at {}: name a facilitator's `database`", path.display());
+    let store = SqliteStore::open(path).with_context(|| format!("cannot read the store in {}", path.display()))?;
+    Ok(Box::new(store))
+}
+
 impl Newest {
     /// Reads a file of either kind; `-` is standard input, which holds lines.
     pub fn in_file(path: &Path) -> Result<Self> {

@@ -1,12 +1,13 @@
 //! Tallybook on Solana, once for all clients: where its accounts are, how its instructions are written, how its
 //! accounts are read, and the one shape of transaction that a sponsor pays for. No I/O.
 //!
-//! Reading path: [`address`] → [`instruction`] → [`account`] → [`deposit`].
+//! Reading path: [`address`] → [`instruction`] → [`account`] → [`deposit`]; what happened: [`event`].
 #![forbid(unsafe_code)]
 
 pub mod account;
 pub mod address;
 pub mod deposit;
+pub mod event;
 pub mod instruction;
 pub mod shape;
 pub mod transaction;

@@ -6,12 +6,14 @@
 mod failure;
 mod moment;
 mod money;
+mod period;
 mod told;
 
 pub(crate) use failure::reader_is_gone;
 pub use failure::{Exit, Failure, HttpFailure, UnknownOutcome, in_full};
 pub use moment::Moment;
 pub use money::Money;
+pub use period::{Period, moment, rfc3339};
 pub use told::Told;
 
 use crate::progress::Progress;

@@ -4,7 +4,7 @@
 //! Reading path: `survey` (what the vouchers are worth) → [`Settle`] (sent) → `report` (what the chain says then).
 
 mod report;
-mod survey;
+pub(crate) mod survey;
 
 pub use report::{ChannelOutcome, Outcome, PageOwed, SettleReport, Total, TransactionReport};
 
@@ -26,7 +26,7 @@ use tallybook_rules::Rejection;
 use tallybook_settler::{FeePolicy, Journal, RpcChain, Settings, Settler};
 
 /// How long one answer of the chain may take.
-const CHAIN_TIMEOUT: Duration = Duration::from_secs(15);
+pub(crate) const CHAIN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Arguments of `tallybook settle`.
 #[derive(Args, Debug)]
@@ -63,7 +63,7 @@ pub struct Settle {
 /// What was sent, kept for as long as this process lives: an outcome that stays unknown is found on chain by the next
 /// run, since a claim settles up to a target.
 #[derive(Default)]
-struct Sendings(Mutex<Vec<Attempt>>);
+pub(crate) struct Sendings(Mutex<Vec<Attempt>>);
 
 impl Journal for Sendings {
     async fn record(&self, attempt: Attempt) -> Result<(), Rejection> {
@@ -187,7 +187,7 @@ impl Done {
 }
 
 /// Reads a price of compute.
-fn compute_price(text: &str) -> Result<FeePolicy, String> {
+pub(crate) fn compute_price(text: &str) -> Result<FeePolicy, String> {
     match text {
         "auto" => Ok(FeePolicy::default()),
         "off" => Ok(FeePolicy::Off),

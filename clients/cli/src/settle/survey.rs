@@ -14,28 +14,28 @@ use tallybook_settler::{Commitment, Settler, rows};
 use tallybook_wire::Key;
 
 /// Vouchers held against the chain.
-pub(super) struct Survey {
+pub(crate) struct Survey {
     /// Pages with something to do, by address.
-    pub(super) pages: Vec<PageWork>,
+    pub(crate) pages: Vec<PageWork>,
     /// Vouchers whose channel stands in none of the pages.
-    pub(super) elsewhere: Vec<VoucherLine>,
+    pub(crate) elsewhere: Vec<VoucherLine>,
 }
 
 /// What is to be claimed of one page.
-pub(super) struct PageWork {
-    pub(super) book: BookView,
-    pub(super) page: PageView,
+pub(crate) struct PageWork {
+    pub(crate) book: BookView,
+    pub(crate) page: PageView,
     /// Every channel of the page that there is a voucher of.
-    pub(super) claims: Vec<Claim>,
+    pub(crate) claims: Vec<Claim>,
 }
 
 /// A voucher held against its channel.
-pub(super) struct Claim {
-    pub(super) line: VoucherLine,
-    pub(super) slot: u8,
-    pub(super) on_chain: Slot,
+pub(crate) struct Claim {
+    pub(crate) line: VoucherLine,
+    pub(crate) slot: u8,
+    pub(crate) on_chain: Slot,
     /// The row that claims it, or why it cannot be.
-    pub(super) row: Result<ClaimRow, Rejection>,
+    pub(crate) row: Result<ClaimRow, Rejection>,
 }
 
 impl Claim {
@@ -53,7 +53,7 @@ impl Claim {
     }
 
     /// What will be settled once it is claimed.
-    pub(super) fn target(&self) -> Amount {
+    pub(crate) fn target(&self) -> Amount {
         self.line.due().min(self.on_chain.deposit)
     }
 
@@ -73,7 +73,7 @@ impl PageWork {
     }
 
     /// The page as it is now.
-    pub(super) async fn look_again(&self, settler: &Settler) -> Result<PageView> {
+    pub(crate) async fn look_again(&self, settler: &Settler) -> Result<PageView> {
         Ok(settler.read_page(&self.page.address, 0, Commitment::Confirmed).await.context("reading the page again")?.1)
     }
 
@@ -88,7 +88,7 @@ impl PageWork {
 
 impl Survey {
     /// Finds the channel of each voucher in the pages of the books that are named, by `books` or by the vouchers.
-    pub(super) async fn of(settler: &Settler, newest: &Newest, books: &[Address]) -> Result<Self> {
+    pub(crate) async fn of(settler: &Settler, newest: &Newest, books: &[Address]) -> Result<Self> {
         let books = books_of(settler, newest, books).await?;
         let views = settler.read_books(&books, Commitment::Confirmed).await;
         let views = match views {
@@ -113,7 +113,7 @@ impl Survey {
 
     /// What is to be claimed, in as few transactions as the chain allows now: closing channels alone and first, then pages of
     /// one book beside each other.
-    pub(super) async fn bundles(&self, settler: &Settler) -> Vec<Bundle> {
+    pub(crate) async fn bundles(&self, settler: &Settler) -> Vec<Bundle> {
         let books = || self.pages.iter().map(|page| &page.book.state);
         let legs = books().map(|book| book.leg_count).max().unwrap_or(1);
         let mints: BTreeSet<_> = books().map(|book| (book.mint, book.token_program)).collect();
@@ -132,13 +132,13 @@ impl Survey {
     }
 
     /// Each batch of a bundle with its book.
-    pub(super) fn with_books<'a>(&'a self, bundle: &'a Bundle) -> Vec<(&'a BookView, &'a Batch)> {
+    pub(crate) fn with_books<'a>(&'a self, bundle: &'a Bundle) -> Vec<(&'a BookView, &'a Batch)> {
         let of = |batch: &Batch| self.pages.iter().find(|page| page.page.address.as_array() == batch.page());
         bundle.batches().iter().filter_map(|batch| Some((&of(batch)?.book, batch))).collect()
     }
 
     /// Transactions that it may take.
-    pub(super) fn transactions(&self) -> u64 {
+    pub(crate) fn transactions(&self) -> u64 {
         self.pages.iter().map(PageWork::transactions).fold(0, u64::saturating_add)
     }
 }
