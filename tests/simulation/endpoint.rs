@@ -166,9 +166,13 @@ impl Chain for Endpoint {
         self.ask(|state, tip| {
             let slot = bank(tip, commitment);
             let account = |address: &Address| state.chain.account(address, slot);
-            let accounts = addresses
-                .iter()
-                .map(|address| account(address).map(|account| Account { owner: account.owner, data: account.data }));
+            let accounts = addresses.iter().map(|address| {
+                account(address).map(|account| Account {
+                    lamports: account.lamports,
+                    owner: account.owner,
+                    data: account.data,
+                })
+            });
             Snapshot { slot, accounts: accounts.collect() }
         })
         .await

@@ -2,6 +2,7 @@
 
 use crate::declared::bare;
 use crate::keeper::Failure;
+use crate::traced;
 use core::fmt;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
@@ -174,7 +175,7 @@ impl Facilitator {
         patience: Duration,
     ) -> Result<T, Failure> {
         let json = body(request).map_err(|rejection| Failure::Refused(rejection.into()))?;
-        let request = self.http.post(self.at(path)).header(CONTENT_TYPE, "application/json");
+        let request = self.http.post(self.at(path)).headers(traced::headers()).header(CONTENT_TYPE, "application/json");
         self.answer(request.timeout(patience).body(json)).await
     }
 

@@ -7,6 +7,7 @@ use crate::named::Named;
 use crate::price::Pricing;
 use crate::quota::FreeQuota;
 use crate::respond::Body;
+use crate::traced::{self, Trace};
 use bytes::Bytes;
 use core::pin::Pin;
 use core::task::{Context, Poll};
@@ -193,6 +194,7 @@ where
         // The clone takes the place of the one that is ready (see `tower::Service::call`).
         let ready = self.inner.clone();
         let inner = core::mem::replace(&mut self.inner, ready);
-        Box::pin(call::serve(Arc::clone(&self.charge), inner, request))
+        let trace = Trace::of(request.headers());
+        Box::pin(traced::on(trace, call::serve(Arc::clone(&self.charge), inner, request)))
     }
 }

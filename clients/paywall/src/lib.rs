@@ -68,6 +68,7 @@ mod statements;
 mod stream;
 mod tab;
 mod till;
+mod traced;
 mod vouchers;
 
 pub use builder::{Paywall, PaywallBuilder};

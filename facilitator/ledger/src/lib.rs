@@ -21,6 +21,7 @@ mod board;
 mod change;
 mod channel;
 mod ledger;
+mod money;
 mod observe;
 mod offers;
 mod pack;
@@ -38,6 +39,7 @@ pub use change::{
 };
 pub use channel::{Channel, Place, Reservation};
 pub use ledger::{Committed, Ledger, Refused, Settings};
+pub use money::PageMoney;
 pub use observe::{Event, Finality, Observed};
 pub use pack::{Capacity, Load, pack};
 pub use plan::Policy;

@@ -11,10 +11,10 @@
 mod town;
 mod world;
 
-use tallybook_ledger::{Batch, Bundle, Capacity, ClaimRow, Load, Policy};
+use tallybook_ledger::{Batch, Bundle, Capacity, ClaimRow, Load, PageMoney, Policy};
 use tallybook_rules::{Amount, Rejection};
 use town::Town;
-use world::{World, units};
+use world::{GRACE, PAGE, World, units};
 
 /// Nothing is due but by what a test sets.
 fn never() -> Policy {
@@ -274,4 +274,55 @@ fn given_other_thresholds_when_planned_then_they_count_from_the_first_time_on() 
     assert_eq!(world.ledger.plan(world.now, &Policy { due_amount: units(512), ..policy }), []);
     assert_eq!(slots(&world.ledger.plan(world.now, &policy)), [vec![4, 3, 2, 0, 1]]);
     assert_eq!(world.ledger.check(), Ok(()));
+}
+
+#[test]
+fn given_channels_in_every_state_when_their_money_is_looked_at_then_each_sum_is_what_they_have() {
+    // Given four channels with 10,000 each, of which three have paid 100, 101 and 102,
+    let mut world = World::new(5);
+    for slot in 0..4 {
+        world.open(slot, 10_000);
+        world.now += 1;
+        if slot < 3 {
+            world.pay(slot, 100 + u64::from(slot)).unwrap();
+        }
+    }
+    let paid_first = world.now - 3;
+    // one is on its way in a batch, one is closing, and the last has a call under way.
+    world.ledger.sent([world.id(0)]);
+    let now = world.now;
+    world.request_close(1);
+    world.see();
+    world.reserve(3, 50, 50).unwrap();
+    let money = world.ledger.money_of(&PAGE, world.now).unwrap();
+    let expected = PageMoney {
+        channels: 4,
+        closing: 1,
+        reserved: 1,
+        deposited: units(40_000),
+        charged: units(303),
+        settled: units(0),
+        unclaimed: units(303),
+        in_flight: units(100),
+        closing_unclaimed: units(101),
+        unclaimed_since: Some(paid_first),
+        closing_at: Some(now + i64::from(GRACE)),
+    };
+    assert_eq!(money, expected);
+    assert_eq!(world.ledger.unsettled(), money.unclaimed);
+    // When the batch has landed, then that much is settled, and the next one is the oldest.
+    let batch = Batch::new(PAGE, vec![row(&world, 0)]).unwrap();
+    world.land(&batch);
+    world.see();
+    let money = world.ledger.money_of(&PAGE, world.now).unwrap();
+    assert_eq!((money.settled, money.unclaimed, money.unclaimed_since), (units(100), units(203), Some(paid_first + 1)));
+    assert_eq!(money.plus(&money).unclaimed, units(406));
+    assert_eq!(world.ledger.money_of(&[99; 32], world.now), None);
+    assert_eq!(world.ledger.pages().collect::<Vec<_>>(), [PAGE]);
+}
+
+fn row(world: &World, slot: u8) -> ClaimRow {
+    let channel = world.channel(slot);
+    let voucher = world.voucher(slot, channel.charged().get());
+    ClaimRow { slot, voucher, amount: channel.charged(), settled: channel.settled(), deposit: channel.deposit() }
 }

@@ -10,6 +10,7 @@ use crate::guard::Places;
 use crate::quota::Quotas;
 use crate::schemes::{Place, Schemes, registered};
 use crate::shares::Shares;
+use crate::traces::Vouchers;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -68,6 +69,10 @@ pub(crate) struct App<C> {
     /// The newest slot of the chain that was seen, and whether the last look succeeded.
     chain_slot: AtomicU64,
     chain_answers: AtomicBool,
+    /// Since when each batch that has not ended is on its way, by number: Unix seconds.
+    under_way: Mutex<BTreeMap<u64, i64>>,
+    /// By which trace the newest voucher of a channel came.
+    pub(crate) traces: Vouchers,
     /// When the chain was looked at last because somebody forwarded what was not known here, in Unix seconds.
     looked_for_news_at: AtomicI64,
 }
@@ -137,8 +142,26 @@ impl<C: Chain> App<C> {
             settle_now: AtomicBool::new(false),
             chain_slot: AtomicU64::new(0),
             chain_answers: AtomicBool::new(true),
+            under_way: Mutex::default(),
+            traces: Vouchers::default(),
             looked_for_news_at: AtomicI64::new(0),
         }
+    }
+
+    /// A batch is on its way since then, in Unix seconds.
+    pub(crate) fn batch_begins(&self, id: u64, since: i64) {
+        lock(&self.under_way).insert(id, since);
+    }
+
+    /// A batch has ended.
+    pub(crate) fn batch_ends(&self, id: u64) {
+        lock(&self.under_way).remove(&id);
+    }
+
+    /// How many batches are on their way, and since when the oldest of them, in Unix seconds.
+    pub(crate) fn under_way(&self) -> (usize, Option<i64>) {
+        let under_way = lock(&self.under_way);
+        (under_way.len(), under_way.values().min().copied())
     }
 
     /// Refuses new business while draining or paused: [`Rejection::Draining`]. What was begun goes on.

@@ -8,6 +8,7 @@ mod exact;
 mod limits;
 mod read;
 mod token;
+mod traces;
 
 pub use chain::{ChainSettings, PriorityFee, Transaction};
 pub use database::Database;
@@ -15,6 +16,7 @@ pub use discovery::DiscoverySettings;
 pub use exact::ExactSettings;
 pub use limits::Limits;
 pub use token::Token;
+pub use traces::Traces;
 
 use serde::Deserialize;
 use solana_keypair::Keypair;
@@ -99,6 +101,9 @@ pub struct Config {
     /// What is logged.
     #[serde(default)]
     pub log: Log,
+    /// Where traces go; nowhere by default.
+    #[serde(default)]
+    pub traces: Option<Traces>,
 }
 
 /// When claims are sent.
@@ -193,6 +198,7 @@ impl Config {
         self.check_address()?;
         self.check_access()?;
         self.exact.as_ref().map_or(Ok(()), |exact| exact.check(self))?;
+        self.traces.as_ref().map_or(Ok(()), Traces::check)?;
         self.check_ranges()?;
         self.sponsor().map(|_| ())
     }
@@ -256,7 +262,9 @@ impl Config {
         ];
         let exact = self.exact.iter().flat_map(ExactSettings::ranges);
         let discovery = self.discovery.ranges();
-        for (key, value, least, most) in ranges.into_iter().chain(self.limits.ranges()).chain(exact).chain(discovery) {
+        let traces = self.traces.iter().map(Traces::range);
+        let ranges = ranges.into_iter().chain(self.limits.ranges()).chain(exact).chain(discovery).chain(traces);
+        for (key, value, least, most) in ranges {
             if !(least..=most).contains(&value) {
                 return Err(ConfigProblem::new(key, format_args!("must be {least} to {most}, and is {value}")));
             }

@@ -8,7 +8,7 @@ use crate::connections::Connections;
 use crate::discovery::{self, Discovery};
 use crate::expenses::{Bill, Bills};
 use crate::first_sight::{self, Unread};
-use crate::{expenses, line, metrics, routes, serve, settlement, watcher};
+use crate::{expenses, line, metrics, money, routes, serve, settlement, watcher};
 use axum::Router;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -253,6 +253,7 @@ async fn assemble<C: Chain>(
 struct Beside {
     watcher: JoinHandle<()>,
     expenses: JoinHandle<()>,
+    money: JoinHandle<()>,
     settlement: JoinHandle<()>,
     discovery: JoinHandle<()>,
 }
@@ -273,6 +274,7 @@ async fn begin<C: Chain>(
     Ok(Beside {
         watcher: tokio::spawn(watcher::watch(Arc::clone(app), unread)),
         expenses: tokio::spawn(expenses::keep(Arc::clone(app), unpaid)),
+        money: tokio::spawn(money::keep(Arc::clone(app))),
         settlement: tokio::spawn(settlement::settle(Arc::clone(app), tasks.clone())),
         discovery: tokio::spawn(discovery::keep(Arc::clone(app))),
     })
@@ -313,7 +315,7 @@ async fn supervise<C: Chain>(
     writer: std::thread::JoinHandle<Result<(), StoreFailure>>,
 ) -> Result<(), Failure> {
     let tasks = TaskTracker::new();
-    let Beside { watcher, expenses, settlement, discovery } = begin(&app, found, &tasks).await?;
+    let Beside { watcher, expenses, money, settlement, discovery } = begin(&app, found, &tasks).await?;
     let pulse = tokio::spawn(line::pulse(app.sequencer.clone()));
     let closed = CancellationToken::new();
     let limits = &app.config.limits;
@@ -341,6 +343,7 @@ async fn supervise<C: Chain>(
     watcher.abort();
     expenses.abort();
     pulse.abort();
+    money.abort();
     if tokio::time::timeout(patience, server).await.is_err() {
         tracing::warn!("ending with connections open");
     }

@@ -22,6 +22,7 @@ mod grow;
 mod guard;
 mod line;
 mod metrics;
+mod money;
 mod problem;
 mod quota;
 mod routes;
@@ -30,10 +31,12 @@ mod serve;
 mod settlement;
 mod shares;
 mod show;
+mod traces;
 mod watcher;
 
 pub use config::{
     ChainSettings, Config, ConfigProblem, Database, DiscoverySettings, ExactSettings, Limits, Log, PriorityFee,
-    Settlement, Token, Transaction,
+    Settlement, Token, Traces, Transaction,
 };
 pub use facilitator::{Facilitator, Failure, run};
+pub use traces::{Telemetry, install};

@@ -3,7 +3,7 @@
 use clap::Parser;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tallybook_facilitator::{Config, Log, run};
+use tallybook_facilitator::{Config, install, run};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Takes payments by voucher for resource servers, and settles them on Solana.
@@ -35,9 +35,10 @@ async fn main() -> ExitCode {
         say("the configuration is sound");
         return ExitCode::SUCCESS;
     }
-    if let Err(problem) = log_to_stderr(&config.log) {
-        return refuse(&problem);
-    }
+    let _telemetry = match install(&config.log, config.traces.as_ref()) {
+        Ok(telemetry) => telemetry,
+        Err(problem) => return refuse(&problem),
+    };
     match run(config, asked_to_end()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -59,14 +60,6 @@ async fn asked_to_end() {
         () = term => {}
         Ok(()) = tokio::signal::ctrl_c() => {}
     }
-}
-
-fn log_to_stderr(log: &Log) -> Result<(), String> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&log.filter)
-        .map_err(|error| format!("config key `log.filter`: {error}"))?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let installed = if log.json { subscriber.json().try_init() } else { subscriber.try_init() };
-    installed.map_err(|error| error.to_string())
 }
 
 #[expect(clippy::print_stderr, reason = "the last words of a program go to the terminal")]

@@ -3,12 +3,12 @@
 use crate::app::App;
 use crate::guard::guard;
 use crate::problem::{Problem, json};
-use crate::{administration, discovery, expenses, forward, grow, metrics, show};
+use crate::{administration, discovery, expenses, forward, grow, metrics, show, traces};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -42,6 +42,8 @@ pub(crate) fn router<C: Chain>(app: Arc<App<C>>) -> Router {
         .route("/supported", get(supported::<C>))
         .route("/books/{book}/offer", get(offer::<C>))
         .route("/health", get(health::<C>))
+        .route("/livez", get(live::<C>))
+        .route("/readyz", get(ready::<C>))
         .route("/channels/{id}", get(channel::<C>))
         .route("/batches", get(batches::<C>))
         .route("/metrics", get(|| async { metrics::text() }))
@@ -54,7 +56,7 @@ pub(crate) fn router<C: Chain>(app: Arc<App<C>>) -> Router {
         .fallback(|| async { Problem::NoRoute })
         .layer(from_fn_with_state(Arc::clone(&app), guard::<C>))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(TraceLayer::new_for_http())
+        .layer(TraceLayer::new_for_http().make_span_with(traces::of_request).on_response(traces::answered))
         .with_state(app)
 }
 
@@ -177,6 +179,22 @@ async fn offer<C: Chain>(
 
 async fn health<C: Chain>(State(app): State<Arc<App<C>>>) -> Result<impl IntoResponse, Problem> {
     Ok(json(body(&show::health(&app).await?)?))
+}
+
+/// Whether the process is of use at all: one that is not is to be started again.
+async fn live<C: Chain>(State(app): State<Arc<App<C>>>) -> impl IntoResponse {
+    match app.sequencer.ended().is_cancelled() {
+        false => (StatusCode::OK, "alive\n".to_owned()),
+        true => (StatusCode::SERVICE_UNAVAILABLE, "the store has failed: start the process again\n".to_owned()),
+    }
+}
+
+/// Whether new business may be sent here, and why not: a line for each reason. What was begun goes on either way.
+async fn ready<C: Chain>(State(app): State<Arc<App<C>>>) -> impl IntoResponse {
+    match show::unready(&app).as_slice() {
+        [] => (StatusCode::OK, "ready\n".to_owned()),
+        reasons => (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n"),
+    }
 }
 
 async fn channel<C: Chain>(

@@ -7,6 +7,7 @@ mod ending;
 mod owed;
 
 use crate::app::{App, Sight};
+use crate::traces::{self, target};
 use ending::{Ending, finish};
 use owed::{Owed, pay_out};
 use std::collections::BTreeSet;
@@ -17,8 +18,10 @@ use tallybook_chain::BookView;
 use tallybook_ledger::{Attempt, Batch, BatchRecord, Bundle, Change, Outcome, Policy, Purpose};
 use tallybook_rules::Rejection;
 use tallybook_settler::{Chain, Journal};
+use tallybook_wire::Signature;
 use tokio::time::MissedTickBehavior;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 pub(crate) use ending::{bundles, priority_lamports, resume};
 
@@ -82,21 +85,37 @@ async fn fitted<C: Chain>(app: &App<C>, sight: &Sight) -> Policy {
     app.settler.fitted(app.config.policy(), legs, mints.len() <= 1).await
 }
 
-/// One bundle, from the plan to its end.
+/// One bundle, from the plan to its end, as a trace of its own.
 async fn run<C: Chain>(app: Arc<App<C>>, bundle: Numbered) {
+    let ids: Vec<u64> = bundle.iter().map(|(id, _)| *id).collect();
+    let vouchers = app.traces.claimed(bundle.iter().flat_map(|(_, batch)| batch.channel_ids()));
+    let span = traces::of_claim(&ids, &vouchers);
+    let claimed = async move {
+        let landed = claim(app, bundle).await;
+        traces::tell_claimed(&vouchers, &landed);
+    };
+    claimed.instrument(span).await;
+}
+
+/// Claims it; says which transactions landed.
+async fn claim<C: Chain>(app: Arc<App<C>>, bundle: Numbered) -> BTreeSet<[u8; 64]> {
     // In one order for all, so that no two wait for each other.
+    bundle.iter().for_each(|(id, _)| app.batch_begins(*id, tallybook_sequencer::clock()));
     let pages: BTreeSet<[u8; 32]> = bundle.iter().map(|(_, batch)| *batch.page()).collect();
     let mut turns = Vec::with_capacity(pages.len());
     for page in &pages {
         turns.push(app.page_turn(page).await);
     }
-    let outcomes = send(&app, &bundle).await;
+    let span = tracing::debug_span!(target: target!(), "send", otel.kind = "client");
+    let outcomes = send(&app, &bundle).instrument(span).await;
     drop(turns);
+    let landed = outcomes.iter().flat_map(|outcome| &outcome.landed).map(|landed| landed.signature).collect();
     let endings = bundle.iter().zip(outcomes).map(|((id, batch), outcome)| Ending::of(*id, batch, outcome)).collect();
     if let Err(rejection) = finish(&app, endings).await {
         let batches: Vec<u64> = bundle.iter().map(|(id, _)| *id).collect();
         tracing::error!(?batches, %rejection, "the end of batches was not written: it is asked for at the next start");
     }
+    landed
 }
 
 /// Settles the batches of a bundle; their outcomes in its order. What cannot be sent is refused for now.
@@ -146,6 +165,7 @@ impl<C: Chain> Journal for Notes<'_, C> {
     async fn record_for(&self, attempt: Attempt, pages: &[[u8; 32]]) -> Result<(), Rejection> {
         let named = self.bundle.iter().filter(|(_, batch)| pages.contains(batch.page()));
         let ids: Vec<u64> = named.map(|(id, _)| *id).collect();
+        tracing::debug!(target: target!(), transaction = %Signature(attempt.signature), "written down, to be sent");
         let written = self.app.sequencer.insist(move |desk| {
             ids.iter().for_each(|id| desk.write(Change::Sending { purpose: Purpose::Batch(*id), attempt }));
         });

@@ -3,6 +3,7 @@
 use crate::app::App;
 use crate::first_sight;
 use std::num::NonZeroU32;
+use std::sync::atomic::Ordering;
 use tallybook_ledger::{BatchRecord, Channel, Landed, State};
 use tallybook_rules::{Rejection, Status};
 use tallybook_sequencer::Sponsorship;
@@ -52,6 +53,17 @@ pub(crate) async fn health<C: Chain>(app: &App<C>) -> Result<Health, Rejection> 
         unsettled: Some(unsettled),
         unread_pages: Some(app.first_sight.unread()).filter(|unread| *unread != 0),
     })
+}
+
+/// Why `GET /readyz` says that nothing new should be sent here; nothing when it may. A chain that is silent and a sponsor
+/// without SOL do not stop vouchers: they make the status of `GET /health` degraded, and alerts go off.
+pub(crate) fn unready<C: Chain>(app: &App<C>) -> Vec<&'static str> {
+    let reasons = [
+        (app.sequencer.ended().is_cancelled(), "the store has failed"),
+        (app.draining.is_cancelled(), "it is ending"),
+        (app.paused.load(Ordering::Relaxed), "an administrator has paused it"),
+    ];
+    reasons.into_iter().filter_map(|(holds, reason)| holds.then_some(reason)).collect()
 }
 
 /// `GET /channels/{id}`; [`Rejection::SlotFree`] for one that is over.

@@ -90,6 +90,38 @@ async fn given_a_facilitator_at_work_when_monitors_ask_then_they_see_health_and_
     assert!(metrics.contains("tallybook_changes_total"), "{metrics}");
     assert!(metrics.contains(r#"route="/settle""#), "{metrics}");
     assert_eq!(house.get("/batches").await.1, json!({"batches": []}));
+    // And where the money is, by token, some seconds later at most.
+    let mint = format!("{{mint=\"{}\"}}", Address::from(house.chain.book.mint));
+    for _ in 0..200 {
+        let metrics = house.http.get(house.url("/metrics")).send().await.unwrap().text().await.unwrap();
+        let names =
+            ["deposited", "charged", "unclaimed", "owed"].map(|sum| format!("tallybook_{sum}_base_units{mint} "));
+        if names.iter().all(|name| metrics.contains(name)) && metrics.contains("tallybook_commit_seconds_bucket{le=") {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("no gauges of money");
+}
+
+#[tokio::test]
+async fn given_a_facilitator_when_it_is_paused_or_ends_then_it_lives_and_is_not_ready() {
+    let house = House::with(|config| config.admin_token = Some(Token::new("an-admin-token-of-24-chars"))).await;
+    let asked = async |path: &str| {
+        let answer = house.http.get(house.url(path)).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    assert_eq!(asked("/livez").await, (200, "alive\n".to_owned()));
+    assert_eq!(asked("/readyz").await, (200, "ready\n".to_owned()));
+    let administer = async |act: &str| {
+        let request = house.http.post(house.url(&format!("/admin/{act}"))).bearer_auth("an-admin-token-of-24-chars");
+        assert_eq!(request.send().await.unwrap().status(), 200);
+    };
+    administer("pause").await;
+    assert_eq!(asked("/livez").await.0, 200);
+    assert_eq!(asked("/readyz").await, (503, "an administrator has paused it\n".to_owned()));
+    administer("resume").await;
+    assert_eq!(asked("/readyz").await.0, 200);
 }
 
 #[tokio::test]

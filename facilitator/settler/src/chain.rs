@@ -26,6 +26,8 @@ pub enum Commitment {
 /// An account as it was at some slot.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Account {
+    /// What it holds, rent included.
+    pub lamports: u64,
     /// The program that owns it.
     pub owner: Address,
     /// Its bytes.

@@ -75,12 +75,15 @@ impl Chain for RpcChain {
         let accounts = answer.value.into_iter().map(|account| match account {
             None => Ok(None),
             // In the encoding that was asked for: a packed one could unpack to any size.
-            Some(UiAccount { data: data @ UiAccountData::Binary(_, UiAccountEncoding::Base64), owner, .. }) => {
-                match (data.decode(), owner.parse()) {
-                    (Some(data), Ok(owner)) => Ok(Some(Account { owner, data })),
-                    _ => Err(ChainError("an account that does not decode".into())),
-                }
-            }
+            Some(UiAccount {
+                data: data @ UiAccountData::Binary(_, UiAccountEncoding::Base64),
+                owner,
+                lamports,
+                ..
+            }) => match (data.decode(), owner.parse()) {
+                (Some(data), Ok(owner)) => Ok(Some(Account { lamports, owner, data })),
+                _ => Err(ChainError("an account that does not decode".into())),
+            },
             Some(_) => Err(ChainError("an account in another encoding than was asked for".into())),
         });
         Ok(Snapshot { slot: answer.context.slot, accounts: accounts.collect::<Result<_, _>>()? })

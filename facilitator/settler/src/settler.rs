@@ -1,4 +1,4 @@
-use crate::chain::{Blockhash, Chain, Failure, Simulation, Spent};
+use crate::chain::{Blockhash, Chain, Commitment, Failure, Simulation, Spent};
 use crate::fees::FeePolicy;
 use crate::pace::Pace;
 use crate::rpc::RpcChain;
@@ -93,6 +93,12 @@ impl<C: Chain> Settler<C> {
     /// The newest confirmed blockhash.
     pub async fn latest_blockhash(&self) -> Result<Blockhash, Rejection> {
         Ok(self.chain.latest_blockhash().await?)
+    }
+
+    /// What the sponsor holds, in lamports.
+    pub async fn lamports(&self) -> Result<u64, Rejection> {
+        let snapshot = self.chain.accounts(&[self.sponsor()], Commitment::Confirmed).await?;
+        Ok(snapshot.accounts.into_iter().next().flatten().map_or(0, |account| account.lamports))
     }
 
     /// What a landed transaction cost, from the balances that the chain recorded; none when the node does not show it in time.

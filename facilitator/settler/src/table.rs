@@ -189,7 +189,7 @@ mod tests {
         data.push(meta.last_extended_slot_start_index);
         data.resize(56, 0);
         addresses.iter().for_each(|one| data.extend(one.to_bytes()));
-        Account { owner: LOOKUP_TABLE_PROGRAM, data }
+        Account { lamports: 1, owner: LOOKUP_TABLE_PROGRAM, data }
     }
 
     #[test]

@@ -15,3 +15,5 @@ mod own_channels;
 mod races;
 mod refusals;
 mod streams;
+mod traces;
+mod treasury;

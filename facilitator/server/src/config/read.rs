@@ -8,7 +8,7 @@ const ENVIRONMENT: &str = "TALLYBOOK_";
 /// The keys without a default.
 const NEEDED: [&str; 5] = ["listen", "database", "rpc_url", "sponsor", "books"];
 /// The keys that an environment variable can set; others with the prefix belong to somebody else.
-const TOP_KEYS: [&str; 17] = [
+const TOP_KEYS: [&str; 18] = [
     "listen",
     "database",
     "address",
@@ -26,6 +26,7 @@ const TOP_KEYS: [&str; 17] = [
     "exact",
     "discovery",
     "log",
+    "traces",
 ];
 
 /// Reads TOML, and the environment over it. Looks at no file.

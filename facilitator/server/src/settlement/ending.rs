@@ -39,6 +39,7 @@ impl Ending {
 pub(crate) async fn resume<C: Chain>(app: Arc<App<C>>, records: Vec<BatchRecord>) {
     let batches: Vec<u64> = records.iter().map(|record| record.id).collect();
     tracing::info!(?batches, "asking the chain about batches");
+    records.iter().for_each(|record| app.batch_begins(record.id, record.planned_at));
     if let Err(rejection) = finish(&app, records.iter().map(Ending::unknown).collect()).await {
         tracing::error!(?batches, %rejection, "the end of batches was not written");
     }
@@ -81,6 +82,7 @@ pub(super) async fn finish<C: Chain>(app: &App<C>, mut endings: Vec<Ending>) -> 
         })
         .flatten()
         .collect();
+    let ids: Vec<u64> = endings.iter().map(|ending| ending.id).collect();
     let ended = app.sequencer.insist(move |desk| {
         costs.into_iter().for_each(|cost| desk.write(cost));
         let at = desk.now;
@@ -89,7 +91,9 @@ pub(super) async fn finish<C: Chain>(app: &App<C>, mut endings: Vec<Ending>) -> 
             desk.write(Change::Ended { id, outcome, at });
         }
     });
-    ended.await
+    ended.await?;
+    ids.iter().for_each(|id| app.batch_ends(*id));
+    Ok(())
 }
 
 /// Says what a batch came to, and what it cost.

@@ -123,7 +123,7 @@ impl StillChain {
         } else {
             return None;
         };
-        Some(Account { owner: PROGRAM_ID, data })
+        Some(Account { lamports: 1, owner: PROGRAM_ID, data })
     }
 }
 

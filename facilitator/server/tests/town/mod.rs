@@ -110,8 +110,9 @@ impl Chain for Town {
         if addresses.iter().any(|address| !self.accounts.contains_key(address)) {
             return std::future::pending().await;
         }
-        let account =
-            |address| self.accounts.get(address).map(|data| Account { owner: PROGRAM_ID, data: data.clone() });
+        let account = |address| {
+            self.accounts.get(address).map(|data| Account { lamports: 1, owner: PROGRAM_ID, data: data.clone() })
+        };
         Ok(Snapshot { slot: 100, accounts: addresses.iter().map(account).collect() })
     }
 

@@ -95,7 +95,7 @@ impl House {
     /// The gate of transactions of version 1 is open from `slot` on.
     pub(crate) fn open_v1(&self, slot: u64) {
         let data = [&[1], slot.to_le_bytes().as_slice()].concat();
-        let gate = Account { owner: address!("Feature111111111111111111111111111111111111"), data };
+        let gate = Account { lamports: 1, owner: address!("Feature111111111111111111111111111111111111"), data };
         let key = address!("txv1aq4pp281K9um3tnPgkfX8UqtFT6wcVW3hNezGLL");
         self.chain.state().accounts.insert(key, gate);
     }
@@ -141,12 +141,20 @@ impl House {
 }
 
 pub(super) fn book_account(book: &BookView) -> Account {
-    Account { owner: PROGRAM_ID, data: [&BOOK_DISCRIMINATOR[..], bytemuck::bytes_of(&book.state)].concat() }
+    Account {
+        lamports: 1,
+        owner: PROGRAM_ID,
+        data: [&BOOK_DISCRIMINATOR[..], bytemuck::bytes_of(&book.state)].concat(),
+    }
 }
 
 pub(super) fn page_account(page: &PageView) -> Account {
     let header = bytemuck::bytes_of(&page.header);
-    Account { owner: PROGRAM_ID, data: [&PAGE_DISCRIMINATOR[..], header, bytemuck::cast_slice(&page.slots)].concat() }
+    Account {
+        lamports: 1,
+        owner: PROGRAM_ID,
+        data: [&PAGE_DISCRIMINATOR[..], header, bytemuck::cast_slice(&page.slots)].concat(),
+    }
 }
 
 pub(crate) fn token_account(mint: &Address, owner: &Address, frozen: bool) -> Account {
@@ -154,7 +162,7 @@ pub(crate) fn token_account(mint: &Address, owner: &Address, frozen: bool) -> Ac
     data[..32].copy_from_slice(mint.as_ref());
     data[32..64].copy_from_slice(owner.as_ref());
     data[108] = if frozen { 2 } else { 1 };
-    Account { owner: TOKEN_PROGRAM, data }
+    Account { lamports: 1, owner: TOKEN_PROGRAM, data }
 }
 
 /// A journal in memory.

@@ -2,11 +2,13 @@
 
 use super::Accepted;
 use crate::app::App;
+use crate::traces::target;
 use tallybook_ledger::{Committed, Refused};
 use tallybook_rules::Rejection;
 use tallybook_rules::signing::SignedVoucher;
 use tallybook_settler::Chain;
 use tallybook_wire::{AnswerExtra, FacilitatorRequest, PaymentRequirements, Voucher};
+use tracing::Instrument;
 
 /// Reserves the required amount.
 pub(super) async fn reserve<C: Chain>(
@@ -17,7 +19,9 @@ pub(super) async fn reserve<C: Chain>(
     app.takes_on()?;
     let seconds = requirements.max_timeout_seconds.get().min(app.config.limits.reservation_seconds);
     let (book, amount) = (requirements.extra.book.0, requirements.amount);
-    Ok(Accepted::of(&app.sequencer.reserve((*voucher).into(), book, amount, seconds).await?))
+    let span = tracing::debug_span!(target: target!(), "reserve", channel = %voucher.channel_id, %amount);
+    let reserved = app.sequencer.reserve((*voucher).into(), book, amount, seconds).instrument(span);
+    Ok(Accepted::of(&reserved.await?))
 }
 
 /// Commits what the call really cost: durable when this returns.
@@ -27,7 +31,10 @@ pub(super) async fn commit<C: Chain>(
     voucher: &Voucher,
 ) -> Result<Accepted, Refused> {
     let (book, charge) = (requirements.extra.book.0, requirements.amount);
-    let Committed { channel, charge, change } = app.sequencer.commit((*voucher).into(), book, charge).await?;
+    let span = tracing::debug_span!(target: target!(), "commit", channel = %voucher.channel_id, %charge);
+    let committed = app.sequencer.commit((*voucher).into(), book, charge).instrument(span);
+    let Committed { channel, charge, change } = committed.await?;
+    app.traces.charged(&voucher.channel_id.0);
     if app.config.settlement.per_call {
         app.wake.notify_one();
     }
