@@ -88,7 +88,8 @@ proptest! {
             prop_assert_eq!(rows.unsettled(), Amount::new(unsettled));
             let unproven = model.values().filter(|channel| channel.unproven().is_some());
             let mut pages: Vec<_> = unproven.map(|channel| channel.place.page).collect();
-            (pages.sort_unstable(), pages.dedup());
+            pages.sort_unstable();
+            pages.dedup();
             let mut counted = rows.unproven_pages();
             counted.sort_unstable();
             prop_assert_eq!(counted, pages);
