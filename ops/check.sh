@@ -8,7 +8,7 @@ promtool check config --lint=all prometheus.yml
 promtool check rules alerts.yml
 promtool test rules alerts.test.yml
 python3 -m json.tool dashboard.json >/dev/null
-known=$(grep -oE 'describe_(counter|gauge|histogram)!\("[a-z_]+"' ../facilitator/server/src/metrics.rs | cut -d'"' -f2)
+known=$(sed -n '/^fn describe/,$p' ../facilitator/server/src/metrics.rs | grep -oE '"tallybook_[a-z_]+"' | tr -d '"')
 for named in $(grep -ohE 'tallybook_[a-z_]+' alerts.yml dashboard.json | sort -u); do
   grep -qxE "${named%_bucket}|${named%_count}|${named%_sum}|$named" <<<"$known" || { echo "$named: no such metric" >&2; exit 1; }
 done
