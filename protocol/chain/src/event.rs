@@ -9,7 +9,6 @@ use tallybook_rules::{Amount, Rejection};
 /// One change, as the program told of it. The byte before its fields is the number of the instruction; `claim_below` tells
 /// what `claim` does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
 pub enum Event {
     /// A book was made.
     BookMade(BookMade),

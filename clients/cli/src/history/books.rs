@@ -119,9 +119,9 @@ pub async fn pages_of_payer(
     bar.finish_and_clear();
     let events = transactions.iter().flat_map(|transaction| &transaction.steps).map(|step| step.event);
     let opened: BTreeSet<Address> = events
-        .filter_map(|event| match event {
-            Event::Opened(opened) if opened.payer == payer.to_bytes() => Some(opened.page.into()),
-            _ => None,
+        .filter_map(|event| {
+            let Event::Opened(opened) = event else { return None };
+            (opened.payer == payer.to_bytes()).then(|| opened.page.into())
         })
         .collect();
     let mut books: BTreeMap<Address, BTreeSet<Address>> = BTreeMap::new();
@@ -137,10 +137,21 @@ pub async fn book_of(rpc: &Arc<RpcClient>, page: &Address) -> Result<Address> {
         return Ok(page.book());
     }
     let transactions = transactions_of(rpc, page, u64::MAX, &indicatif::ProgressBar::hidden()).await?;
-    let told = transactions.iter().flat_map(|transaction| &transaction.steps).find_map(|step| match step.event {
-        Event::PageAdded(added) if added.page == page.to_bytes() => Some(added.book),
-        Event::PageClosed(closed) if closed.page == page.to_bytes() => Some(closed.book),
-        _ => None,
+    let told = transactions.iter().flat_map(|transaction| &transaction.steps).find_map(|step| {
+        let (book, of) = match step.event {
+            Event::PageAdded(added) => (added.book, added.page),
+            Event::PageClosed(closed) => (closed.book, closed.page),
+            Event::BookMade(_)
+            | Event::Opened(_)
+            | Event::ToppedUp(_)
+            | Event::Claimed(_)
+            | Event::PaidOut(_)
+            | Event::Closing(_)
+            | Event::Withdrawn(_)
+            | Event::Refunded(_)
+            | Event::OperatorSet(_) => return None,
+        };
+        (of == page.to_bytes()).then_some(book)
     });
     Ok(told
         .with_context(|| format!("there is no page at {page}, and never was one: is --rpc the right cluster?"))?

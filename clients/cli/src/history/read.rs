@@ -142,9 +142,10 @@ fn recorded(
     let mut claims = claims_in(&transaction, meta)?.into_iter();
     let mut steps = Vec::new();
     for event in events_in(&logs)? {
-        let rows = match event {
-            Event::Claimed(_) => claims.next().context("it tells of a claim that is not in it")?,
-            _ => Vec::new(),
+        let rows = if matches!(event, Event::Claimed(_)) {
+            claims.next().context("it tells of a claim that is not in it")?
+        } else {
+            Vec::new()
         };
         steps.push(Step { event, rows });
     }

@@ -216,7 +216,7 @@ impl PageHistory {
                 Ok(())
             }
             // These move nothing.
-            _ => Ok(()),
+            Event::BookMade(_) | Event::PageAdded(_) | Event::Closing(_) | Event::OperatorSet(_) => Ok(()),
         }
     }
 

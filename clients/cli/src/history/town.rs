@@ -1,4 +1,5 @@
 //! A page's life, told transaction by transaction, for tests.
+#![allow(clippy::arithmetic_side_effects, reason = "a test says what it expects")]
 
 use super::read::{Recorded, Step};
 use super::replay::PageHistory;
