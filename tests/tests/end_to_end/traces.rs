@@ -1,4 +1,5 @@
 //! One trace follows one voucher: what a collector is told, over real OTLP.
+#![expect(clippy::unwrap_used, reason = "a test says what it expects")]
 
 use crate::customer::{Customer, PRICE, TEXT, stage, until};
 use anyhow::{Context, Result};
