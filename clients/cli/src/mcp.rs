@@ -62,7 +62,7 @@ pub struct Mcp {
     /// unless the address is one of this machine alone.
     #[arg(long, env = "TALLYBOOK_MCP_TOKEN", hide_env_values = true, value_name = "SECRET")]
     token: Option<Source>,
-    /// With --http: let pages of this origin connect, https://app.example.com:443; may be repeated.
+    /// With --http: let pages of this origin connect, named as browsers do, scheme and all; may be repeated.
     #[arg(long, value_name = "ORIGIN", requires = "http")]
     allow_origin: Vec<String>,
     #[command(flatten)]

@@ -19,18 +19,8 @@ async fn given_a_model_with_a_wallet_when_it_quotes_and_fetches_then_it_pays_wit
     let stage = stage().await?;
     let desk = Desk::at(&stage.ground).await?;
     let (host, url) = (stage.shop.host(), stage.shop.paid());
-    let limits = [
-        "--host",
-        &host,
-        "--max-price",
-        "0.001",
-        "--deposit",
-        "0.01",
-        "--budget",
-        "0.015",
-        "--budget-per-hour",
-        "0.002",
-    ];
+    let amounts = "--max-price 0.001 --deposit 0.01 --budget 0.015 --budget-per-hour 0.002";
+    let limits: Vec<&str> = ["--host", &host].into_iter().chain(amounts.split(' ')).collect();
     let facilitator = stage.facilitator();
     let with_catalogue = [limits.as_slice(), &["--facilitator", &facilitator]].concat();
     let client = desk.client((), &with_catalogue).await?;
@@ -79,19 +69,7 @@ async fn given_a_model_with_a_wallet_when_it_quotes_and_fetches_then_it_pays_wit
         "{after}"
     );
     assert_eq!(base_units(&after["atHosts"][&host]["used"]), "10000");
-    let channels = client.report("channels", json!({})).await?;
-    let one = &channels["channels"][0];
-    assert_eq!(
-        (&one["host"], &one["state"], base_units(&one["left"])),
-        (&json!(host), &"open".into(), "9500"),
-        "{channels}"
-    );
-    let paid = client.report("paid", json!({ "host": host, "limit": 5 })).await?;
-    assert_eq!(
-        (base_units(&paid["payments"][0]["charged"]), &paid["payments"][0]["path"]),
-        ("500", &"/facts".into()),
-        "{paid}"
-    );
+    it_shows_what_it_has(&client, &host).await?;
     // A quote now needs no deposit
     assert_eq!(client.report("quote", ask.clone()).await?.get("deposit"), None);
 
@@ -107,6 +85,24 @@ async fn given_a_model_with_a_wallet_when_it_quotes_and_fetches_then_it_pays_wit
     assert!(refused.contains("one hour"), "{refused}");
     client.leave().await?;
     stage.shut_down().await
+}
+
+/// Its one channel, and what it bought.
+async fn it_shows_what_it_has(client: &Client<()>, host: &str) -> Result<()> {
+    let channels = client.report("channels", json!({})).await?;
+    let one = &channels["channels"][0];
+    assert_eq!(
+        (&one["host"], &one["state"], base_units(&one["left"])),
+        (&json!(host), &"open".into(), "9500"),
+        "{channels}"
+    );
+    let paid = client.report("paid", json!({ "host": host, "limit": 5 })).await?;
+    assert_eq!(
+        (base_units(&paid["payments"][0]["charged"]), &paid["payments"][0]["path"]),
+        ("500", &"/facts".into()),
+        "{paid}"
+    );
+    Ok(())
 }
 
 /// What was paid for is in the catalogue, with an example that can be quoted as it stands.
