@@ -34,7 +34,8 @@ async fn given_pages_that_were_not_read_yet_when_somebody_pays_at_a_server_then_
     let world = World::new(101 * 96 + 5);
     let folder = tempfile::tempdir().unwrap();
     scale::fill_with(&folder.path().join(SERVER_STORE), &world);
-    let (node, (of_server, hidden)) = (node::serve(&world).await, node::serve_hiding(&world).await);
+    let (node, (of_server, hidden)) =
+        (node::serve(&world).await, node::serve_hiding(std::slice::from_ref(&world)).await);
     // The oldest page is shown to nobody who asks for others too: no look at all pages succeeds.
     hidden.set(Some(&world.pages[0].address));
     let urls = (format!("http://{node}"), format!("http://{of_server}"));

@@ -112,22 +112,27 @@ async fn work() -> &'static str {
 
 /// A facilitator of one book, with its files in a folder, over a node.
 pub async fn facilitator(book: &Address, folder: &Path, node: &str) -> Facilitator {
+    let database = folder.join("facilitator.sqlite");
+    Facilitator::start(config(&[*book], folder, node, &database.display().to_string())).await.unwrap()
+}
+
+/// The configuration of a facilitator of these books.
+pub fn config(books: &[Address], folder: &Path, node: &str, database: &str) -> Config {
     let sponsor = folder.join("sponsor.json");
     let keypair = ed25519_dalek::SigningKey::from_bytes(&[5; 32]).to_keypair_bytes();
     std::fs::write(&sponsor, serde_json::to_vec(&keypair.to_vec()).unwrap()).unwrap();
     std::fs::set_permissions(&sponsor, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let mut config = Config::from_toml(&format!(
-        "listen = '127.0.0.1:0'\ndatabase = '{}'\nrpc_url = '{node}'\nsponsor = '{}'\nbooks = ['{}']",
-        folder.join("facilitator.sqlite").display(),
+        "listen = '127.0.0.1:0'\ndatabase = '{database}'\nrpc_url = '{node}'\nsponsor = '{}'\nbooks = [{}]",
         sponsor.display(),
-        book,
+        books.iter().map(|book| format!("'{book}'")).collect::<Vec<_>>().join(","),
     ))
     .unwrap();
     // Nothing lands on this chain, so nothing is claimed either.
     config.settlement.min_amount = tallybook_rules::Amount::MAX_DEPOSIT.get();
     config.settlement.min_rows = 96;
     config.limits.unfinalized_credit = tallybook_rules::Amount::MAX_DEPOSIT.get();
-    Facilitator::start(config).await.unwrap()
+    config
 }
 
 /// The offer of a book.

@@ -59,11 +59,16 @@ pub fn request(method: &str, path: &str, headers: &[(&str, &[u8])], body: &[u8])
 
 /// Sends every script over a connection of its own; every answer must be 200. Returns when all are answered.
 pub fn run(address: SocketAddr, scripts: Vec<Script>) -> Answered {
+    run_at(scripts.into_iter().map(|script| (address, script)).collect())
+}
+
+/// The same, each to an address of its own.
+pub fn run_at(scripts: Vec<(SocketAddr, Script)>) -> Answered {
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut connections = Vec::new();
-            for script in scripts {
+            for (address, script) in scripts {
                 let connection = TcpStream::connect(address).await.unwrap();
                 connection.set_nodelay(true).unwrap();
                 connections.push((connection, script));

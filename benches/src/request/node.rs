@@ -1,4 +1,4 @@
-//! A JSON-RPC node that shows a [`World`], in which nothing happens any more: what facilitator and paywall read.
+//! A JSON-RPC node that shows [`World`]s, in which nothing happens any more: what facilitator and paywall read.
 
 use crate::request::world::{GENESIS_HASH, World};
 use axum::extract::State;
@@ -30,17 +30,17 @@ impl Hidden {
 
 /// Serves the world's accounts; gives the node's address.
 pub async fn serve(world: &World) -> SocketAddr {
-    serve_hiding(world).await.0
+    serve_hiding(std::slice::from_ref(world)).await.0
 }
 
-/// The same, with a way to hide one.
-pub async fn serve_hiding(world: &World) -> (SocketAddr, Hidden) {
-    let book = [&BOOK_DISCRIMINATOR[..], bytemuck::bytes_of(&world.book)].concat();
-    let pages = world.pages.iter().map(|page| {
+/// The same of several worlds, with a way to hide one account.
+pub async fn serve_hiding(worlds: &[World]) -> (SocketAddr, Hidden) {
+    let pages = worlds.iter().flat_map(|world| &world.pages).map(|page| {
         let header = bytemuck::bytes_of(&page.header);
         (page.address, [&PAGE_DISCRIMINATOR[..], header, bytemuck::cast_slice(&page.slots)].concat())
     });
-    let accounts = pages.chain([(world.address, book)]).map(|(address, data)| {
+    let book = |world: &World| (world.address, [&BOOK_DISCRIMINATOR[..], bytemuck::bytes_of(&world.book)].concat());
+    let accounts = pages.chain(worlds.iter().map(book)).map(|(address, data)| {
         let account = json!({
             "data": [STANDARD.encode(&data), "base64"], "owner": PROGRAM_ID.to_string(),
             "lamports": 1, "executable": false, "rentEpoch": 0, "space": data.len(),

@@ -91,8 +91,13 @@ pub struct World {
 impl World {
     /// With so many channels.
     pub fn new(channels: usize) -> Self {
+        Self::of_book(0, channels)
+    }
+
+    /// The same of another book of the payee's, by its number.
+    pub fn of_book(book_id: u16, channels: usize) -> Self {
         let (payee, mint) = (Address::from([1; 32]), Address::from([2; 32]));
-        let address = address::book(&PROGRAM_ID, &payee, &mint, 0).0;
+        let address = address::book(&PROGRAM_ID, &payee, &mint, book_id).0;
         let mut pages = Vec::new();
         let mut all = Vec::with_capacity(channels);
         for number in 0..channels {
@@ -116,6 +121,7 @@ impl World {
             next_page: u32::try_from(pages.len()).unwrap(),
             decimals: 6,
             leg_count: 1,
+            book_id,
             version: Book::VERSION,
             ..Book::default()
         };

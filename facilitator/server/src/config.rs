@@ -20,6 +20,7 @@ pub use traces::Traces;
 
 use serde::Deserialize;
 use solana_keypair::Keypair;
+use solana_signer::Signer;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
@@ -32,6 +33,9 @@ use tallybook_store::PostgresStore;
 use tallybook_wire::{Key, Network};
 use thiserror::Error;
 use url::Url;
+
+/// Their balances are read together, every few seconds; a block has no room for the claims of so many.
+const MAX_CLAIM_SPONSORS: usize = 32;
 
 /// What is wrong with a configuration: which key, and what to do.
 #[derive(Debug, Error)]
@@ -68,6 +72,10 @@ pub struct Config {
     pub network: Option<Network>,
     /// The key of the sponsor, who pays fees: a key file that only its owner may read, `env:NAME`, or `command:PROGRAM`.
     pub sponsor: Source,
+    /// More keys, which pay for claims in the sponsor's place and for nothing else. Pages are spread over them, so that claims of
+    /// many pages do not wait for the write lock of one account. None by default: the sponsor pays.
+    #[serde(default)]
+    pub claim_sponsors: Vec<Source>,
     /// The books that are served.
     pub books: Vec<Key>,
     /// What resource servers show as a bearer token. Needed unless only this machine can connect.
@@ -200,7 +208,7 @@ impl Config {
         self.exact.as_ref().map_or(Ok(()), |exact| exact.check(self))?;
         self.traces.as_ref().map_or(Ok(()), Traces::check)?;
         self.check_ranges()?;
-        self.sponsor().map(|_| ())
+        self.purse().map(|_| ())
     }
 
     fn check_address(&self) -> Result<(), ConfigProblem> {
@@ -272,9 +280,20 @@ impl Config {
         Ok(())
     }
 
-    /// Reads the sponsor's key.
-    pub(crate) fn sponsor(&self) -> Result<Keypair, ConfigProblem> {
-        self.sponsor.keypair().map_err(|problem| ConfigProblem::new("sponsor", problem))
+    /// Reads the sponsor's key, and those that pay for claims.
+    pub(crate) fn purse(&self) -> Result<(Keypair, Vec<Keypair>), ConfigProblem> {
+        let sponsor = self.sponsor.keypair().map_err(|problem| ConfigProblem::new("sponsor", problem))?;
+        let refuse = |problem: &dyn fmt::Display| ConfigProblem::new("claim_sponsors", problem);
+        if self.claim_sponsors.len() > MAX_CLAIM_SPONSORS {
+            return Err(refuse(&format_args!("name at most {MAX_CLAIM_SPONSORS} keys")));
+        }
+        let claiming = self.claim_sponsors.iter().map(|key| key.keypair().map_err(|problem| refuse(&problem)));
+        let claiming = claiming.collect::<Result<Vec<Keypair>, _>>()?;
+        let addresses = claiming.iter().chain([&sponsor]).map(Keypair::pubkey).collect::<BTreeSet<_>>();
+        if addresses.len() <= claiming.len() {
+            return Err(refuse(&"name each key once, and not the sponsor's, which pays anyway when all others cannot"));
+        }
+        Ok((sponsor, claiming))
     }
 
     pub(crate) fn policy(&self) -> Policy {

@@ -239,7 +239,8 @@ async fn assemble<C: Chain>(
     sequencer: Sequencer,
     Opened { sending, allowance, audit, discovery }: Opened,
 ) -> Result<(Arc<App<C>>, Found), Failure> {
-    let settler = Settler::new(chain, config.sponsor()?, config.chain.settler());
+    let (sponsor, claiming) = config.purse()?;
+    let settler = Settler::with_claim_sponsors(chain, sponsor, claiming, config.chain.settler());
     let genesis_hash = settler.genesis_hash().await.map_err(Failure::Chain)?;
     let network = config.network.clone().unwrap_or_else(|| Network::of_genesis(&genesis_hash));
     let (bills, unpaid) = Bills::new();

@@ -98,8 +98,8 @@ pub(crate) fn glanced<C: Chain>(glance: &Glance, app: &App<C>) {
         let left = channels.closing_at.map(|at| at.saturating_sub(glance.at).max(0).unsigned_abs());
         gauge!("tallybook_closing_left_seconds", "mint" => mint.clone()).set(left.map_or(f64::INFINITY, float));
     }
-    if let Some(lamports) = glance.sponsor_lamports {
-        gauge!("tallybook_sponsor_lamports", "address" => app.sponsor().to_string()).set(float(lamports));
+    for (address, lamports) in &glance.sponsors {
+        gauge!("tallybook_sponsor_lamports", "address" => address.to_string()).set(float(*lamports));
     }
     gauge!("tallybook_sponsored_left_lamports").set(float(glance.sponsored_left));
     let (batches, oldest) = glance.under_way;
@@ -153,7 +153,7 @@ fn describe() {
     describe_gauge!("tallybook_owed_base_units", "Claimed and not paid out.");
     describe_gauge!("tallybook_batches_in_flight", "Batches that have not ended.");
     describe_gauge!("tallybook_batch_age_seconds", "For how long the oldest of them is on its way; 0 when none is.");
-    describe_gauge!("tallybook_sponsor_lamports", "What the sponsor's key holds.");
+    describe_gauge!("tallybook_sponsor_lamports", "What the sponsor and each key that pays for claims hold.");
     describe_gauge!("tallybook_sponsored_left_lamports", "What others may still make the sponsor pay within the day.");
     describe_gauge!("tallybook_paused", "1 while an administrator has stopped what is new.");
     describe_gauge!("tallybook_money_timestamp_seconds", "When the gauges of money were looked at.");

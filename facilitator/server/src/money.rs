@@ -25,8 +25,8 @@ pub(crate) struct Glance {
     pub(crate) at: i64,
     /// By token.
     pub(crate) mints: BTreeMap<Key, MintMoney>,
-    /// What the sponsor holds, in lamports, if the chain said so.
-    pub(crate) sponsor_lamports: Option<u64>,
+    /// What the sponsor and those who pay for claims hold, in lamports, the sponsor first; empty if the chain did not say.
+    pub(crate) sponsors: Vec<(Key, u64)>,
     /// What others may still make it pay today, in lamports.
     pub(crate) sponsored_left: u64,
     /// Batches that have not ended, and since when the oldest of them is on its way, in Unix seconds.
@@ -84,8 +84,9 @@ async fn look<C: Chain>(app: &App<C>) -> Result<Glance, Rejection> {
         }
         tokio::task::yield_now().await;
     }
-    let sponsor_lamports = app.settler.lamports().await.ok();
+    let balances = app.settler.balances().await.unwrap_or_default();
+    let sponsors = balances.into_iter().map(|(address, lamports)| (Key(address.to_bytes()), lamports)).collect();
     let allowed = app.config.limits.sponsored_lamports_per_day;
     let sponsored_left = allowed.saturating_sub(app.allowance().used(at));
-    Ok(Glance { at, mints, sponsor_lamports, sponsored_left, under_way: app.under_way() })
+    Ok(Glance { at, mints, sponsors, sponsored_left, under_way: app.under_way() })
 }

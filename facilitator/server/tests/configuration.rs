@@ -64,6 +64,12 @@ fn given_a_bad_value_when_loaded_then_its_key_is_named() {
         ("vouchers.db", "no/such/folder/vouchers.db", "database"),
         ("# address = \"http://10.0.0.1:4020\"", "address = \"http://10.0.0.1:4020\"", "address"),
         ("sponsor.json", "missing.json", "sponsor"),
+        (
+            "# claim_sponsors = [\"claims-1.json\", \"claims-2.json\"]",
+            "claim_sponsors = [\"missing.json\"]",
+            "claim_sponsors",
+        ),
+        ("# claim_sponsors = [", "claim_sponsors = [\"sponsor.json\"] # [", "claim_sponsors"),
         ("rows_per_transaction = 96", "rows_per_transaction = 97", "settlement.rows_per_transaction"),
         ("rows_per_transaction = 96", "rows_per_transaction = 0", "settlement.rows_per_transaction"),
         ("transaction = \"auto\"", "transaction = \"v2\"", "chain.transaction"),

@@ -18,6 +18,7 @@ mod memory;
 mod pace;
 mod page;
 mod prepared;
+mod purse;
 mod read;
 mod refund;
 mod rpc;

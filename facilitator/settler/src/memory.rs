@@ -22,7 +22,7 @@ use solana_message::VersionedMessage;
 use solana_rpc_client_api::client_error::TransactionError;
 use solana_signature::Signature;
 use solana_transaction::versioned::VersionedTransaction;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tallybook_chain::account::{BOOK_DISCRIMINATOR, PAGE_DISCRIMINATOR};
@@ -94,6 +94,10 @@ pub(crate) struct State {
     pub(crate) v1: V1,
     /// How many transactions were simulated.
     pub(crate) simulated: u32,
+    /// Cannot pay a fee.
+    pub(crate) broke: BTreeSet<Address>,
+    /// Who paid for what was sent, in order.
+    pub(crate) payers: Vec<Address>,
     /// What the node says of recent prices.
     pub(crate) prices: Vec<u64>,
     pub(crate) landed: BTreeMap<Signature, Landing>,
@@ -153,6 +157,9 @@ impl State {
     }
 
     fn refuses(&self, transaction: &VersionedTransaction) -> Option<Failure> {
+        if self.broke.contains(&transaction.message.static_account_keys()[0]) {
+            return Some(Failure(TransactionError::InsufficientFundsForFee));
+        }
         if self.no_tables && transaction.message.address_table_lookups().is_some_and(|tables| !tables.is_empty()) {
             return Some(Failure(TransactionError::AddressLookupTableNotFound));
         }
@@ -252,6 +259,7 @@ impl Chain for MemoryChain {
     async fn send(&self, transaction: &VersionedTransaction) -> Result<(), ChainError> {
         self.answer(|state| {
             state.sent.push(transaction.signatures[0]);
+            state.payers.push(transaction.message.static_account_keys()[0]);
             if is_v1(transaction) && state.v1 == V1::UnreadableWhenSent {
                 return Err(ChainError("failed to deserialize".into()));
             }

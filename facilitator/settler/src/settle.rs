@@ -173,6 +173,9 @@ impl<C: Chain> Settler<C> {
             tokio::time::sleep(self.settings().pace.slowest).await;
             return Ok(());
         }
+        if failure.is_of_fee_payers_funds() && Instant::now() < deadline && self.has_another(parts) {
+            return Ok(());
+        }
         let is_of_it = !failure.is_unknown_blockhash() && !failure.is_of_fee_payers_funds();
         if is_of_it && shape == Shape::V1 && self.settings().shape == ShapeChoice::Auto {
             tracing::warn!(%failure, "the chain takes no transaction of version 1: trying smaller ones");
@@ -189,6 +192,11 @@ impl<C: Chain> Settler<C> {
         Err(Rejection::ChainUnavailable)
     }
 
+    /// Whether somebody else pays for these claims next time, now that one could not.
+    fn has_another(&self, parts: &[Part<'_>]) -> bool {
+        parts.first().is_some_and(|part| self.purse().can_pay(&self.purse().of_page(&part.page)))
+    }
+
     /// Simulates with the highest compute limit, sets what that used, signs, records, and sends.
     async fn send_parts<J: Journal>(
         &self,
@@ -202,11 +210,12 @@ impl<C: Chain> Settler<C> {
         let auto = self.settings().shape == ShapeChoice::Auto;
         let shape = if auto && shape == Shape::V0 && table.is_none() { Shape::Legacy } else { shape };
         let blockhash = self.latest_blockhash().await?;
+        let sponsor = parts.first().map_or_else(|| self.sponsor(), |part| self.purse().of_page(&part.page));
         let compute_price = self.compute_price(&written(parts)).await;
         let compile = |parts: &[Part<'_>], compute_units: u32| {
             let budget = Budget { compute_units, compute_price };
             let (instructions, roles) = instructions(parts)?;
-            let message = message(shape, &self.sponsor(), &instructions, table.as_ref(), &budget, blockhash.hash)?;
+            let message = message(shape, &sponsor, &instructions, table.as_ref(), &budget, blockhash.hash)?;
             Ok::<_, Rejection>((VersionedTransaction { signatures: vec![Default::default()], message }, roles))
         };
         let (draft, roles) = compile(parts, MAX_COMPUTE_UNITS)?;

@@ -1,6 +1,7 @@
 use crate::chain::{Blockhash, Chain, Commitment, Failure, Simulation, Spent};
 use crate::fees::FeePolicy;
 use crate::pace::Pace;
+use crate::purse::Purse;
 use crate::rpc::RpcChain;
 use crate::shapes::{ShapeChoice, Shapes};
 use crate::table::Tables;
@@ -8,9 +9,7 @@ use solana_address::Address;
 use solana_keypair::Keypair;
 use solana_message::VersionedMessage;
 use solana_signature::Signature;
-use solana_signer::Signer;
 use solana_transaction::versioned::VersionedTransaction;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tallybook_ledger::Attempt;
 use tallybook_rules::Rejection;
@@ -60,29 +59,29 @@ impl Default for Settings {
 /// Holds the sponsor's key, so it has no `Debug`.
 pub struct Settler<C = RpcChain> {
     chain: C,
-    sponsor: Keypair,
+    purse: Purse,
     settings: Settings,
     tables: Tables,
     shapes: Shapes,
-    out_of_funds: AtomicBool,
 }
 
 impl<C: Chain> Settler<C> {
     /// A settler that pays with `sponsor`.
     pub fn new(chain: C, sponsor: Keypair, settings: Settings) -> Self {
-        Self {
-            chain,
-            sponsor,
-            settings,
-            tables: Tables::default(),
-            shapes: Shapes::default(),
-            out_of_funds: AtomicBool::new(false),
-        }
+        let purse = Purse::new(sponsor, Vec::new());
+        Self { chain, purse, settings, tables: Tables::default(), shapes: Shapes::default() }
     }
 
-    /// Who pays the fees.
+    /// One that pays with `sponsor` for what it was asked to, and for claims with the keys of `claiming`, if there are any:
+    /// pages are spread over them, so that their claims do not wait for one write lock. Whoever of them has no SOL is stood in
+    /// for by the next, and by the sponsor at last.
+    pub fn with_claim_sponsors(chain: C, sponsor: Keypair, claiming: Vec<Keypair>, settings: Settings) -> Self {
+        Self { purse: Purse::new(sponsor, claiming), ..Self::new(chain, Keypair::new(), settings) }
+    }
+
+    /// Who pays the fees of what others ask for: deposits, refunds, pages, payments.
     pub fn sponsor(&self) -> Address {
-        self.sponsor.pubkey()
+        self.purse.sponsor()
     }
 
     /// Names the cluster.
@@ -95,10 +94,15 @@ impl<C: Chain> Settler<C> {
         Ok(self.chain.latest_blockhash().await?)
     }
 
-    /// What the sponsor holds, in lamports.
-    pub async fn lamports(&self) -> Result<u64, Rejection> {
-        let snapshot = self.chain.accounts(&[self.sponsor()], Commitment::Confirmed).await?;
-        Ok(snapshot.accounts.into_iter().next().flatten().map_or(0, |account| account.lamports))
+    /// What the sponsor and those who pay for claims hold, in lamports, the sponsor first. Who could not pay and holds enough
+    /// again is asked to pay again.
+    pub async fn balances(&self) -> Result<Vec<(Address, u64)>, Rejection> {
+        let addresses = self.purse.addresses();
+        let accounts = self.chain.accounts(&addresses, Commitment::Confirmed).await?.accounts;
+        let held = accounts.into_iter().map(|account| account.map_or(0, |account| account.lamports));
+        let lamports: Vec<u64> = held.collect();
+        self.purse.holds(&lamports);
+        Ok(addresses.into_iter().zip(lamports).collect())
     }
 
     /// What a landed transaction cost, from the balances that the chain recorded; none when the node does not show it in time.
@@ -124,27 +128,31 @@ impl<C: Chain> Settler<C> {
         None
     }
 
-    /// True when the chain has last refused the sponsor's transactions because the sponsor cannot pay for them.
+    /// True when the chain has last refused transactions because one of the keys that pay cannot pay for them.
     pub fn is_out_of_funds(&self) -> bool {
-        self.out_of_funds.load(Ordering::Relaxed)
+        self.purse.is_one_broke()
     }
 
-    /// Runs a transaction on the confirmed state, and notes whether the sponsor could pay for it.
+    /// Runs a transaction on the confirmed state, and notes whether its fee payer could pay for it.
     pub(crate) async fn simulate(&self, transaction: &VersionedTransaction) -> Result<Simulation, Rejection> {
         let simulation = self.chain.simulate(transaction).await?;
         let out_of_funds = simulation.failure.as_ref().is_some_and(Failure::is_of_fee_payers_funds);
-        let before = self.out_of_funds.swap(out_of_funds, Ordering::Relaxed);
-        if out_of_funds {
-            let (sponsor, failure) = (self.sponsor(), &simulation.failure);
-            tracing::error!(%sponsor, ?failure, "the sponsor has too little SOL: send some to its address");
-        } else if before {
-            tracing::info!(sponsor = %self.sponsor(), "the sponsor has SOL again");
+        match (self.purse.note(&transaction.message, out_of_funds), &simulation.failure) {
+            (Some(sponsor), failure) if out_of_funds => {
+                tracing::error!(%sponsor, ?failure, "the sponsor has too little SOL: send some to its address");
+            }
+            (Some(sponsor), _) => tracing::info!(%sponsor, "the sponsor has SOL again"),
+            (None, _) => {}
         }
         Ok(simulation)
     }
 
     pub(crate) const fn chain(&self) -> &C {
         &self.chain
+    }
+
+    pub(crate) const fn purse(&self) -> &Purse {
+        &self.purse
     }
 
     pub(crate) const fn settings(&self) -> &Settings {
@@ -159,12 +167,12 @@ impl<C: Chain> Settler<C> {
         &self.shapes
     }
 
-    /// The sponsor's signature over a message. Ed25519 is deterministic: the same message is the same transaction.
+    /// The signature over a message of whoever pays for it. Ed25519 is deterministic: the same message is the same transaction.
     pub(crate) fn sign(&self, message: &VersionedMessage) -> Signature {
-        self.sponsor.sign_message(&message.serialize())
+        self.purse.sign(message)
     }
 
-    /// A transaction that the sponsor alone signs.
+    /// A transaction that its fee payer alone signs.
     pub(crate) fn signed(&self, message: VersionedMessage) -> VersionedTransaction {
         VersionedTransaction { signatures: vec![self.sign(&message)], message }
     }

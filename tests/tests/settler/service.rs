@@ -1,10 +1,11 @@
 //! The facilitator itself, over HTTP and on a real chain: books that grow, channels that are topped up, calls that cost less
 //! than their ceiling, and what all of it costs the sponsor.
 
-use crate::world::{DEPOSIT, Payer, TOKENS, World};
+use crate::world::{DEPOSIT, Neighbour, Payer, TOKENS, World};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use solana_hash::Hash;
+use solana_keypair::Keypair;
 use solana_signature::Signature;
 use solana_signer::Signer;
 use solana_transaction::versioned::VersionedTransaction;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use tallybook_chain::instruction::{Addition, Instructions};
 use tallybook_chain::transaction::{from_bytes, to_bytes};
 use tallybook_chain::{Address, PROGRAM_ID, deposit};
+use tallybook_cli::dev_chain::LAMPORTS_PER_SOL;
 use tallybook_facilitator::{Config, Facilitator, Token};
 use tallybook_rules::Amount;
 use tallybook_rules::signing::{SignedVoucher, SigningKey};
@@ -24,6 +26,8 @@ use tallybook_wire::{
 
 /// What a call costs at most, in base units.
 const CEILING: u64 = 500;
+
+const ADMIN: &str = "an administrator's token";
 
 /// A facilitator that serves the world's book.
 struct Service {
@@ -81,6 +85,23 @@ impl Service {
 
     async fn offer(&self) -> Offer {
         serde_json::from_value(self.get(&format!("/books/{}/offer", self.book)).await).unwrap()
+    }
+
+    /// Takes vouchers of all channels of a neighbour, as its server hands them over.
+    async fn take(&self, world: &World, neighbour: &Neighbour, cumulative: u64) {
+        let (_, page) = world.settler().read_page(&neighbour.page, 0, Commitment::Confirmed).await.unwrap();
+        let vouchers = neighbour.payers.iter().map(|payer| {
+            let voucher: tallybook_wire::Voucher = (*world.row(&page, payer, cumulative).voucher.voucher()).into();
+            json!({ "voucher": voucher, "charged": cumulative.to_string() })
+        });
+        let body = json!({ "book": neighbour.book.address.to_string(), "vouchers": vouchers.collect::<Vec<_>>() });
+        let taken = self.post("/vouchers", &body).await;
+        assert!(taken["taken"].as_array().is_some_and(|taken| taken.len() == neighbour.payers.len()), "{taken}");
+    }
+
+    async fn settle_now(&self) {
+        let settle = self.http.post(self.url("/admin/settle")).bearer_auth(ADMIN).send().await.unwrap();
+        assert!(settle.status().is_success(), "{settle:?}");
     }
 
     async fn post(&self, path: &str, body: &impl serde::Serialize) -> Value {
@@ -264,7 +285,6 @@ async fn given_books_of_two_payees_when_both_are_due_then_they_share_a_transacti
     // Given a facilitator of two books, and vouchers of 8 and 2 channels that their servers hand over.
     let world = World::start(2, true).await;
     let (first, second) = (world.neighbour(8).await, world.neighbour(2).await);
-    const ADMIN: &str = "an administrator's token";
     let books = [first.book.address, second.book.address];
     let service = Service::start_with(&world, &books, |config| {
         config.settlement.max_age_seconds = 3_600;
@@ -272,20 +292,11 @@ async fn given_books_of_two_payees_when_both_are_due_then_they_share_a_transacti
     });
     let service = service.await;
     let sponsor = world.lamports(&world.sponsor.pubkey()).await;
-    for (neighbour, cumulative) in [(&first, 1_000), (&second, 300)] {
-        let (_, page) = world.settler().read_page(&neighbour.page, 0, Commitment::Confirmed).await.unwrap();
-        let vouchers = neighbour.payers.iter().map(|payer| {
-            let voucher: tallybook_wire::Voucher = (*world.row(&page, payer, cumulative).voucher.voucher()).into();
-            json!({ "voucher": voucher, "charged": cumulative.to_string() })
-        });
-        let body = json!({ "book": neighbour.book.address.to_string(), "vouchers": vouchers.collect::<Vec<_>>() });
-        let taken = service.post("/vouchers", &body).await;
-        assert!(taken["taken"].as_array().is_some_and(|taken| taken.len() == neighbour.payers.len()), "{taken}");
-    }
+    service.take(&world, &first, 1_000).await;
+    service.take(&world, &second, 300).await;
 
     // When everything is to be claimed.
-    let settle = service.http.post(service.url("/admin/settle")).bearer_auth(ADMIN).send().await.unwrap();
-    assert!(settle.status().is_success(), "{settle:?}");
+    service.settle_now().await;
     let paid =
         async |_: &Service| (world.tokens(&first.payee).await, world.tokens(&second.payee).await) == (8_000, 600);
     service.until("the payees' money", paid).await;
@@ -305,4 +316,55 @@ async fn given_books_of_two_payees_when_both_are_due_then_they_share_a_transacti
     assert!(costs[0] > 3 * costs[1] && costs.iter().sum::<u64>() < 6_000, "{costs:?}");
     let metrics = service.http.get(service.url("/metrics")).send().await.unwrap().text().await.unwrap();
     assert!(metrics.contains("tallybook_settlement_priority_lamports_total"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn given_keys_that_pay_for_claims_when_one_has_no_sol_then_another_pays_and_it_pays_again_once_it_has_some() {
+    // Given a payee's page, and two keys that pay for claims, of which the page's own has no SOL.
+    let world = World::start(2, true).await;
+    let payee = world.neighbour(2).await;
+    let [empty, other] = [Keypair::new(), Keypair::new()];
+    world.mint.fund(&world.chain, &[other.pubkey()], LAMPORTS_PER_SOL, Amount::ZERO).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut keys = [("empty", &empty), ("other", &other)].map(|(name, key)| {
+        let file = folder.path().join(name);
+        tallybook_cli::keys::write(&file, key).unwrap();
+        format!("file:{}", file.display()).parse().unwrap()
+    });
+    let number = u32::from_le_bytes(*payee.page.as_array()[4..].first_chunk().unwrap());
+    keys.rotate_right(usize::try_from(number % 2).unwrap());
+    let books = [payee.book.address];
+    let service = Service::start_with(&world, &books, |config| {
+        config.settlement.max_age_seconds = 3_600;
+        config.admin_token = Some(Token::new(ADMIN));
+        config.claim_sponsors = keys.to_vec();
+    });
+    let service = service.await;
+    let held = async || {
+        let keys = [&world.sponsor, &empty, &other].map(Signer::pubkey);
+        futures_util::future::join_all(keys.iter().map(|key| world.lamports(key))).await
+    };
+    let before = held().await;
+
+    // When its channels are claimed.
+    service.take(&world, &payee, 1_000).await;
+    service.settle_now().await;
+    service.until("the payee's money", async |_| world.tokens(&payee.payee).await == 2_000).await;
+
+    // Then the other key has paid, the sponsor nothing, and it is said that one is out of SOL.
+    let after = held().await;
+    assert!((after[0], after[1]) == (before[0], 0) && after[2] < before[2], "{before:?}, {after:?}");
+    assert_eq!(service.get("/health").await["status"], "degraded");
+    let metrics = service.http.get(service.url("/metrics")).send().await.unwrap().text().await.unwrap();
+    let gauge = |key: &Keypair| metrics.contains(&format!("tallybook_sponsor_lamports{{address=\"{}\"", key.pubkey()));
+    assert!(gauge(&world.sponsor) && gauge(&empty) && gauge(&other), "{metrics}");
+
+    // And once it has some, it pays for its page.
+    world.mint.fund(&world.chain, &[empty.pubkey()], LAMPORTS_PER_SOL, Amount::ZERO).await.unwrap();
+    service.until("good health", async |service| service.get("/health").await["status"] == "ok").await;
+    service.take(&world, &payee, 1_500).await;
+    service.settle_now().await;
+    service.until("the rest", async |_| world.tokens(&payee.payee).await == 3_000).await;
+    let last = held().await;
+    assert!(last[1] < LAMPORTS_PER_SOL && last[2] == after[2] && last[0] == before[0], "{last:?}");
 }

@@ -8,13 +8,14 @@ const ENVIRONMENT: &str = "TALLYBOOK_";
 /// The keys without a default.
 const NEEDED: [&str; 5] = ["listen", "database", "rpc_url", "sponsor", "books"];
 /// The keys that an environment variable can set; others with the prefix belong to somebody else.
-const TOP_KEYS: [&str; 18] = [
+const TOP_KEYS: [&str; 19] = [
     "listen",
     "database",
     "address",
     "rpc_url",
     "network",
     "sponsor",
+    "claim_sponsors",
     "books",
     "access_token",
     "admin_token",
@@ -28,6 +29,9 @@ const TOP_KEYS: [&str; 18] = [
     "log",
     "traces",
 ];
+
+/// Those of them that hold several values: one text, with commas between.
+const LISTS: [&str; 2] = ["books", "claim_sponsors"];
 
 /// Reads TOML, and the environment over it. Looks at no file.
 pub(super) fn parse(text: &str, environment: impl Iterator<Item = (String, String)>) -> Result<Config, ConfigProblem> {
@@ -47,9 +51,9 @@ fn set(table: &mut Table, name: &str, value: String) -> Result<(), ConfigProblem
     if !TOP_KEYS.contains(&top) {
         return Ok(());
     }
-    if top == "books" {
-        let books = value.split(',').map(|book| Value::String(book.trim().to_owned()));
-        table.insert(top.to_owned(), Value::Array(books.collect()));
+    if LISTS.contains(&top) {
+        let values = value.split(',').map(|one| Value::String(one.trim().to_owned()));
+        table.insert(top.to_owned(), Value::Array(values.collect()));
         return Ok(());
     }
     if rest.is_empty() {

@@ -1,6 +1,7 @@
 use super::*;
 use crate::memory::{Fault, House, V1, token_account};
 use crate::table::Known;
+use solana_keypair::Keypair;
 use tallybook_ledger::{ClaimRow, Landed};
 use tallybook_rules::Amount;
 
@@ -389,4 +390,40 @@ async fn given_a_shape_that_is_prescribed_when_the_chain_does_not_take_it_then_n
     house.set(|settings| settings.shape = ShapeChoice::Only(Shape::Legacy));
     assert_eq!(sizes(&house.settler.settle(&house.book, &batches[0], &house.notes).await.unwrap()), [3]);
     assert!(house.chain.state().sent.len() == 1);
+}
+
+#[tokio::test]
+async fn given_keys_that_pay_for_claims_when_pages_are_claimed_then_they_are_spread_and_who_is_broke_is_stood_in_for() {
+    // Given a settler with two such keys, and pages that fall to either
+    let mut house = House::new(4);
+    let key = |seed: u8| Keypair::new_from_array([seed; 32]);
+    let (settings, chain) = (*house.settler.settings(), house.chain.clone());
+    house.settler = Settler::with_claim_sponsors(chain, key(5), vec![key(6), key(7)], settings);
+    let pages: Vec<Address> = std::iter::once(house.page).chain((1..6).map(|index| house.add_page(index))).collect();
+    let payers: Vec<Address> = pages.iter().map(|page| house.settler.purse().of_page(page)).collect();
+    assert_eq!(payers.iter().collect::<BTreeSet<_>>().len(), 2, "{payers:?}");
+    let claim = |at: usize| {
+        let row = house.channel_in(&pages[at], 0, 10_000, 100);
+        Batch::new(pages[at].to_bytes(), vec![row]).unwrap()
+    };
+    // When each page is claimed
+    for at in 0..pages.len() {
+        house.settler.settle(&house.book, &claim(at), &house.notes).await.unwrap();
+    }
+    // Then its key has paid, and the sponsor for none
+    assert_eq!(house.chain.state().payers, payers);
+    // And when one of the keys has no SOL any more, the other pays for its pages, and it is said that one is out
+    house.chain.state().broke.insert(payers[0]);
+    let other = *payers.iter().find(|payer| **payer != payers[0]).unwrap();
+    let again = house.channel_in(&pages[0], 1, 10_000, 100);
+    let again = Batch::new(pages[0].to_bytes(), vec![again]).unwrap();
+    let outcome = house.settler.settle(&house.book, &again, &house.notes).await.unwrap();
+    assert_eq!((outcome.landed.len(), house.chain.state().payers.last()), (1, Some(&other)));
+    assert!(house.settler.is_out_of_funds());
+    // And when nobody has any, nothing is sent, and that is an error
+    let all: Vec<Address> = house.settler.balances().await.unwrap().into_iter().map(|(payer, _)| payer).collect();
+    assert_eq!(all.len(), 3);
+    house.chain.state().broke.extend(all);
+    let last = Batch::new(pages[0].to_bytes(), vec![house.channel_in(&pages[0], 2, 10_000, 100)]).unwrap();
+    assert_eq!(house.settler.settle(&house.book, &last, &house.notes).await, Err(Rejection::ChainUnavailable));
 }
