@@ -21,8 +21,8 @@ pub enum OpenFailure {
     Damaged(Rejection),
 }
 
-/// The store, held by the writer while it writes, and by a job that asks it.
-pub(crate) type SharedStore = Arc<Mutex<Box<dyn VoucherStore>>>;
+/// The store, held by the writer while it writes, and by whoever asks it.
+pub type SharedStore = Arc<Mutex<Box<dyn VoucherStore>>>;
 
 /// What decisions are made on. A job gets it for itself, and is over before the next one begins.
 pub struct Desk {
@@ -131,6 +131,12 @@ impl Desk {
             self.failure = Some(failure);
             Rejection::StoreUnavailable
         })
+    }
+
+    /// The store, for what takes longer than a job may, with the desk unlocked: who holds it keeps the writer waiting, and with it
+    /// whoever waits for an answer; decisions go on.
+    pub fn store(&self) -> SharedStore {
+        Arc::clone(&self.store)
     }
 
     /// Takes in pages as the chain showed them; says what is new. A page that makes no sense is logged and left out. A channel

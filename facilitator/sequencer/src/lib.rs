@@ -43,7 +43,7 @@ mod signers;
 mod told;
 
 pub use calls::{check_book, correction, state_of};
-pub use desk::{Desk, OpenFailure};
+pub use desk::{Desk, OpenFailure, SharedStore};
 pub use offer::Sponsorship;
 pub use sequencer::Sequencer;
 pub use signers::Signers;

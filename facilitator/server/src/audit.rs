@@ -290,7 +290,8 @@ fn last_line(file: &mut File) -> io::Result<AuditChain> {
     chain.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it is no record of payments: name another file"))
 }
 
-fn milliseconds() -> u64 {
+/// Now, in milliseconds of Unix time.
+pub(crate) fn milliseconds() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -7,6 +7,7 @@ mod discovery;
 mod exact;
 mod limits;
 mod read;
+mod reference;
 mod token;
 mod traces;
 
@@ -15,10 +16,12 @@ pub use database::Database;
 pub use discovery::DiscoverySettings;
 pub use exact::ExactSettings;
 pub use limits::Limits;
+pub use reference::reference;
 pub use token::Token;
 pub use traces::Traces;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use solana_keypair::Keypair;
 use solana_signer::Signer;
 use std::collections::BTreeSet;
@@ -53,13 +56,15 @@ impl ConfigProblem {
     }
 }
 
-/// The configuration of a facilitator. `facilitator.example.toml` explains every key.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+/// The configuration of a facilitator. `facilitator.example.toml` shows every key, and `docs/configuration.md`, which
+/// [`reference`] makes of this type, explains it.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Where vouchers are kept: a file, made if missing, or a PostgreSQL database.
+    #[schemars(with = "String")]
     pub database: Database,
     /// Where other facilitators on the same database reach this one, as `http://10.0.0.1:4020`: then it waits in line for the
     /// database, and hands on what it is asked meanwhile. Alone by default.
@@ -69,27 +74,39 @@ pub struct Config {
     pub rpc_url: String,
     /// The cluster's CAIP-2 id; by default that of the node's genesis hash.
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub network: Option<Network>,
     /// The key of the sponsor, who pays fees: a key file that only its owner may read, `env:NAME`, or `command:PROGRAM`.
+    #[schemars(with = "String")]
     pub sponsor: Source,
     /// More keys, which pay for claims in the sponsor's place and for nothing else. Pages are spread over them, so that claims of
     /// many pages do not wait for the write lock of one account. None by default: the sponsor pays.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub claim_sponsors: Vec<Source>,
     /// The books that are served.
+    #[schemars(with = "Vec<String>")]
     pub books: Vec<Key>,
-    /// What resource servers show as a bearer token. Needed unless only this machine can connect.
+    /// What resource servers show as a bearer token, at least 16 characters, or a list of up to 8 of which any is good: a new one
+    /// and an old one, while clients change. Needed unless only this machine can connect.
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub access_token: Option<Token>,
-    /// What administrators show as a bearer token: without one, nothing can be administered over HTTP. It opens what
-    /// `access_token` opens, too.
+    /// What administrators show as a bearer token, or a list as with `access_token`: without one, nothing can be administered
+    /// over HTTP. It opens what `access_token` opens, too.
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub admin_token: Option<Token>,
     /// Where every payment and every act of administration is recorded, a line each; nowhere by default.
     #[serde(default)]
     pub audit_log: Option<PathBuf>,
+    /// Where copies of a store in a file are put, by `POST /admin/backup` or `tallybook-facilitator backup`: a folder that exists.
+    /// Nobody deletes them.
+    #[serde(default)]
+    pub backup_folder: Option<PathBuf>,
     /// The address of the facilitator's own leg in the books, if it has one: `/income` says what it has earned.
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub income: Option<Key>,
     /// When claims are sent.
     #[serde(default)]
@@ -115,7 +132,7 @@ pub struct Config {
 }
 
 /// When claims are sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settlement {
     /// A page is claimed when so much waits in it, in base units of its mint.
@@ -146,7 +163,7 @@ impl Default for Settlement {
 }
 
 /// What is logged.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// One JSON object a line, else text.
@@ -204,6 +221,7 @@ impl Config {
         }
         self.database.check().map_err(|problem| ConfigProblem::new("database", problem))?;
         self.check_address()?;
+        self.check_backup_folder()?;
         self.check_access()?;
         self.exact.as_ref().map_or(Ok(()), |exact| exact.check(self))?;
         self.traces.as_ref().map_or(Ok(()), Traces::check)?;
@@ -225,6 +243,15 @@ impl Config {
         Ok(())
     }
 
+    fn check_backup_folder(&self) -> Result<(), ConfigProblem> {
+        let Some(folder) = &self.backup_folder else { return Ok(()) };
+        let refuse = |problem: &str| Err(ConfigProblem::new("backup_folder", problem));
+        if self.database.path().is_none() {
+            return refuse("only a `database` that is a file is copied so; use pg_dump for PostgreSQL");
+        }
+        if folder.is_dir() { Ok(()) } else { refuse("name a folder that exists") }
+    }
+
     fn check_access(&self) -> Result<(), ConfigProblem> {
         for (key, token) in [("access_token", &self.access_token), ("admin_token", &self.admin_token)] {
             if token.as_ref().is_some_and(Token::is_short) {
@@ -234,7 +261,9 @@ impl Config {
                 ));
             }
         }
-        if self.admin_token.is_some() && self.admin_token == self.access_token {
+        if let (Some(admin), Some(access)) = (&self.admin_token, &self.access_token)
+            && admin.shares_with(access)
+        {
             return Err(ConfigProblem::new(
                 "admin_token",
                 "must not be the access_token: resource servers know that one",
@@ -251,6 +280,16 @@ impl Config {
     }
 
     fn check_ranges(&self) -> Result<(), ConfigProblem> {
+        for (key, value, least, most) in self.ranges() {
+            if !(least..=most).contains(&value) {
+                return Err(ConfigProblem::new(key, format_args!("must be {least} to {most}, and is {value}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Each key that is a number with its value, and the smallest and largest that makes sense.
+    fn ranges(&self) -> impl Iterator<Item = (&'static str, u64, u64, u64)> {
         let most_rows = u64::try_from(MAX_ROWS).unwrap_or(u64::MAX);
         let (settlement, chain) = (&self.settlement, &self.chain);
         let ranges = [
@@ -271,13 +310,16 @@ impl Config {
         let exact = self.exact.iter().flat_map(ExactSettings::ranges);
         let discovery = self.discovery.ranges();
         let traces = self.traces.iter().map(Traces::range);
-        let ranges = ranges.into_iter().chain(self.limits.ranges()).chain(exact).chain(discovery).chain(traces);
-        for (key, value, least, most) in ranges {
-            if !(least..=most).contains(&value) {
-                return Err(ConfigProblem::new(key, format_args!("must be {least} to {most}, and is {value}")));
-            }
+        ranges.into_iter().chain(self.limits.ranges()).chain(exact).chain(discovery).chain(traces)
+    }
+
+    /// Where this machine reaches a facilitator of this configuration.
+    pub(crate) fn own_url(&self) -> String {
+        let mut at = self.listen;
+        if at.ip().is_unspecified() {
+            at.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
         }
-        Ok(())
+        format!("http://{at}")
     }
 
     /// Reads the sponsor's key, and those that pay for claims.

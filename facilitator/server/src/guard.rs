@@ -36,7 +36,7 @@ enum Class {
 struct Route(&'static str, Class);
 
 impl Route {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self("/verify", Class::Begins),
         Self("/settle", Class::Ends),
         Self("/release", Class::Ends),
@@ -56,6 +56,7 @@ impl Route {
         Self("/admin/pause", Class::Ends),
         Self("/admin/resume", Class::Ends),
         Self("/admin/settle", Class::Ends),
+        Self("/admin/backup", Class::Ends),
     ];
 
     fn of(request: &Request) -> Self {

@@ -11,6 +11,7 @@ mod administration;
 mod allowance;
 mod app;
 mod audit;
+mod backup;
 mod config;
 mod connections;
 mod discovery;
@@ -20,6 +21,7 @@ mod first_sight;
 mod forward;
 mod grow;
 mod guard;
+mod health;
 mod line;
 mod metrics;
 mod money;
@@ -34,9 +36,11 @@ mod show;
 mod traces;
 mod watcher;
 
+pub use backup::{NoBackup, backup};
 pub use config::{
     ChainSettings, Config, ConfigProblem, Database, DiscoverySettings, ExactSettings, Limits, Log, PriorityFee,
-    Settlement, Token, Traces, Transaction,
+    Settlement, Token, Traces, Transaction, reference,
 };
 pub use facilitator::{Facilitator, Failure, run};
+pub use health::{Unwell, check_health};
 pub use traces::{Telemetry, install};

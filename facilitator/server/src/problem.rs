@@ -25,6 +25,10 @@ pub(crate) enum Problem {
     NoAdministration,
     /// Somebody who is none asks for what only administrators may.
     NotAdministrator,
+    /// Copies of the store have no place here.
+    NoBackups,
+    /// A copy of the store failed; the log says why.
+    NotCopied,
     /// No catalogue is kept here.
     NoCatalogue,
     /// A question to the catalogue that is none; says what it must be.
@@ -50,7 +54,8 @@ impl Problem {
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, None),
             Self::Full(_) => (StatusCode::TOO_MANY_REQUESTS, soon),
             Self::Refused(Rejection::Unauthorized) | Self::NotAdministrator => (StatusCode::UNAUTHORIZED, None),
-            Self::NoAdministration => (StatusCode::FORBIDDEN, None),
+            Self::NoAdministration | Self::NoBackups => (StatusCode::FORBIDDEN, None),
+            Self::NotCopied => (StatusCode::INTERNAL_SERVER_ERROR, None),
             Self::Refused(Rejection::RequestTooLarge) => (StatusCode::PAYLOAD_TOO_LARGE, None),
             Self::Refused(Rejection::UnknownBook | Rejection::UnknownChannel | Rejection::UnknownPage) => {
                 (StatusCode::NOT_FOUND, None)
@@ -81,10 +86,17 @@ impl Problem {
             ),
             Self::WrongMethod => foreign(
                 "wrong_method",
-                "POST to /verify, /settle, /release, /vouchers, /books/{book}/pages and /admin/{pause, resume, settle}; GET everything else.",
+                "POST to /verify, /settle, /release, /vouchers, /books/{book}/pages and /admin/{pause, resume, settle, backup}; GET everything else.",
             ),
             Self::NoAdministration => {
                 foreign("no_administration", "Set `admin_token` in the configuration to administer over HTTP.")
+            }
+            Self::NoBackups => foreign(
+                "no_backups",
+                "Set `backup_folder` in the configuration to have a `database` that is a file copied; use pg_dump for PostgreSQL.",
+            ),
+            Self::NotCopied => {
+                foreign("not_copied", "The copy failed, and nothing else did: the facilitator's log says why.")
             }
             Self::NoCatalogue => {
                 foreign("no_catalogue", "This facilitator lists nothing: see `[discovery]` in its configuration.")

@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::guard::guard;
 use crate::problem::{Problem, json};
-use crate::{administration, discovery, expenses, forward, grow, metrics, show, traces};
+use crate::{administration, backup, discovery, expenses, forward, grow, metrics, show, traces};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
@@ -37,6 +37,7 @@ pub(crate) fn router<C: Chain>(app: Arc<App<C>>) -> Router {
         .route("/admin/pause", post(pause::<C>))
         .route("/admin/resume", post(resume::<C>))
         .route("/admin/settle", post(settle_now::<C>))
+        .route("/admin/backup", post(take_backup::<C>))
         .route_layer(from_fn_with_state(Arc::clone(&app), only_administrators::<C>));
     Router::new()
         .route("/supported", get(supported::<C>))
@@ -163,6 +164,10 @@ async fn resume<C: Chain>(State(app): State<Arc<App<C>>>) -> Result<impl IntoRes
 
 async fn settle_now<C: Chain>(State(app): State<Arc<App<C>>>) -> Result<impl IntoResponse, Problem> {
     Ok(json(body(&administration::settle_now(&app).await?)?))
+}
+
+async fn take_backup<C: Chain>(State(app): State<Arc<App<C>>>) -> Result<impl IntoResponse, Problem> {
+    Ok(json(body(&backup::take(&app).await?)?))
 }
 
 async fn supported<C: Chain>(State(app): State<Arc<App<C>>>) -> Result<impl IntoResponse, Problem> {

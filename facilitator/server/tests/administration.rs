@@ -14,7 +14,7 @@ use house::{House, answer};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
-use tallybook_facilitator::{Failure, Token};
+use tallybook_facilitator::{Config, Failure, NoBackup, Token, backup};
 use tallybook_ledger::{Change, Expense};
 use tallybook_rules::Amount;
 use tallybook_store::{SqliteStore, VoucherStore};
@@ -169,6 +169,70 @@ async fn given_a_record_that_cannot_be_written_any_more_when_that_is_found_then_
     std::fs::create_dir(&path).unwrap();
     let ended = tokio::time::timeout(Duration::from_secs(20), house.facilitator.stopped()).await.unwrap();
     assert!(matches!(&ended, Err(Failure::Stopped(why)) if why.contains("record of payments")), "{ended:?}");
+}
+
+#[tokio::test]
+async fn given_two_tokens_while_clients_change_when_either_is_shown_then_it_opens_and_no_third() {
+    let both = |one: &str, other: &str| Some(Token::try_from(toml::Value::from(vec![one, other])).unwrap());
+    let house = House::with(|config| {
+        config.access_token = both(ACCESS, "another-access-token");
+        config.admin_token = both("another-admin-token-", ADMIN);
+    })
+    .await;
+    for (shown, income, admin) in [
+        (ACCESS, 200, 401),
+        ("another-access-token", 200, 401),
+        (ADMIN, 200, 200),
+        ("another-admin-token-", 200, 200),
+        ("an-access-token-of-man", 401, 401),
+        ("", 401, 401),
+    ] {
+        let status = async |path: &str| answer(house.http.get(house.url(path)).bearer_auth(shown)).await.0;
+        assert_eq!((status("/income").await, status("/admin").await), (income, admin), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn given_a_facilitator_at_work_when_it_is_asked_for_a_backup_then_the_copy_has_what_it_answered_for() {
+    let house = House::with(|config| {
+        config.admin_token = Some(Token::new(ADMIN));
+        config.backup_folder = Some(config.database.path().unwrap().parent().unwrap().to_owned());
+        config.audit_log = Some(config.database.path().unwrap().with_file_name("audit.jsonl"));
+    })
+    .await;
+    house.pay(0, 500, 500).await;
+    assert_eq!(answer(house.http.post(house.url("/admin/backup"))).await.0, 401);
+    let copy = administer(&house, "/admin/backup").await;
+    house.pay(0, 700, 200).await;
+    let file = Path::new(copy["file"].as_str().unwrap());
+    assert_eq!(copy["bytes"], json!(std::fs::metadata(file).unwrap().len()));
+    assert_eq!(SqliteStore::open(file).unwrap().load().unwrap().channels[0].charged, Amount::new(500));
+    let lines = record(&house.config.audit_log.clone().unwrap(), 5).await;
+    assert_eq!(lines[2].asked, Asked::Backup);
+    // And `tallybook-facilitator backup` asks the one that runs; its folder is gone meanwhile, which harms nobody.
+    let config = Config { listen: house.facilitator.local_addr(), ..house.config.clone() };
+    std::fs::remove_file(file).unwrap();
+    let again = backup(&config).await.unwrap();
+    assert!(Path::new(&again.file).is_file());
+    let nobody = Config { admin_token: None, ..config.clone() };
+    assert!(matches!(backup(&nobody).await, Err(NoBackup::NoToken(_))));
+    let stranger = Config { admin_token: Some(Token::new("a-token-of-a-stranger")), ..config.clone() };
+    assert!(matches!(backup(&stranger).await, Err(NoBackup::Refused { .. })));
+    // When nobody runs, it takes the store itself.
+    house.facilitator.shutdown().await.unwrap();
+    let alone = backup(&config).await.unwrap();
+    assert_eq!(
+        SqliteStore::open(Path::new(&alone.file)).unwrap().load().unwrap().channels[0].charged,
+        Amount::new(700)
+    );
+}
+
+#[tokio::test]
+async fn given_no_folder_for_backups_when_one_is_asked_for_then_it_is_refused_with_what_to_set() {
+    let house = administered().await;
+    let (status, refusal) = answer(house.http.post(house.url("/admin/backup")).bearer_auth(ADMIN)).await;
+    assert_eq!((status, &refusal["error"]), (403, &json!("no_backups")));
+    assert!(refusal["message"].as_str().unwrap().contains("backup_folder"), "{refusal}");
 }
 
 #[tokio::test]

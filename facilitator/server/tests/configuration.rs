@@ -80,6 +80,9 @@ fn given_a_bad_value_when_loaded_then_its_key_is_named() {
         ("queue = 4_096", "queue = -1", "limits.queue"),
         ("queue = 4_096", "quue = 4_096", "limits.quue"),
         ("poll_milliseconds = 1_000", "poll_milliseconds = 1", "chain.poll_milliseconds"),
+        ("# access_token = \"...\"", "access_token = [\"1234567890123456\", \"short\"]", "access_token"),
+        ("# access_token = \"...\"", "access_token = []", "access_token"),
+        ("# backup_folder = \"backups\"", "backup_folder = \"no/such/folder\"", "backup_folder"),
         ("[log]", "[logs]", "logs"),
         ("[log]", "[log", "file"),
     ] {
@@ -123,6 +126,14 @@ fn given_the_environment_when_loaded_then_it_comes_before_the_file_and_strangers
     let loaded = load(&text, folder.path(), &environment).unwrap();
     assert_eq!((loaded.limits.queue, loaded.rpc_url.as_str()), (7, "https://node.example"));
     assert!(!format!("{loaded:?}").contains("1234567890123456"), "a secret is never printed");
+    let two =
+        load(&text, folder.path(), &[("TALLYBOOK_ACCESS_TOKEN", "['1234567890123456', '6543210987654321']")]).unwrap();
+    assert!(two.access_token.is_some());
+    let shared = [
+        ("TALLYBOOK_ADMIN_TOKEN", "1234567890123456"),
+        ("TALLYBOOK_ACCESS_TOKEN", "['6543210987654321', '1234567890123456']"),
+    ];
+    assert_eq!(load(&text, folder.path(), &shared).unwrap_err().0, "admin_token", "one token may not be both");
     let number = text.replace("# access_token = \"...\"", "access_token = 1234567890123456");
     let (key, problem) = load(&number, folder.path(), &[]).unwrap_err();
     assert_eq!(key, "access_token");
@@ -154,6 +165,21 @@ fn given_the_program_when_started_wrongly_then_it_says_which_key_and_ends() {
     let nothing = program(&[]);
     let said = String::from_utf8(nothing.stderr).unwrap();
     assert!(!nothing.status.success() && said.contains("`listen`"), "{said}");
-    let help = program(&["--help"]);
-    assert!(String::from_utf8(help.stdout).unwrap().contains("facilitator.example.toml"));
+    let help = String::from_utf8(program(&["--help"]).stdout).unwrap();
+    assert!(help.contains("facilitator.example.toml") && help.contains("docs/configuration.md"), "{help}");
+    let page = String::from_utf8(program(&["reference"]).stdout).unwrap();
+    assert!(page.contains("### `limits.queue`") && page.contains("`TALLYBOOK_LIMITS__QUEUE`"), "{page}");
+}
+
+#[tokio::test]
+async fn given_a_facilitator_when_a_container_asks_for_its_health_then_the_status_says_it() {
+    let house = house::House::new().await;
+    let (well, gone) = (house.url(""), "http://127.0.0.1:1".to_owned());
+    let ask = async |url: String| tokio::task::spawn_blocking(move || program(&["health", &url])).await.unwrap();
+    assert!(ask(well.clone()).await.status.success());
+    let silent = ask(gone).await;
+    let said = String::from_utf8(silent.stderr).unwrap();
+    assert!(!silent.status.success() && said.contains("does not answer"), "{said}");
+    house.facilitator.shutdown().await.unwrap();
+    assert!(!ask(well).await.status.success());
 }

@@ -31,6 +31,12 @@ pub enum StoreFailure {
     /// A number does not fit the 63 bits of a row.
     #[error("a number is too large to be stored: {0}")]
     OutOfRange(&'static str),
+    /// It is not in a file.
+    #[error("this store is not one file: copy it by its server's own means, such as pg_dump")]
+    CopiedElsewhere,
+    /// A copy does not hold what was copied.
+    #[error("{0}: the copy cannot be read back: {1}")]
+    BadCopy(PathBuf, &'static str),
     /// A former call has failed.
     #[error("the store has failed before: start the program again")]
     Poisoned,

@@ -1,4 +1,4 @@
-use crate::{KeptChannel, Row, Spending, StoreFailure, Stored, VoucherStore, decode, encode};
+use crate::{KeptChannel, Row, Spending, StoreFailure, Stored, VoucherStore, copy, decode, encode};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use std::fs::OpenOptions;
 use std::io;
@@ -95,6 +95,10 @@ impl VoucherStore for SqliteStore {
 
     fn spent_for_others_since(&mut self, at: i64) -> Result<u64, StoreFailure> {
         self.run(|connection| decode::spent_for_others_since(connection, at))
+    }
+
+    fn copy_to(&mut self, file: &Path) -> Result<(), StoreFailure> {
+        if self.poisoned { Err(StoreFailure::Poisoned) } else { copy::copy(&self.connection, file) }
     }
 }
 

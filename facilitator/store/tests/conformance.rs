@@ -587,6 +587,45 @@ fn given_a_file_of_something_else_when_opened_then_it_is_left_alone() {
 }
 
 #[test]
+fn given_a_store_in_use_when_copied_then_the_copy_is_a_store_of_its_own_with_what_was_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let [path, to] = ["vouchers.db", "copy.db"].map(|name| folder.path().join(name));
+    let mut store = SqliteStore::open(&path).unwrap();
+    store.commit(&everything()).unwrap();
+    let there = store.load().unwrap();
+    // What an earlier copy that was cut off has left is in nobody's way.
+    fs::write(folder.path().join("copy.unfinished"), "half a copy").unwrap();
+    store.copy_to(&to).unwrap();
+    assert_eq!(fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o600, "its owner's alone");
+    assert!(!folder.path().join("copy.unfinished").exists());
+    // What comes later is not in it, and it can be written itself.
+    store.commit(&[Change::Channel(record(200, 100))]).unwrap();
+    let mut copy = SqliteStore::open(&to).unwrap();
+    assert_eq!(copy.load().unwrap(), there);
+    copy.commit(&[Change::Channel(record(201, 100))]).unwrap();
+    assert!(store.channel(&[200; 32]).unwrap().is_some());
+}
+
+#[test]
+fn given_a_copy_that_cannot_be_made_then_nothing_is_left_of_it_and_the_store_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = SqliteStore::open(&folder.path().join("vouchers.db")).unwrap();
+    store.commit(&[Change::Channel(record(1, 100))]).unwrap();
+    let taken = folder.path().join("taken.db");
+    fs::write(&taken, "of somebody else").unwrap();
+    for to in [taken.clone(), folder.path().join("no/such/folder/copy.db")] {
+        assert!(matches!(store.copy_to(&to), Err(StoreFailure::File { .. })), "{}", to.display());
+    }
+    assert_eq!(fs::read_to_string(&taken).unwrap(), "of somebody else");
+    let left = fs::read_dir(folder.path())
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|ending| ending == "unfinished"));
+    assert_eq!(left.count(), 0);
+    store.commit(&[Change::Channel(record(1, 200))]).unwrap();
+    assert!(matches!(MemoryStore::default().copy_to(&taken), Err(StoreFailure::CopiedElsewhere)));
+}
+
+#[test]
 fn given_a_file_of_a_newer_version_when_opened_then_it_is_refused() {
     let file = File::new();
     let path = file.folder.path().join("vouchers.db");

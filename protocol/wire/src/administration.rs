@@ -13,3 +13,14 @@ pub struct AdministrationView {
     /// The most of it that is paid within a day, in lamports.
     pub sponsored_lamports_per_day: u64,
 }
+
+/// The answer to `POST /admin/backup`: a copy of the store is there, whole.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BackupView {
+    /// Its path on the facilitator's machine.
+    pub file: String,
+    /// Its size.
+    pub bytes: u64,
+    /// How long it took, and commits waited, in milliseconds.
+    pub milliseconds: u64,
+}

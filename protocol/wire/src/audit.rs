@@ -46,6 +46,8 @@ pub enum Asked {
     Resume,
     /// By an administrator: everything is claimed.
     SettleNow,
+    /// By an administrator: the store is copied.
+    Backup,
 }
 
 /// One line.

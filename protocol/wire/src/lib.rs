@@ -32,7 +32,7 @@ mod requirements;
 mod text;
 mod views;
 
-pub use administration::AdministrationView;
+pub use administration::{AdministrationView, BackupView};
 pub use audit::{Asked, AuditChain, AuditLine, BrokenRecord, MAX_AUDIT_LINE_BYTES, voucher_hash};
 pub use bytes::{Key, MAX_TRANSACTION_BYTES, Signature, TransactionBytes};
 pub use discovery::{

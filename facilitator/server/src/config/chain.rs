@@ -1,10 +1,11 @@
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tallybook_chain::shape::Shape;
 use tallybook_settler::{FeePolicy, Pace, Settings, ShapeChoice};
 
 /// How the chain is asked, and what it may cost.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ChainSettings {
     /// How often the served pages are read, in milliseconds.
@@ -35,7 +36,7 @@ pub struct ChainSettings {
 }
 
 /// The shape of claim transactions.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Transaction {
     /// The largest that the chain takes: version 1, else v0 with the page's lookup table, else legacy.
@@ -49,7 +50,7 @@ pub enum Transaction {
 }
 
 /// How the price of compute is found.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PriorityFee {
     /// A percentile of what recent blocks took for the same accounts, within bounds.

@@ -1,8 +1,9 @@
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tallybook_catalogue::Settings;
 
 /// The catalogue of what was paid for (x402's `bazaar`): what declared itself, and nothing else.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DiscoverySettings {
     /// Keep one, and answer `/discovery`. What is stored stays stored without it.

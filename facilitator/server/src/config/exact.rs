@@ -1,15 +1,18 @@
 use super::{Config, ConfigProblem};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tallybook_wire::Key;
 
 /// Payments by the scheme `exact`: a client's transaction pays its payee at once, and the sponsor pays the network's fee.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExactSettings {
     /// The mints that are paid in.
+    #[schemars(with = "Vec<String>")]
     pub mints: Vec<Key>,
     /// Who may be paid at the sponsor's expense.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub pay_to: Vec<Key>,
     /// Anybody whom a resource server names may: only where resource servers show the `access_token`, or on this machine
     /// alone.

@@ -4,11 +4,11 @@ use super::{Config, ConfigProblem};
 use toml::{Table, Value};
 
 /// The first part of the name of every environment variable that is read.
-const ENVIRONMENT: &str = "TALLYBOOK_";
+pub(super) const ENVIRONMENT: &str = "TALLYBOOK_";
 /// The keys without a default.
-const NEEDED: [&str; 5] = ["listen", "database", "rpc_url", "sponsor", "books"];
+pub(super) const NEEDED: [&str; 5] = ["listen", "database", "rpc_url", "sponsor", "books"];
 /// The keys that an environment variable can set; others with the prefix belong to somebody else.
-const TOP_KEYS: [&str; 19] = [
+pub(super) const TOP_KEYS: [&str; 20] = [
     "listen",
     "database",
     "address",
@@ -20,6 +20,7 @@ const TOP_KEYS: [&str; 19] = [
     "access_token",
     "admin_token",
     "audit_log",
+    "backup_folder",
     "income",
     "settlement",
     "limits",
@@ -45,7 +46,7 @@ pub(super) fn parse(text: &str, environment: impl Iterator<Item = (String, Strin
     read(table)
 }
 
-/// Sets what `TALLYBOOK_LIMITS__QUEUE=100` or `TALLYBOOK_BOOKS=one,two` says.
+/// Sets what `TALLYBOOK_LIMITS__QUEUE=100`, `TALLYBOOK_BOOKS=one,two` or `TALLYBOOK_ACCESS_TOKEN=["new", "old"]` says.
 fn set(table: &mut Table, name: &str, value: String) -> Result<(), ConfigProblem> {
     let (top, rest) = name.split_once("__").unwrap_or((name, ""));
     if !TOP_KEYS.contains(&top) {
@@ -56,16 +57,17 @@ fn set(table: &mut Table, name: &str, value: String) -> Result<(), ConfigProblem
         table.insert(top.to_owned(), Value::Array(values.collect()));
         return Ok(());
     }
-    if rest.is_empty() {
-        table.insert(top.to_owned(), Value::String(value));
-        return Ok(());
-    }
-    // A number, a truth value or a list in brackets is one, everything else is text.
+    // A list in brackets is one, and within a section a number or a truth value; everything else is text.
     let parsed = format!("value = {value}").parse::<Table>().ok();
     let value = match parsed.and_then(|mut table| table.remove("value")) {
-        Some(number @ (Value::Integer(_) | Value::Boolean(_) | Value::Array(_))) => number,
+        Some(list @ Value::Array(_)) => list,
+        Some(number @ (Value::Integer(_) | Value::Boolean(_))) if !rest.is_empty() => number,
         _ => Value::String(value),
     };
+    if rest.is_empty() {
+        table.insert(top.to_owned(), value);
+        return Ok(());
+    }
     let section = table.entry(top).or_insert_with(|| Value::Table(Table::new()));
     let section = section.as_table_mut().ok_or_else(|| ConfigProblem::new(top, "is a section, not a value"))?;
     section.insert(rest.to_owned(), value);

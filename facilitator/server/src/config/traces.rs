@@ -1,12 +1,14 @@
 use super::ConfigProblem;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use url::Url;
 
 /// Where traces go.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Traces {
     /// The collector's endpoint for traces, by OTLP over HTTP.
+    #[schemars(with = "String")]
     pub endpoint: Url,
     /// One in so many traces is kept, of those that nobody before has decided on.
     #[serde(default = "one")]
