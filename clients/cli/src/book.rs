@@ -22,6 +22,8 @@ pub enum BookCommand {
     Init(Init),
     /// Show a book's terms.
     Show(Show),
+    /// Name another operator: the key of before signs nothing for the book from then on. The payee signs.
+    SetOperator(SetOperator),
 }
 
 /// Arguments of `tallybook book init`.
@@ -76,6 +78,21 @@ pub struct Show {
     book: Address,
 }
 
+/// Arguments of `tallybook book set-operator`.
+#[derive(Args, Debug)]
+#[command(after_help = "Example: the server has a new key\n  \
+    tallybook book set-operator $BOOK $NEW_OPERATOR --keypair payee.json")]
+pub struct SetOperator {
+    #[command(flatten)]
+    rpc: Rpc,
+    #[command(flatten)]
+    payee: KeyFile,
+    /// The book's address.
+    book: Address,
+    /// The resource server's new key.
+    operator: Address,
+}
+
 impl BookCommand {
     /// Does it.
     pub async fn run(self, output: Output) -> Result<()> {
@@ -86,7 +103,24 @@ impl BookCommand {
                 let book = connection::book(&rpc, &show.book).await?;
                 output.report(&BookReport::read(&rpc, &book).await?)
             }
+            Self::SetOperator(set) => set.run(output).await,
         }
+    }
+}
+
+impl SetOperator {
+    async fn run(self, output: Output) -> Result<()> {
+        let rpc = self.rpc.client();
+        let payee = self.payee.read()?;
+        let book = connection::book(&rpc, &self.book).await?;
+        ensure!(payee.pubkey() == book.payee(), "only the payee of the book may do this: {}", book.payee());
+        let changed = Instructions::new(PROGRAM_ID).set_operator(&book, &self.operator);
+        connection::send(&rpc, &[changed], &payee).await.context("the operator was not changed")?;
+        let book = connection::book(&rpc, &self.book).await?;
+        output.report(&BookReport::read(&rpc, &book).await?)?;
+        output
+            .hint(format_args!("next: start the paywall again with the new key; a facilitator sees it within seconds"));
+        Ok(())
     }
 }
 
@@ -185,7 +219,7 @@ fn split(text: &str) -> Result<Split> {
     })
 }
 
-/// What `tallybook book init` and `tallybook book show` print.
+/// What the commands of `tallybook book` print.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BookReport {

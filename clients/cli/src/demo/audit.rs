@@ -2,9 +2,9 @@
 
 use super::ground::Ground;
 use crate::dev_chain::DevChain;
+use crate::history::read::signatures_of;
 use anyhow::{Context, Result};
 use solana_address::Address;
-use solana_client::rpc_client::GetConfirmedSignaturesForAddress2Config;
 use solana_client::rpc_config::{RpcTransactionConfig, UiTransactionEncoding};
 use solana_signature::Signature;
 use solana_transaction::versioned::VersionedTransaction;
@@ -12,9 +12,6 @@ use tallybook_chain::PROGRAM_ID;
 use tallybook_chain::instruction::discriminator;
 use tallybook_rules::Amount;
 use tallybook_rules::half_aggregation::{ROW_BYTES, SCALAR_BYTES};
-
-/// Most signatures that a node lists at once.
-const PAGE_OF_SIGNATURES: usize = 1_000;
 
 /// What a transaction of the sponsor did, by the instructions in it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -47,24 +44,10 @@ pub struct Sent {
 /// All transactions that `sponsor` paid for.
 pub(super) async fn transactions_of(chain: &DevChain, sponsor: &Address) -> Result<Vec<Sent>> {
     let mut sent = Vec::new();
-    let mut before = None;
-    loop {
-        let config = GetConfirmedSignaturesForAddress2Config {
-            before,
-            limit: Some(PAGE_OF_SIGNATURES),
-            commitment: Some(chain.rpc().commitment()),
-            ..GetConfirmedSignaturesForAddress2Config::default()
-        };
-        let listed = chain.rpc().get_signatures_for_address_with_config(sponsor, config).await?;
-        for status in &listed {
-            let signature: Signature = status.signature.parse()?;
-            sent.extend(transaction(chain, sponsor, &signature).await.context(signature)?);
-            before = Some(signature);
-        }
-        if listed.len() < PAGE_OF_SIGNATURES {
-            return Ok(sent);
-        }
+    for listed in signatures_of(chain.rpc(), sponsor).await? {
+        sent.extend(transaction(chain, sponsor, &listed.signature).await.context(listed.signature)?);
     }
+    Ok(sent)
 }
 
 /// Nothing for a transaction that somebody else paid for, such as the funding of the sponsor's key.

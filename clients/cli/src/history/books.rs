@@ -21,8 +21,6 @@ const ACCOUNTS_AT_ONCE: usize = 100;
 pub struct BookHistory {
     /// The book.
     pub book: BookView,
-    /// Its token's decimals.
-    pub decimals: u8,
     /// The oldest slot of the chain at which one of the pages was read: what happened until then is in here.
     pub chain_slot: u64,
     /// The pages, in the order of their numbers, those that were closed too.
@@ -56,13 +54,7 @@ impl BookHistory {
             .filter(|page| only.is_none_or(|only| only.contains(page)));
         let addresses: Vec<Address> = addresses.collect();
         let bar = progress.bar(0, "transactions read");
-        let mut history = Self {
-            book,
-            decimals: book.state.decimals,
-            chain_slot: u64::MAX,
-            pages: Vec::new(),
-            costs: BTreeMap::new(),
-        };
+        let mut history = Self { book, chain_slot: u64::MAX, pages: Vec::new(), costs: BTreeMap::new() };
         for some in addresses.chunks(ACCOUNTS_AT_ONCE) {
             let (chain_slot, pages) = pages_at(rpc, some).await?;
             history.chain_slot = history.chain_slot.min(chain_slot);

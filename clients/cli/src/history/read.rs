@@ -59,8 +59,11 @@ pub async fn transactions_of(
     last_slot: u64,
     bar: &ProgressBar,
 ) -> Result<Vec<Recorded>> {
-    let mut signatures = signatures_of(rpc, account, last_slot).await?;
-    signatures.reverse();
+    let listed = signatures_of(rpc, account).await?.into_iter().rev();
+    let signatures: Vec<Signature> = listed
+        .filter(|listed| listed.went_through && listed.chain_slot <= last_slot)
+        .map(|one| one.signature)
+        .collect();
     bar.inc_length(u64::try_from(signatures.len())?);
     let mut asked = JoinSet::new();
     let mut recorded: Vec<Option<Recorded>> = vec![None; signatures.len()];
@@ -87,8 +90,18 @@ fn keep(recorded: &mut [Option<Recorded>], answer: Option<Answer>) -> Result<()>
     Ok(())
 }
 
-/// Newest first, as nodes list them.
-async fn signatures_of(rpc: &RpcClient, account: &Address, last_slot: u64) -> Result<Vec<Signature>> {
+/// A transaction, as nodes list it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Listed {
+    pub(crate) signature: Signature,
+    /// The chain's slot that it is in.
+    chain_slot: u64,
+    /// False when the chain recorded it as failed.
+    went_through: bool,
+}
+
+/// All transactions that touched `account`, newest first. Fails where there are more than anybody would read.
+pub(crate) async fn signatures_of(rpc: &RpcClient, account: &Address) -> Result<Vec<Listed>> {
     let mut signatures = Vec::new();
     let mut before = None;
     loop {
@@ -102,14 +115,12 @@ async fn signatures_of(rpc: &RpcClient, account: &Address, last_slot: u64) -> Re
         for status in &listed {
             let signature = status.signature.parse().context("the node lists what is no signature")?;
             before = Some(signature);
-            if status.err.is_none() && status.slot <= last_slot {
-                signatures.push(signature);
-            }
+            signatures.push(Listed { signature, chain_slot: status.slot, went_through: status.err.is_none() });
         }
+        ensure!(signatures.len() <= MAX_TRANSACTIONS, "{account} has more than {MAX_TRANSACTIONS} transactions");
         if listed.len() < SIGNATURES_AT_ONCE {
             return Ok(signatures);
         }
-        ensure!(signatures.len() < MAX_TRANSACTIONS, "{account} has more than {MAX_TRANSACTIONS} transactions");
     }
 }
 

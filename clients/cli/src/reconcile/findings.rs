@@ -293,7 +293,7 @@ mod tests {
         let page = town.replay().unwrap();
         let cost = |at| Cost { at, fee_payer: [7; 32].into(), lamports: 5_000 };
         let costs = town.told.iter().map(|transaction| (transaction.signature, cost(transaction.at))).collect();
-        BookHistory { book: Town::book(), decimals: 6, chain_slot: 99, pages: vec![page], costs }
+        BookHistory { book: Town::book(), chain_slot: 99, pages: vec![page], costs }
     }
 
     /// A batch that was to add so much, with transactions that landed as the store says.

@@ -112,7 +112,7 @@ pub struct Line {
 impl Section {
     /// What moved in the period, of one payer's channels or of all. Fails unless it adds up to what the pages show.
     pub fn of(history: &BookHistory, payer: Option<Address>, period: Period) -> Result<Self> {
-        let money = |amount| Money::new(amount, history.decimals);
+        let money = |amount| Money::new(amount, history.book.state.decimals);
         let concerns = |movement: &Movement| {
             payer.is_none_or(|payer| movement.channel.is_some_and(|channel| channel.payer == payer))
         };
@@ -278,7 +278,7 @@ impl Line {
             returned: column(&[Kind::Refunded, Kind::Withdrawn]),
             paid_out: column(&[Kind::PaidOut, Kind::Left]),
             mint: history.book.mint().to_string(),
-            decimals: history.decimals,
+            decimals: history.book.state.decimals,
         }
     }
 }
