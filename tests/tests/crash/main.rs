@@ -9,9 +9,11 @@
     reason = "a test says what it expects, and counts"
 )]
 
+mod drills;
 mod load;
 mod nodes;
 mod process;
+mod rotation;
 #[path = "../../../facilitator/store/tests/server/mod.rs"]
 mod server;
 

@@ -27,10 +27,30 @@ pub(crate) struct Process {
 impl Process {
     /// The facilitator, as its operator runs it.
     pub(crate) async fn facilitator(ground: &Ground) -> Result<Self> {
+        Self::configured(ground, str::to_owned).await
+    }
+
+    /// The same, with something else in its configuration.
+    pub(crate) async fn configured(ground: &Ground, change: impl Fn(&str) -> String) -> Result<Self> {
         let (address, config) = (free_address()?, ground.folder().join("facilitator.toml"));
-        std::fs::write(&config, ground.facilitator_config(address))?;
+        std::fs::write(&config, change(&ground.facilitator_config(address)))?;
         let arguments = vec!["--config".to_owned(), config.display().to_string()];
         Self::start(env!("CARGO_BIN_EXE_facilitator-to-kill"), arguments, address).await
+    }
+
+    /// Changes the configuration of a facilitator, for its next start.
+    pub(crate) fn configure(&self, change: impl Fn(&str) -> String) -> Result<()> {
+        let config = self.arguments.last().context("a configuration")?;
+        Ok(std::fs::write(config, change(&std::fs::read_to_string(config)?))?)
+    }
+
+    /// Starts it once more where it cannot start, and hears why.
+    pub(crate) async fn last_words(&self) -> Result<String> {
+        let mut command = Command::new(self.program);
+        command.args(&self.arguments);
+        let ended = tokio::task::spawn_blocking(move || command.output()).await??;
+        ensure!(!ended.status.success(), "{} starts", self.program);
+        Ok(String::from_utf8(ended.stderr)?)
     }
 
     /// One of several facilitators on a PostgreSQL database. It may not answer yet.
@@ -156,6 +176,15 @@ impl Drop for Process {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// A configuration with another database.
+pub(crate) fn set_database(config: &str, database: &str) -> String {
+    let lines = config.lines().map(|line| match line.starts_with("database = ") {
+        true => format!("database = {database:?}\n"),
+        false => format!("{line}\n"),
+    });
+    lines.collect()
 }
 
 /// The file of the server's own ledger.
