@@ -43,7 +43,7 @@ within /tallybook --version
 
 # A facilitator that is well, in the clear, and one whose certificate nobody vouches for.
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=facilitator.test \
-  -addext subjectAltName=DNS:facilitator.test -keyout "$root/key.pem" -out "$root/cert.pem" 2>/dev/null
+  -addext subjectAltName=DNS:facilitator.test -addext basicConstraints=critical,CA:FALSE -keyout "$root/key.pem" -out "$root/cert.pem" 2>/dev/null
 serve() { # serve FILE [TLS]: writes the port that it has into FILE
   python3 - "$@" "$root" <<'PYTHON' &
 import http.server, os, ssl, sys
@@ -69,8 +69,9 @@ serve "$root/clear"
 serve "$root/secret" tls
 within /tallybook-facilitator health "http://facilitator.test:$(cat "$root/clear")"
 echo "it finds names"
-# It has certificates of public authorities in it: with none it would say so, and with no check it would be content.
+# It knows public authorities by itself, and this is none: with no check it would be content.
 refused=$(within /tallybook-facilitator health "https://facilitator.test:$(cat "$root/secret")" 2>&1) && { echo "it trusts anybody" >&2; exit 1; }
+grep -q certificate <<<"$refused" || { echo "it does not come to the certificate: $refused" >&2; exit 1; }
 echo "it refuses a stranger's certificate: $refused"
 key=$(python3 -c 'print(list(range(32)) + [3,161,7,191,243,206,16,190,29,112,221,24,231,75,192,153,103,228,214,48,155,165,13,95,29,220,134,100,18,85,49,184])')
 SPONSOR=$key within /tallybook-facilitator --config /etc/facilitator.toml --check
