@@ -92,7 +92,7 @@ async fn charges(database: String) -> Result<BTreeMap<Key, Amount>> {
 }
 
 /// Runs `tallybook` as somebody with SOL; says with which status it ended, and what it printed.
-async fn tallybook(ground: &Ground, arguments: &[&str]) -> Result<(Option<i32>, Value)> {
+pub(crate) async fn tallybook(ground: &Ground, arguments: &[&str]) -> Result<(Option<i32>, Value)> {
     let somebody = ground.folder().join("somebody.json");
     if !somebody.exists() {
         let wallet = Keypair::new();
