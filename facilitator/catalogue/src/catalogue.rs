@@ -6,7 +6,7 @@ use crate::words::Question;
 use crate::{Filter, Sale, Settings};
 use serde_json::Value;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use tallybook_ledger::{Change, ListingRecord};
 use tallybook_wire::{Key, Listing, ListingState, ListingStatus, Unlisted, UnlistedReason, iso_8601};
 
@@ -54,11 +54,27 @@ impl Catalogue {
         };
         for record in records {
             match Entry::read(record) {
-                Some(entry) if !catalogue.numbers.contains_key(&entry.number) => catalogue.insert(record.key, entry),
+                Some(entry) if !catalogue.has_twin_of(&entry) => catalogue.insert(record.key, entry),
                 Some(_) | None => drop(catalogue.unwritten.insert(record.key)),
             }
         }
         catalogue
+    }
+
+    /// Takes in what others have written to the same store, of which these are all rows: what was paid for later than is known
+    /// here, and what is gone. What is not written yet here stays as it is.
+    pub fn refresh(&mut self, records: &[ListingRecord]) {
+        let stored: HashSet<&[u8; 32]> = records.iter().map(|record| &record.key).collect();
+        let is_gone = |key: &[u8; 32]| !stored.contains(key) && !self.unwritten.contains(key);
+        let gone: Vec<_> = self.entries.keys().filter(|key| is_gone(key)).copied().collect();
+        gone.iter().for_each(|key| drop(self.take_out(key)));
+        for record in records.iter().filter(|record| !self.unwritten.contains(&record.key)).collect::<Vec<_>>() {
+            let is_known = self.entries.get(&record.key).is_some_and(|known| known.paid_at >= record.paid_at);
+            if let Some(entry) = Entry::read(record).filter(|_| !is_known) {
+                self.take_out(&record.key);
+                self.insert(record.key, entry);
+            }
+        }
     }
 
     /// How many entries there are.
@@ -223,7 +239,18 @@ impl Catalogue {
         entry.listing(self.at.get(&address(entry)).is_some_and(|count| *count > 1), now)
     }
 
-    fn insert(&mut self, key: [u8; 32], entry: Entry) {
+    /// Whether the same stands here already, under another key.
+    fn has_twin_of(&self, entry: &Entry) -> bool {
+        let of = |entry: &Entry| (entry.resource.clone(), entry.call.clone(), entry.payee.clone());
+        let same = self.numbers.get(&entry.number).and_then(|key| self.entries.get(key));
+        same.is_some_and(|same| of(same) == of(entry))
+    }
+
+    /// Two that several writers have given the same number: the later one comes last.
+    fn insert(&mut self, key: [u8; 32], mut entry: Entry) {
+        if self.numbers.contains_key(&entry.number) {
+            entry.number = self.numbers.last_key_value().map_or(1, |(last, _)| last.saturating_add(1));
+        }
         let count = self.at.entry(address(&entry)).or_default();
         *count = count.saturating_add(1);
         self.numbers.insert(entry.number, key);
@@ -231,7 +258,13 @@ impl Catalogue {
     }
 
     fn remove(&mut self, key: &[u8; 32], why: UnlistedReason, now: i64) {
-        let Some(entry) = self.entries.remove(key) else { return };
+        let Some(entry) = self.take_out(key) else { return };
+        self.unwritten.insert(*key);
+        self.refusals.add(Refused { url: entry.resource, payee: entry.payee, why: why.into(), at: now });
+    }
+
+    fn take_out(&mut self, key: &[u8; 32]) -> Option<Entry> {
+        let entry = self.entries.remove(key)?;
         self.numbers.remove(&entry.number);
         let address = address(&entry);
         if let Some(count) = self.at.get_mut(&address) {
@@ -240,8 +273,7 @@ impl Catalogue {
                 self.at.remove(&address);
             }
         }
-        self.unwritten.insert(*key);
-        self.refusals.add(Refused { url: entry.resource, payee: entry.payee, why: why.into(), at: now });
+        Some(entry)
     }
 
     /// Takes out what is worth least until one more fits: of the payee, if it has as many as it may; then of all. Worth least is

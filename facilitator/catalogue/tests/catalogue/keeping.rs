@@ -43,6 +43,38 @@ fn given_rows_that_cannot_be_read_when_they_are_opened_then_they_are_taken_out_a
 }
 
 #[test]
+fn given_two_writers_of_the_same_rows_when_each_reads_what_the_other_wrote_then_both_show_the_same() {
+    let (mut one, mut two) = (catalogue(), catalogue());
+    let (first, second) =
+        (Request::of(&plain("w"), &payee(1), &weather()), Request::of(&plain("v"), &payee(2), &weather()));
+    first.paid(&mut one, 7, NOW);
+    second.paid(&mut two, 7, NOW + 1);
+    // Each has given its own the first number.
+    let mut rows = [records(&mut one), records(&mut two)].concat();
+    one.refresh(&rows);
+    two.refresh(&rows);
+    let sorted = |catalogue: &Catalogue| {
+        let mut all = all(catalogue);
+        all.sort_by(|one, other| one.resource.cmp(&other.resource));
+        all
+    };
+    assert_eq!((sorted(&one).len(), sorted(&one)), (2, sorted(&two)));
+    assert_eq!((one.changes(9), two.changes(9)), (vec![], vec![]), "what is read is not written again");
+    assert_eq!(sorted(&Catalogue::open(settings(), &rows)), sorted(&one), "nor lost by a restart");
+
+    // What is newer counts, what is not written yet stays, and what is gone is gone.
+    second.paid(&mut two, 8, NOW + 9);
+    let newer = records(&mut two);
+    Request::of(&plain("u"), &payee(3), &weather()).paid(&mut one, 7, NOW + 9);
+    rows = [&newer[..], &rows[1..]].concat();
+    rows.dedup_by_key(|row| row.key);
+    one.refresh(&rows);
+    assert_eq!(urls(&sorted(&one)), [plain("u"), plain("v")]);
+    assert_eq!(sorted(&one)[1].standing.as_ref().unwrap().payers, 2);
+    assert_eq!(records(&mut one).len(), 1);
+}
+
+#[test]
 fn given_payments_of_days_when_they_are_counted_then_recent_ones_are_those_of_a_month() {
     let mut catalogue = catalogue();
     let request = Request::of(&plain("w"), &payee(1), &weather());
