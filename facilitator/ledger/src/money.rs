@@ -58,6 +58,12 @@ impl Ledger {
         self.boards.keys().copied()
     }
 
+    /// The same, those of one book.
+    pub fn pages_of(&self, book: &[u8; 32]) -> Vec<[u8; 32]> {
+        let pages = self.boards.iter().filter(|(_, board)| board.header.book == *book);
+        pages.map(|(page, _)| *page).collect()
+    }
+
     /// Where the money of a page is at `now`; none of one that is not served. Looks at each of its channels.
     pub fn money_of(&self, page: &[u8; 32], now: i64) -> Option<PageMoney> {
         let seats = &self.boards.get(page)?.seats;

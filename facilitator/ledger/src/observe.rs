@@ -161,6 +161,28 @@ impl Ledger {
         observed
     }
 
+    /// Forgets pages with all that is in them, as if they had never been shown: somebody else keeps them from now on, and has
+    /// everything that was written of them. Nothing of it ends by this. Gives the channels that stood in them.
+    pub fn forget(&mut self, pages: &[[u8; 32]]) -> Vec<[u8; 32]> {
+        let mut forgotten = Vec::new();
+        for page in pages {
+            if let Some(board) = self.boards.remove(page) {
+                if let Some(offers) = self.offers.get_mut(&board.header.book) {
+                    offers.drop_page(page);
+                }
+                for channel_id in board.seats.iter().filter_map(|seat| seat.channel) {
+                    if let Some(channel) = self.channels.remove(&channel_id) {
+                        self.queue.left(&channel);
+                        forgotten.push(channel_id);
+                    }
+                }
+            }
+            self.stored.remove_of(page, |_, _| true);
+        }
+        self.offers.retain(|_, offers| !offers.is_empty());
+        forgotten
+    }
+
     /// Takes a channel out whose slot was freed. Its record is kept until that is final.
     fn end(&mut self, channel_id: &[u8; 32], observed: &mut Observed) {
         let Some(channel) = self.channels.remove(channel_id) else {

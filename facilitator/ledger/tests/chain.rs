@@ -40,6 +40,38 @@ fn given_a_page_when_observed_then_openings_closings_and_ends_are_told_once() {
 }
 
 #[test]
+fn given_a_page_that_is_forgotten_when_what_was_written_is_taken_up_again_then_it_is_as_it_was() {
+    let mut world = World::new(3);
+    let (paid, unpaid) = (world.open(0, 1_000), world.open(1, 1_000));
+    world.pay(0, 400).unwrap();
+    let before = world.ledger.channel(&paid).unwrap();
+    let record = before.record().unwrap();
+    let mut forgotten = world.ledger.forget(&[PAGE]);
+    forgotten.sort_unstable();
+    let mut both = [paid, unpaid];
+    both.sort_unstable();
+    assert_eq!(forgotten, both);
+    assert!(world.ledger.is_empty() && world.ledger.pages().next().is_none());
+    assert_eq!((world.ledger.unsettled(), world.ledger.unmet()), (Amount::ZERO, 0));
+    assert_eq!(world.ledger.room(&BOOK, world.now), Room::default());
+    world.ledger.check().unwrap();
+    assert!(world.ledger.plan(i64::MAX, &Policy::default()).is_empty());
+    // What is stored and was not met is forgotten, too.
+    world.ledger.restore(record).unwrap();
+    world.ledger.forget(&[PAGE]);
+    assert_eq!(world.ledger.unmet(), 0);
+
+    world.ledger.restore(record).unwrap();
+    world.see();
+    world.see_final();
+    assert_eq!(world.ledger.prove_all(), [[0u8; 32]; 0]);
+    let after = world.ledger.channel(&paid).unwrap();
+    assert_eq!((after.record(), after.on_chain()), (before.record(), before.on_chain()));
+    world.ledger.check().unwrap();
+    world.pay(0, 600).unwrap();
+}
+
+#[test]
 fn given_a_reopened_slot_when_observed_then_the_old_channel_ends_and_the_new_one_begins() {
     let mut world = World::new(1);
     let old = world.open(0, 1_000);

@@ -1,6 +1,8 @@
+mod taking;
+
 use crate::{Signers, clock};
-use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard};
 use tallybook_ledger::{
     BatchRecord, Change, Event, Finality, Ledger, ListingRecord, PageSeen, PaymentRecord, Settings,
 };
@@ -22,7 +24,22 @@ pub enum OpenFailure {
 }
 
 /// The store, held by the writer while it writes, and by whoever asks it.
-pub type SharedStore = Arc<Mutex<Box<dyn VoucherStore>>>;
+pub struct SharedStore {
+    store: Mutex<Box<dyn VoucherStore>>,
+    /// Had by who is next: the writer, which comes back at once, so does not keep others from the store.
+    next: Mutex<()>,
+}
+
+impl SharedStore {
+    /// Waits for whoever has it.
+    ///
+    /// # Errors
+    /// [`StoreFailure::Poisoned`] once somebody has panicked with it.
+    pub fn lock(&self) -> Result<MutexGuard<'_, Box<dyn VoucherStore>>, StoreFailure> {
+        let _next = self.next.lock().map_err(|_| StoreFailure::Poisoned)?;
+        self.store.lock().map_err(|_| StoreFailure::Poisoned)
+    }
+}
 
 /// What decisions are made on. A job gets it for itself, and is over before the next one begins.
 pub struct Desk {
@@ -38,7 +55,11 @@ pub struct Desk {
     payments: BTreeMap<[u8; 32], PaymentRecord>,
     /// The number of the newest batch.
     pub newest_batch: u64,
-    store: SharedStore,
+    /// The number of this node; none for a process that has the store alone.
+    node: Option<u16>,
+    /// The pages that were taken up, each with its book; none where all are.
+    taken_up: Option<HashMap<[u8; 32], [u8; 32]>>,
+    store: Arc<SharedStore>,
     signers: Signers,
     /// What is written next, in the order in which it was decided.
     changes: Vec<Change>,
@@ -59,7 +80,9 @@ impl Desk {
             listings: Vec::new(),
             payments: BTreeMap::new(),
             newest_batch: 0,
-            store: Arc::new(Mutex::new(store)),
+            node: None,
+            taken_up: None,
+            store: Arc::new(SharedStore { store: Mutex::new(store), next: Mutex::new(()) }),
             signers: Signers::default(),
             changes: Vec::new(),
             unwritten: HashSet::new(),
@@ -126,7 +149,7 @@ impl Desk {
         &mut self,
         ask: impl FnOnce(&mut dyn VoucherStore) -> Result<T, StoreFailure>,
     ) -> Result<T, Rejection> {
-        let asked = self.store.lock().map_err(|_| StoreFailure::Poisoned).and_then(|mut store| ask(store.as_mut()));
+        let asked = self.store.lock().and_then(|mut store| ask(store.as_mut()));
         asked.map_err(|failure| {
             self.failure = Some(failure);
             Rejection::StoreUnavailable
@@ -135,15 +158,19 @@ impl Desk {
 
     /// The store, for what takes longer than a job may, with the desk unlocked: who holds it keeps the writer waiting, and with it
     /// whoever waits for an answer; decisions go on.
-    pub fn store(&self) -> SharedStore {
+    pub fn store(&self) -> Arc<SharedStore> {
         Arc::clone(&self.store)
     }
 
-    /// Takes in pages as the chain showed them; says what is new. A page that makes no sense is logged and left out. A channel
+    /// Takes in pages as the chain showed them; says what is new. A page that makes no sense is logged and left out, and one
+    /// that was not taken up is left out: what is stored of it is not known here. A channel
     /// that is stored with another signer than the page shows ends the writer, as a failed commit does: the log names it.
     pub fn observe<'a>(&mut self, pages: impl IntoIterator<Item = PageSeen<'a>>, finality: Finality) -> Vec<Event> {
         let mut events = Vec::new();
         for page in pages {
+            if !self.has_taken_up(&page.address) {
+                continue;
+            }
             match self.ledger.observe(&page, finality, self.now) {
                 Ok(observed) => {
                     events.extend(observed.events);
@@ -202,7 +229,7 @@ impl Desk {
     }
 
     /// Hands over all that is to be written, in the place of what was; or the failure of a job.
-    pub(crate) fn take(&mut self, changes: &mut Vec<Change>) -> Result<SharedStore, StoreFailure> {
+    pub(crate) fn take(&mut self, changes: &mut Vec<Change>) -> Result<Arc<SharedStore>, StoreFailure> {
         if let Some(failure) = self.failure.take() {
             return Err(failure);
         }

@@ -1,3 +1,4 @@
+mod beside;
 mod stored;
 
 use crate::desk::SharedStore;
@@ -101,12 +102,15 @@ impl Sequencer {
         let (shared, guard) = (Arc::clone(&sequencer.shared), sequencer.ended.clone().drop_guard());
         let thread = std::thread::Builder::new().name("sequencer".to_owned());
         let verifying = Arc::clone(&shared);
-        drop(std::thread::Builder::new().name("stored".to_owned()).spawn(move || verifying.prove_all())?);
+        let proving = std::thread::Builder::new().name("stored".to_owned()).spawn(move || verifying.prove_all())?;
         let thread = thread.spawn(move || {
             let ending = Ending(&shared, guard);
-            write_all(&shared)?;
+            let written = write_all(&shared);
             drop(ending);
-            // The last handle says that it goes, and goes a moment later: whoever waits for this thread finds the store free.
+            // Whoever waits for this thread finds the store free; a panic of the other one was seen by whoever asks the desk.
+            drop(proving.join());
+            written?;
+            // The last handle says that it goes, and goes a moment later.
             while Arc::strong_count(&shared) > 1 {
                 std::thread::yield_now();
             }
@@ -324,7 +328,7 @@ async fn write_all_again(shared: &Shared) -> Result<(), StoreFailure> {
 /// What the writer does next.
 enum Next {
     /// Writes for this group.
-    Group(SharedStore, Arc<Group>),
+    Group(Arc<SharedStore>, Arc<Group>),
     /// Waits.
     Nothing,
     /// Ends: all is written, and nobody will bring anything more.
@@ -368,7 +372,7 @@ fn write(store: &SharedStore, changes: &[Change], group: Arc<Group>) -> Result<(
     // Told as lost when the commit fails, or panics.
     let mut telling = Telling(group, Outcome::Lost);
     let begun = Instant::now();
-    let committed = store.lock().map_err(|_| StoreFailure::Poisoned).and_then(|mut store| store.commit(changes));
+    let committed = store.lock().and_then(|mut store| store.commit(changes));
     if let Err(failure) = &committed {
         tracing::error!(%failure, "the store failed: nothing more is answered, the writer ends");
     }

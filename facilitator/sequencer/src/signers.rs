@@ -27,6 +27,14 @@ impl Signers {
         signers.get(channel_id).map(|sides| sides.payer)
     }
 
+    /// Forgets channels that somebody else keeps from now on.
+    pub(crate) fn forget(&self, channel_ids: &[[u8; 32]]) {
+        let mut signers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for channel_id in channel_ids {
+            signers.remove(channel_id);
+        }
+    }
+
     /// Takes in what the chain has shown.
     pub(crate) fn note(&self, events: &[Event]) {
         if events.is_empty() {

@@ -44,16 +44,28 @@ pub(crate) struct Share {
 pub(crate) struct Allowance {
     most: u64,
     hours: VecDeque<(i64, u64)>,
+    /// What other facilitators on the same store have spent, as far as was seen.
+    others: u64,
 }
 
 impl Allowance {
     /// At most so many lamports within a day, of which some were spent before.
     pub(crate) fn new(most: u64, spent: u64, now: i64) -> Self {
-        Self { most, hours: VecDeque::from([(hour(now), spent)]) }
+        Self { most, hours: VecDeque::from([(hour(now), spent)]), others: 0 }
+    }
+
+    /// Takes in what all facilitators on the same store have spent within the last day: what of it is not known here is others'.
+    /// So all of them together go wrong by what each has put aside, or spent since the others looked.
+    pub(crate) fn all_spent(&mut self, lamports: u64, now: i64) {
+        self.others = lamports.saturating_sub(self.used_here(now));
     }
 
     /// What was spent or put aside within the last day.
     pub(crate) fn used(&mut self, now: i64) -> u64 {
+        self.used_here(now).saturating_add(self.others)
+    }
+
+    fn used_here(&mut self, now: i64) -> u64 {
         let oldest = hour(now).saturating_sub(DAY_HOURS);
         self.hours.retain(|(hour, _)| *hour > oldest);
         self.hours.iter().fold(0, |sum, (_, lamports)| sum.saturating_add(*lamports))
@@ -124,6 +136,21 @@ mod tests {
         assert_eq!(allowance.used(NOON), 600);
         assert_eq!(allowance.check(401, NOON), Err(Rejection::QuotaExceeded));
         assert_eq!(allowance.check(400, NOON), Ok(()));
+    }
+
+    #[test]
+    fn given_others_that_spend_too_when_that_is_seen_then_it_is_left_of_the_same_allowance() {
+        let mut allowance = Allowance::new(1_000, 300, NOON);
+        let share = allowance.take(100, NOON).unwrap();
+        allowance.all_spent(700, NOON);
+        assert_eq!(allowance.used(NOON), 700, "300 of before, 100 put aside, 300 by others");
+        assert_eq!(allowance.check(301, NOON), Err(Rejection::QuotaExceeded));
+        // Looked at again, the same is the same, and what was put aside has cost less.
+        allowance.spent(Some(share), 50, NOON);
+        allowance.all_spent(650, NOON + 5);
+        assert_eq!(allowance.used(NOON + 5), 650);
+        allowance.all_spent(0, NOON + 50 * 3_600);
+        assert_eq!(allowance.used(NOON + 50 * 3_600), 0);
     }
 
     #[test]

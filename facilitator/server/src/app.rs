@@ -7,9 +7,14 @@ use crate::discovery::Discovery;
 use crate::expenses::{Bill, Bills};
 use crate::first_sight::FirstSight;
 use crate::guard::Places;
+use crate::holding::{Holding, To, Visit};
+use crate::line::Line;
+use crate::nodes::learn;
+use crate::problem::Problem;
 use crate::quota::Quotas;
 use crate::schemes::{Place, Schemes, registered};
 use crate::shares::Shares;
+use crate::sight::{Sight, seen};
 use crate::traces::Vouchers;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -17,13 +22,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use tallybook_chain::shape::MAX_COMPUTE_UNITS;
 use tallybook_chain::{Address, BookView, PageView};
-use tallybook_ledger::{Attempt, Change, Expense, Finality, PageSeen, Purpose};
+use tallybook_ledger::{Attempt, BatchRecord, Change, Expense, Finality, Purpose};
 use tallybook_rules::Rejection;
 use tallybook_sequencer::Sequencer;
 use tallybook_settler::{Chain, Journal, Prepared, PreparedPage, Settler};
 use tallybook_wire::{Key, Network, PaymentRequirements};
 use tokio::sync::Notify;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// A facilitator at work.
@@ -35,6 +39,12 @@ pub(crate) struct App<C> {
     pub(crate) genesis_hash: [u8; 32],
     pub(crate) settler: Settler<C>,
     pub(crate) sequencer: Sequencer,
+    /// The books that are held here.
+    pub(crate) holding: Arc<Holding>,
+    /// The others on the same database, if there can be any.
+    pub(crate) line: Option<Line>,
+    /// Batches that were on their way when this facilitator took them up: of these the chain is to be asked.
+    found: Mutex<Vec<(BatchRecord, Option<Visit>)>>,
     pub(crate) sight: RwLock<Sight>,
     /// How far the pages were read since the start.
     pub(crate) first_sight: FirstSight,
@@ -77,32 +87,8 @@ pub(crate) struct App<C> {
     looked_for_news_at: AtomicI64,
 }
 
-/// The served books and their pages, as they were read last.
-#[derive(Clone, Default, Debug)]
-pub(crate) struct Sight {
-    pub(crate) books: BTreeMap<[u8; 32], Arc<BookView>>,
-    pub(crate) pages: BTreeMap<[u8; 32], Arc<PageView>>,
-    /// A hint for offers, so that clients need not ask.
-    pub(crate) blockhash: Option<[u8; 32]>,
-    /// The chain's slot of the pages, and when they were read.
-    read: Option<(u64, Instant)>,
-}
-
-/// For how long pages that were read stand against a node that shows older ones. One that named a slot far ahead by mistake is
-/// forgiven then.
-const SIGHT_STANDS: Duration = Duration::from_secs(60);
-
-impl Sight {
-    /// All pages as they are at a slot, unless newer ones were seen: a node that is behind does not know the newest pages.
-    pub(crate) fn take_in(&mut self, pages: BTreeMap<[u8; 32], Arc<PageView>>, slot: u64) {
-        let now = Instant::now();
-        let stands = |(newest, at): (u64, Instant)| slot < newest && now.saturating_duration_since(at) < SIGHT_STANDS;
-        if !self.read.is_some_and(stands) {
-            self.pages = pages;
-            self.read = Some((slot, now));
-        }
-    }
-}
+/// A batch that was on its way, and its book.
+pub(crate) type Found = ([u8; 32], BatchRecord);
 
 impl<C: Chain> App<C> {
     pub(crate) fn new(
@@ -111,6 +97,7 @@ impl<C: Chain> App<C> {
         genesis_hash: [u8; 32],
         settler: Settler<C>,
         sequencer: Sequencer,
+        (holding, line): (Arc<Holding>, Option<Line>),
         (bills, allowance, audit): (Bills, Allowance, Option<Audit>),
         discovery: Option<Discovery>,
     ) -> Self {
@@ -130,6 +117,9 @@ impl<C: Chain> App<C> {
             genesis_hash,
             settler,
             sequencer,
+            holding,
+            line,
+            found: Mutex::default(),
             sight: RwLock::default(),
             first_sight: FirstSight::default(),
             refunds: Mutex::default(),
@@ -193,6 +183,34 @@ impl<C: Chain> App<C> {
     /// Whether the chain may be looked at once more for what somebody says is new: once a second, whoever asks.
     pub(crate) fn may_look_for_news(&self, now: i64) -> bool {
         self.looked_for_news_at.swap(now, Ordering::Relaxed) != now
+    }
+
+    /// Lets a request in to its book. None for a book that is not served at all: who looks for it finds none.
+    ///
+    /// [`Problem::Elsewhere`] for one that is served by who holds it, which is not this facilitator now.
+    pub(crate) fn enter(&self, book: &[u8; 32], to: To) -> Result<Option<Visit>, Problem> {
+        match self.holding.enter(book, to) {
+            Some(visit) => Ok(Some(visit)),
+            None if self.holding.door(book).is_some() => Err(Problem::Elsewhere(*book)),
+            None => Ok(None),
+        }
+    }
+
+    /// Has the settlement go on with batches that were on their way, each of a book, before it plans anything. Nobody gives the
+    /// book away meanwhile.
+    pub(crate) fn go_on_with(&self, batches: Vec<Found>) {
+        let found = batches.into_iter().map(|(book, record)| (record, self.holding.accompany(&book)));
+        lock(&self.found).extend(found);
+    }
+
+    /// The same at the start of a facilitator that holds everything for good.
+    pub(crate) fn go_on_with_all(&self, batches: Vec<BatchRecord>) {
+        lock(&self.found).extend(batches.into_iter().map(|record| (record, None)));
+    }
+
+    /// Takes what is to be gone on with.
+    pub(crate) fn take_found(&self) -> Vec<(BatchRecord, Option<Visit>)> {
+        std::mem::take(&mut *lock(&self.found))
     }
 
     /// The book, if it is served: [`Rejection::UnknownBook`].
@@ -325,10 +343,13 @@ impl<C: Chain> App<C> {
         let commitment = tallybook_settler::Commitment::Confirmed;
         let (slot, view) = self.settler.read_page(page, min_slot, commitment).await?;
         self.chain_answered(slot);
+        let found = learn(self, std::slice::from_ref(&view)).await?;
         let observed = self.sequencer.insist(move |desk| {
             desk.observe([seen(&view, slot)], Finality::Confirmed);
         });
-        observed.await
+        observed.await?;
+        self.go_on_with(found);
+        Ok(())
     }
 }
 
@@ -370,11 +391,6 @@ impl<C: Chain> Journal for Notebook<'_, C> {
     fn billed_for_accounts(&self, signature: [u8; 64]) {
         self.app.bill_for_accounts(signature, self.book);
     }
-}
-
-/// A page as the ledger looks at it.
-pub(crate) fn seen(page: &PageView, chain_slot: u64) -> PageSeen<'_> {
-    PageSeen { address: page.address.to_bytes(), chain_slot, header: &page.header, slots: &page.slots }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

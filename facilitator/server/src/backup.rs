@@ -89,7 +89,7 @@ pub(crate) async fn take<C: Chain>(app: &App<C>) -> Result<BackupView, Problem> 
     let file = next_file(database, folder);
     let store = app.sequencer.insist(|desk| desk.store()).await?;
     let copied = tokio::task::spawn_blocking(move || {
-        let mut store = store.lock().map_err(|_| StoreFailure::Poisoned)?;
+        let mut store = store.lock()?;
         copy(store.as_mut(), file)
     });
     let copied = copied.await.unwrap_or(Err(StoreFailure::Poisoned));

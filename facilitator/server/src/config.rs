@@ -20,6 +20,7 @@ pub use reference::reference;
 pub use token::Token;
 pub use traces::Traces;
 
+use crate::holding::PAYMENTS;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use solana_keypair::Keypair;
@@ -66,8 +67,8 @@ pub struct Config {
     /// Where vouchers are kept: a file, made if missing, or a PostgreSQL database.
     #[schemars(with = "String")]
     pub database: Database,
-    /// Where other facilitators on the same database reach this one, as `http://10.0.0.1:4020`: then it waits in line for the
-    /// database, and hands on what it is asked meanwhile. Alone by default.
+    /// Where other facilitators on the same database reach this one, as `http://10.0.0.1:4020`: then each works on its part of
+    /// the books, and hands on what it is asked of the others. Alone by default.
     #[serde(default)]
     pub address: Option<String>,
     /// The Solana node's JSON-RPC endpoint.
@@ -336,6 +337,12 @@ impl Config {
             return Err(refuse(&"name each key once, and not the sponsor's, which pays anyway when all others cannot"));
         }
         Ok((sponsor, claiming))
+    }
+
+    /// What is held, each by one facilitator on the database: the books, and payments that are for none, if those are taken.
+    pub(crate) fn held_by_name(&self) -> Vec<[u8; 32]> {
+        let books = self.books.iter().map(|book| book.0);
+        books.chain(self.exact.as_ref().map(|_| PAYMENTS)).collect()
     }
 
     pub(crate) fn policy(&self) -> Policy {

@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
 
+/// Open files beside connections: the store, the node, logs.
+const OTHER_FILES: u64 = 256;
+
 /// The connections of a server.
 #[derive(Debug)]
 pub(crate) struct Connections {
@@ -152,6 +155,19 @@ impl Drop for Seat {
             open.is_busy(self);
             open.free(self.address);
         }
+    }
+}
+
+/// Lets the process have as many files open as it may have connections, as far as the system allows; beyond that connections
+/// that are idle end early.
+pub(crate) fn open_files(connections: u32) {
+    let wanted = u64::from(connections).saturating_add(OTHER_FILES);
+    match rlimit::increase_nofile_limit(wanted) {
+        Ok(allowed) if allowed >= wanted => {}
+        Ok(allowed) => {
+            tracing::warn!(allowed, wanted, "fewer files may be open than limits.connections needs: ulimit -n")
+        }
+        Err(error) => tracing::warn!(%error, wanted, "how many files may be open cannot be set"),
     }
 }
 

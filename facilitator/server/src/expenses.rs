@@ -3,6 +3,9 @@
 
 use crate::allowance::Share;
 use crate::app::App;
+use crate::line::was_handed_on;
+use axum::http::HeaderMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 use tallybook_chain::{BookView, PageView};
 use tallybook_ledger::{Change, Expense};
@@ -84,8 +87,29 @@ pub(crate) async fn keep<C: Chain>(app: Arc<App<C>>, mut waiting: mpsc::Receiver
     }
 }
 
-/// `GET /income`.
-pub(crate) async fn income<C: Chain>(app: &App<C>) -> Result<IncomeList, Rejection> {
+/// `GET /income`: of all books, those that are held elsewhere by the word of who holds them.
+pub(crate) async fn income<C: Chain>(app: &App<C>, headers: &HeaderMap) -> Result<IncomeList, Rejection> {
+    let mut list = income_here(app).await?;
+    let Some(line) = app.line.as_ref().filter(|_| !was_handed_on(headers)) else { return Ok(list) };
+    let (answers, are_all) = line.ask_others("/income", headers).await;
+    for answer in answers {
+        let whole = axum::body::to_bytes(answer.into_body(), usize::MAX).await;
+        let theirs: IncomeList = read_answer(&whole.map_err(|_| Rejection::StoreUnavailable)?)?;
+        let known: HashSet<Key> = list.books.iter().map(|of| of.book).collect();
+        list.books.extend(theirs.books.into_iter().filter(|of| !known.contains(&of.book)));
+    }
+    // Said of all, or of none.
+    let is_whole = are_all && app.config.books.iter().all(|book| list.books.iter().any(|of| of.book == *book));
+    list.books.sort_by_key(|of| app.config.books.iter().position(|book| *book == of.book));
+    if is_whole { Ok(list) } else { Err(Rejection::StoreUnavailable) }
+}
+
+fn read_answer(answer: &[u8]) -> Result<IncomeList, Rejection> {
+    serde_json::from_slice(answer).map_err(|_| Rejection::StoreUnavailable)
+}
+
+/// The same of the books that are held here.
+async fn income_here<C: Chain>(app: &App<C>) -> Result<IncomeList, Rejection> {
     let books: Vec<[u8; 32]> = app.config.books.iter().map(|book| book.0).collect();
     let asked = app.sequencer.ask(move |desk| {
         let spent = books.iter().map(|book| desk.ask_store(|store| store.spent(book)));

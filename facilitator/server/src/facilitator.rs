@@ -4,20 +4,22 @@ use crate::allowance::Allowance;
 use crate::app::App;
 use crate::audit::Audit;
 use crate::config::{Config, ConfigProblem, Database};
-use crate::connections::Connections;
+use crate::connections::{Connections, open_files};
 use crate::discovery::{self, Discovery};
 use crate::expenses::{Bill, Bills};
-use crate::first_sight::{self, Unread};
-use crate::{expenses, line, metrics, money, routes, serve, settlement, watcher};
+use crate::holding::{Door, Holding};
+use crate::line::Line;
+use crate::{expenses, first_sight, line, metrics, money, nodes, routes, serve, settlement, watcher};
 use axum::Router;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tallybook_chain::{Address, BookView};
 use tallybook_ledger::{BatchRecord, Settings};
 use tallybook_rules::{Amount, Rejection};
 use tallybook_sequencer::{Desk, OpenFailure, Sequencer, clock};
-use tallybook_settler::{Chain, RpcChain, Settler};
+use tallybook_settler::{Chain, Commitment, RpcChain, Settler};
 use tallybook_store::{StoreFailure, VoucherStore};
 use tallybook_wire::Network;
 use thiserror::Error;
@@ -28,11 +30,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// What others may make the sponsor pay is counted over so long.
-const DAY_SECONDS: i64 = 86_400;
+pub(crate) const DAY_SECONDS: i64 = 86_400;
 /// How often it is looked whether calls under way have ended, while draining.
 const DRAIN_TICK: Duration = Duration::from_millis(50);
-/// Open files beside connections: the store, the node, logs.
-const OTHER_FILES: u64 = 256;
 
 /// Why a facilitator does not start, or has ended.
 #[derive(Debug, Error)]
@@ -194,6 +194,8 @@ async fn open_store(database: Database) -> Result<Box<dyn VoucherStore>, Failure
 
 /// What was found at the start, beside the desk.
 struct Opened {
+    /// The number of this facilitator, where the store is common to several.
+    node: Option<u16>,
     /// The batches that were on their way.
     sending: Vec<BatchRecord>,
     allowance: Allowance,
@@ -201,10 +203,15 @@ struct Opened {
     discovery: Option<Discovery>,
 }
 
-/// Takes up what was stored.
-fn open(config: &Config, store: Box<dyn VoucherStore>) -> Result<(Desk, Opened), Failure> {
+/// Takes up what was stored; of a common store nothing yet.
+fn open(config: &Config, mut store: Box<dyn VoucherStore>) -> Result<(Desk, Opened), Failure> {
     let credit = Amount::new(config.limits.unfinalized_credit);
-    let (mut desk, sending) = Desk::open(store, Settings { credit, ..Settings::default() })?;
+    let settings = Settings { credit, ..Settings::default() };
+    let node = store.common().map(|common| common.number());
+    let (mut desk, sending) = match node {
+        Some(number) => (Desk::among(store, settings, number)?, Vec::new()),
+        None => Desk::open(store, settings)?,
+    };
     let audit = config.audit_log.as_deref().map(|path| {
         let opened = Audit::open(path);
         opened.map_err(|error| Failure::Audit { path: path.to_owned(), error })
@@ -214,7 +221,7 @@ fn open(config: &Config, store: Box<dyn VoucherStore>) -> Result<(Desk, Opened),
     let spent = desk.ask_store(|store| store.spent_for_others_since(now.saturating_sub(DAY_SECONDS)));
     let allowance = Allowance::new(config.limits.sponsored_lamports_per_day, spent.map_err(Failure::Chain)?, now);
     let discovery = Discovery::open(&config.discovery, &std::mem::take(&mut desk.listings));
-    Ok((desk, Opened { sending, allowance, audit, discovery }))
+    Ok((desk, Opened { node, sending, allowance, audit, discovery }))
 }
 
 /// How many decisions may wait for the writer.
@@ -222,37 +229,36 @@ fn queue_of(config: &Config) -> usize {
     usize::try_from(config.limits.queue).unwrap_or(usize::MAX)
 }
 
-/// What is to be gone on with, once requests are answered.
-struct Found {
-    /// The batches that were on their way.
-    sending: Vec<BatchRecord>,
-    /// The bills that wait to be asked for.
-    unpaid: mpsc::Receiver<Bill>,
-    /// The pages that were not read yet.
-    unread: Unread,
-}
-
-/// What requests and background tasks share, once as much of the chain was read as has to be before anybody is answered.
+/// What requests and background tasks share, once as much of the chain was read as has to be before anybody is answered; and
+/// the bills that wait to be asked for.
 async fn assemble<C: Chain>(
     config: Config,
     chain: C,
     sequencer: Sequencer,
-    Opened { sending, allowance, audit, discovery }: Opened,
-) -> Result<(Arc<App<C>>, Found), Failure> {
+    Opened { node, sending, allowance, audit, discovery }: Opened,
+) -> Result<(Arc<App<C>>, mpsc::Receiver<Bill>), Failure> {
     let (sponsor, claiming) = config.purse()?;
     let settler = Settler::with_claim_sponsors(chain, sponsor, claiming, config.chain.settler());
     let genesis_hash = settler.genesis_hash().await.map_err(Failure::Chain)?;
     let network = config.network.clone().unwrap_or_else(|| Network::of_genesis(&genesis_hash));
     let (bills, unpaid) = Bills::new();
-    let app =
-        Arc::new(App::new(config, network, genesis_hash, settler, sequencer, (bills, allowance, audit), discovery));
-    let unread = look_first(&app, &sending).await?;
-    Ok((app, Found { sending, unpaid, unread }))
+    let line = node.map(|number| Line::new(&config, number)).transpose()?;
+    let door = if line.is_some() { Door::Away } else { Door::Open };
+    let held = (Holding::new(config.held_by_name(), door), line);
+    let kept = (bills, allowance, audit);
+    let app = Arc::new(App::new(config, network, genesis_hash, settler, sequencer, held, kept, discovery));
+    let books = read_books(&app).await?;
+    if app.line.is_none() {
+        look_first(&app, books, &sending).await.map_err(Failure::Chain)?;
+        app.go_on_with_all(sending);
+    }
+    Ok((app, unpaid))
 }
 
 /// What works beside the requests, until it is stopped.
 struct Beside {
     watcher: JoinHandle<()>,
+    nodes: JoinHandle<()>,
     expenses: JoinHandle<()>,
     money: JoinHandle<()>,
     settlement: JoinHandle<()>,
@@ -263,17 +269,13 @@ struct Beside {
 /// all later ones do.
 async fn begin<C: Chain>(
     app: &Arc<App<C>>,
-    Found { sending, unpaid, unread }: Found,
+    unpaid: mpsc::Receiver<Bill>,
     tasks: &TaskTracker,
 ) -> Result<Beside, Failure> {
-    for bundle in settlement::bundles(sending) {
-        let ids: Vec<_> = bundle.iter().flat_map(BatchRecord::channel_ids).collect();
-        let marked = app.sequencer.insist(move |desk| desk.ledger.sent(ids)).await;
-        marked.map_err(Failure::Chain)?;
-        tasks.spawn(settlement::resume(Arc::clone(app), bundle));
-    }
+    settlement::go_on(app, tasks).await.map_err(Failure::Chain)?;
     Ok(Beside {
-        watcher: tokio::spawn(watcher::watch(Arc::clone(app), unread)),
+        watcher: tokio::spawn(watcher::watch(Arc::clone(app))),
+        nodes: tokio::spawn(nodes::work(Arc::clone(app))),
         expenses: tokio::spawn(expenses::keep(Arc::clone(app), unpaid)),
         money: tokio::spawn(money::keep(Arc::clone(app))),
         settlement: tokio::spawn(settlement::settle(Arc::clone(app), tasks.clone())),
@@ -281,42 +283,35 @@ async fn begin<C: Chain>(
     })
 }
 
-/// Lets the process have as many files open as it may have connections, as far as the system allows; beyond that connections
-/// that are idle end early.
-fn open_files(connections: u32) {
-    let wanted = u64::from(connections).saturating_add(OTHER_FILES);
-    match rlimit::increase_nofile_limit(wanted) {
-        Ok(allowed) if allowed >= wanted => {}
-        Ok(allowed) => {
-            tracing::warn!(allowed, wanted, "fewer files may be open than limits.connections needs: ulimit -n")
-        }
-        Err(error) => tracing::warn!(%error, wanted, "how many files may be open cannot be set"),
-    }
+/// Reads the books, and refuses those of another cluster.
+async fn read_books<C: Chain>(app: &App<C>) -> Result<Vec<BookView>, Failure> {
+    let addresses: Vec<Address> = app.config.books.iter().map(|book| Address::from(book.0)).collect();
+    let read = app.settler.read_books(&addresses, Commitment::Confirmed).await.map_err(Failure::Chain)?;
+    let of_another = read.books.iter().find(|book| book.state.genesis_hash != app.genesis_hash);
+    of_another.map_or(Ok(()), |book| Err(Failure::OtherCluster(book.address.to_bytes().into())))?;
+    Ok(read.books)
 }
 
-/// Reads the books, and of their pages what has to be known before anybody is answered.
-async fn look_first<C: Chain>(app: &App<C>, sending: &[BatchRecord]) -> Result<Unread, Failure> {
-    watcher::read_books(app).await.map_err(Failure::Chain)?;
-    for (address, book) in app.look().books {
-        if book.state.genesis_hash != app.genesis_hash {
-            return Err(Failure::OtherCluster(address.into()));
-        }
-    }
-    let unread = first_sight::begin(app, sending).await.map_err(Failure::Chain)?;
-    watcher::read_blockhash(app).await.map_err(Failure::Chain)?;
-    Ok(unread)
+/// Of all these books, reads what has to be known before anybody is answered.
+async fn look_first<C: Chain>(app: &App<C>, books: Vec<BookView>, sending: &[BatchRecord]) -> Result<(), Rejection> {
+    app.see(|sight| {
+        sight.books.extend(books.iter().map(|book| (book.address.to_bytes(), Arc::new(book.clone()))));
+    });
+    let books: Vec<&BookView> = books.iter().collect();
+    first_sight::begin(app, &books, sending).await?;
+    watcher::read_blockhash(app).await
 }
 
 /// Runs everything, and ends everything when one part ends.
 async fn supervise<C: Chain>(
     app: Arc<App<C>>,
     listener: TcpListener,
-    found: Found,
+    found: mpsc::Receiver<Bill>,
     drain: CancellationToken,
     writer: std::thread::JoinHandle<Result<(), StoreFailure>>,
 ) -> Result<(), Failure> {
     let tasks = TaskTracker::new();
-    let Beside { watcher, expenses, money, settlement, discovery } = begin(&app, found, &tasks).await?;
+    let Beside { watcher, nodes, expenses, money, settlement, discovery } = begin(&app, found, &tasks).await?;
     let pulse = tokio::spawn(line::pulse(app.sequencer.clone()));
     let closed = CancellationToken::new();
     let limits = &app.config.limits;
@@ -331,7 +326,10 @@ async fn supervise<C: Chain>(
     tokio::select! {
         () = ended.cancelled() => {}
         () = unrecorded.cancelled() => {}
-        () = drain.cancelled() => drain_calls(&app).await,
+        () = drain.cancelled() => {
+            nodes::leave(&app).await;
+            drain_calls(&app).await;
+        }
     }
     let failed = unrecorded.is_cancelled();
     closed.cancel();
@@ -342,6 +340,7 @@ async fn supervise<C: Chain>(
         tracing::warn!(batches = tasks.len(), "ending with batches on their way: they are taken up at the next start");
     }
     watcher.abort();
+    nodes.abort();
     expenses.abort();
     pulse.abort();
     money.abort();

@@ -1,12 +1,15 @@
-//! The first sight of every page since the start. With many pages that takes a while, so requests are answered meanwhile: a
+//! The first sight of every page since the start, or since its book was taken up. With many pages that takes a while, so requests are answered meanwhile: a
 //! channel takes nothing before its own page was read, so that closings and deposits of the meantime are known, and that page
 //! is read for the request that needs it. All others follow, newest first, since it is there that channels are opened.
 
-use crate::app::{App, seen};
+use crate::app::App;
+use crate::holding::{Holding, Visit};
+use crate::nodes::learn;
+use crate::sight::seen;
 use crate::watcher;
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tallybook_chain::{Address, BookView, PROGRAM_ID, address};
 use tallybook_ledger::{BatchRecord, PageSeen};
@@ -22,72 +25,117 @@ const REQUESTS_AT_ONCE: usize = 16;
 /// How far the first sight is.
 #[derive(Debug)]
 pub(crate) struct FirstSight {
-    is_over: AtomicBool,
+    /// The pages that are still to be read, each with its book, last one first.
+    left: Mutex<Vec<([u8; 32], Address)>>,
+    /// How many there are, with those that are being read.
     unread: AtomicU64,
     turns: Semaphore,
 }
 
 impl Default for FirstSight {
     fn default() -> Self {
-        Self { is_over: AtomicBool::new(false), unread: AtomicU64::new(0), turns: Semaphore::new(REQUESTS_AT_ONCE) }
+        Self { left: Mutex::default(), unread: AtomicU64::new(0), turns: Semaphore::new(REQUESTS_AT_ONCE) }
     }
 }
 
 impl FirstSight {
     /// Every page was read, as far as there was one.
     pub(crate) fn is_over(&self) -> bool {
-        self.is_over.load(Ordering::Acquire)
+        self.unread() == 0
     }
 
     /// How many pages there may be that were not read.
     pub(crate) fn unread(&self) -> u64 {
-        self.unread.load(Ordering::Relaxed)
+        self.unread.load(Ordering::Acquire)
+    }
+
+    /// The pages of a book are not to be read any more. Nobody reads one of them now.
+    pub(crate) fn forget(&self, book: &[u8; 32]) {
+        let mut left = self.lock();
+        let before = left.len();
+        left.retain(|(of, _)| of != book);
+        self.count_read(before.saturating_sub(left.len()));
+    }
+
+    /// These are to be read, first of all.
+    fn add(&self, mut pages: Vec<([u8; 32], Address)>) {
+        self.unread.fetch_add(count(pages.len()), Ordering::AcqRel);
+        pages.reverse();
+        self.lock().extend(pages);
+    }
+
+    fn put_back(&self, pages: Vec<([u8; 32], Address)>) {
+        self.lock().extend(pages);
+    }
+
+    fn count_read(&self, pages: usize) {
+        self.unread.fetch_sub(count(pages), Ordering::AcqRel);
+    }
+
+    /// The next ones, and who is busy with their books.
+    fn next(&self, holding: &Arc<Holding>) -> (Vec<([u8; 32], Address)>, Vec<Visit>) {
+        let mut left = self.lock();
+        let from = left.len().saturating_sub(PAGES_AT_ONCE);
+        let mut visits: Vec<Visit> = Vec::new();
+        let mut is_held = |book: &[u8; 32]| {
+            visits.iter().any(|visit| visit.book() == book)
+                || holding.enter_early(book).map(|visit| visits.push(visit)).is_some()
+        };
+        // One whose book is about to be given away is left where it is.
+        let some = left.extract_if(from.., |(book, _)| is_held(book)).collect();
+        (some, visits)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<([u8; 32], Address)>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The pages that are still to be read, last one first.
-pub(crate) struct Unread(Vec<Address>);
-
-/// Reads what has to be known before anybody is answered: the pages of batches that were on their way, so that nothing of
-/// them is planned a second time, and the newest pages. Gives those that are left.
-pub(crate) async fn begin<C: Chain>(app: &App<C>, sending: &[BatchRecord]) -> Result<Unread, Rejection> {
-    let books = app.look().books;
-    let books: Vec<&BookView> = books.values().map(AsRef::as_ref).collect();
+/// Reads what has to be known of these books before anybody is answered for them: the pages of batches that were on their way, so
+/// that nothing of them is planned a second time, and the newest pages. All others are left for [`go_on`].
+pub(crate) async fn begin<C: Chain>(
+    app: &App<C>,
+    books: &[&BookView],
+    sending: &[BatchRecord],
+) -> Result<(), Rejection> {
     let needed: HashSet<[u8; 32]> = sending.iter().map(|batch| batch.page).collect();
-    let all = newest_first(&books);
+    let all = newest_first(books);
     let (first, rest): (Vec<_>, Vec<_>) =
-        (0..).zip(all).partition(|(at, page)| *at < PAGES_AT_ONCE || needed.contains(&page.to_bytes()));
-    let pages = |of: Vec<(usize, Address)>| of.into_iter().map(|(_, page)| page).collect::<Vec<_>>();
-    let (first, mut rest) = (pages(first), pages(rest));
+        (0..).zip(all).partition(|(at, (_, page))| *at < PAGES_AT_ONCE || needed.contains(&page.to_bytes()));
+    let first: Vec<Address> = first.into_iter().map(|(_, (_, page))| page).collect();
     meet(app, &first).await?;
-    rest.reverse();
-    let unread = Unread(rest);
-    app.first_sight.unread.store(count(&unread.0), Ordering::Relaxed);
-    if unread.0.is_empty() {
-        is_over(app).await?;
-    } else {
-        tracing::info!(unread = unread.0.len(), "serving before all pages are read");
+    let rest: Vec<_> = rest.into_iter().map(|(_, page)| page).collect();
+    if rest.is_empty() {
+        return is_over(app).await;
     }
-    Ok(unread)
+    tracing::info!(unread = rest.len(), "serving before all pages are read");
+    app.first_sight.add(rest);
+    Ok(())
 }
 
 /// Reads all that are left, however often the chain does not answer. `Err` when the writer has ended.
-pub(crate) async fn go_on<C: Chain>(app: &App<C>, Unread(mut left): Unread) -> Result<(), Rejection> {
-    while !left.is_empty() {
-        let some = left.split_off(left.len().saturating_sub(PAGES_AT_ONCE));
-        match meet(app, &some).await {
-            Ok(()) => app.first_sight.unread.store(count(&left), Ordering::Relaxed),
+pub(crate) async fn go_on<C: Chain>(app: &App<C>) -> Result<(), Rejection> {
+    let pause = Duration::from_millis(app.config.chain.poll_milliseconds);
+    while !app.first_sight.is_over() {
+        let (some, visits) = app.first_sight.next(&app.holding);
+        let pages: Vec<Address> = some.iter().map(|(_, page)| *page).collect();
+        match meet(app, &pages).await {
+            Ok(()) if some.is_empty() => tokio::time::sleep(pause).await,
+            Ok(()) => {
+                app.first_sight.count_read(some.len());
+                if app.first_sight.is_over() {
+                    is_over(app).await?;
+                }
+            }
             Err(Rejection::StoreUnavailable) => return Err(Rejection::StoreUnavailable),
             Err(rejection) => {
                 app.chain_silent();
                 tracing::warn!(%rejection, "pages could not be read for the first time: trying again");
-                left.extend(some);
-                tokio::time::sleep(Duration::from_millis(app.config.chain.poll_milliseconds)).await;
+                app.first_sight.put_back(some);
+                drop(visits);
+                tokio::time::sleep(pause).await;
             }
         }
-    }
-    if !app.first_sight.is_over() {
-        is_over(app).await?;
     }
     Ok(())
 }
@@ -134,7 +182,9 @@ async fn meet<C: Chain>(app: &App<C>, pages: &[Address]) -> Result<(), Rejection
     app.see(|sight| {
         sight.pages.extend(read.pages.iter().map(|page| (page.address.to_bytes(), Arc::new(page.clone()))))
     });
+    let found = learn(app, &read.pages).await?;
     let events = app.sequencer.meet(&all_seen(&read), &all_seen(&last)).await?;
+    app.go_on_with(found);
     app.chain_answered(read.slot);
     watcher::tell(app, &events);
     Ok(())
@@ -142,7 +192,6 @@ async fn meet<C: Chain>(app: &App<C>, pages: &[Address]) -> Result<(), Rejection
 
 /// From now on what no page shows is not there.
 async fn is_over<C: Chain>(app: &App<C>) -> Result<(), Rejection> {
-    app.first_sight.is_over.store(true, Ordering::Release);
     let unmet = app.sequencer.insist(|desk| desk.ledger.unmet()).await?;
     if unmet > 0 {
         tracing::warn!(
@@ -154,12 +203,12 @@ async fn is_over<C: Chain>(app: &App<C>) -> Result<(), Rejection> {
 }
 
 /// All pages of these books: the newest of each, then the next, and so on.
-fn newest_first(books: &[&BookView]) -> Vec<Address> {
+fn newest_first(books: &[&BookView]) -> Vec<([u8; 32], Address)> {
     let most = books.iter().map(|book| book.state.next_page).max().unwrap_or(0);
     let rows = (1..=most).flat_map(|back| books.iter().map(move |book| (book, back)));
     rows.filter_map(|(book, back)| {
         let index = book.state.next_page.checked_sub(back)?;
-        Some(address::page(&PROGRAM_ID, &book.address, index).0)
+        Some((book.address.to_bytes(), address::page(&PROGRAM_ID, &book.address, index).0))
     })
     .collect()
 }
@@ -168,6 +217,6 @@ fn all_seen(read: &PagesRead) -> Vec<PageSeen<'_>> {
     read.pages.iter().map(|page| seen(page, read.slot)).collect()
 }
 
-fn count(pages: &[Address]) -> u64 {
-    u64::try_from(pages.len()).unwrap_or(u64::MAX)
+fn count(pages: usize) -> u64 {
+    u64::try_from(pages).unwrap_or(u64::MAX)
 }

@@ -4,7 +4,7 @@
 //!
 //! Reading path of a voucher: `routes` (HTTP) → `schemes` (which one takes it) → `schemes::channel` (verified, nothing locked) → [`tallybook_sequencer`]
 //! (decided, made durable, answered) → `settlement` (planned, sent, ended). Beside it `watcher` is the eye on the chain, and
-//! `discovery` lists what was paid for.
+//! `discovery` lists what was paid for. With others on the same database it works on some of the books: see `nodes`, `line`, `holding`.
 #![forbid(unsafe_code)]
 
 mod administration;
@@ -22,9 +22,11 @@ mod forward;
 mod grow;
 mod guard;
 mod health;
+mod holding;
 mod line;
 mod metrics;
 mod money;
+mod nodes;
 mod problem;
 mod quota;
 mod routes;
@@ -33,6 +35,7 @@ mod serve;
 mod settlement;
 mod shares;
 mod show;
+mod sight;
 mod traces;
 mod watcher;
 

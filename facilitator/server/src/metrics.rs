@@ -53,6 +53,16 @@ pub(crate) fn refused(reason: &'static str) {
     counter!("tallybook_rejections_total", "reason" => reason).increment(1);
 }
 
+/// A request was handed on to who holds its book, and answered.
+pub(crate) fn handed_on() {
+    counter!("tallybook_handed_on_total").increment(1);
+}
+
+/// So many books are held here.
+pub(crate) fn held(books: usize) {
+    gauge!("tallybook_books_held").set(float(u64::try_from(books).unwrap_or(u64::MAX)));
+}
+
 /// Something paid for is not listed, by this reason.
 pub(crate) fn unlisted(reason: &'static str) {
     counter!("tallybook_unlisted_total", "reason" => reason).increment(1);
@@ -121,6 +131,8 @@ fn describe() {
     describe_counter!("tallybook_requests_total", "Requests that were answered, by route and status.");
     describe_histogram!("tallybook_request_seconds", "How long an answer took, by route.");
     describe_counter!("tallybook_rejections_total", "Payments that were refused, by the name of the reason.");
+    describe_counter!("tallybook_handed_on_total", "Requests that another facilitator on the same database answered.");
+    describe_gauge!("tallybook_books_held", "Books that this facilitator works on, of those on its database.");
     describe_counter!("tallybook_changes_total", "Changes that were made durable.");
     describe_histogram!("tallybook_commit_seconds", "How long a group commit of the store took.");
     describe_counter!("tallybook_settlement_transactions_total", "Transactions of claims that landed.");

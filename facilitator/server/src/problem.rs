@@ -3,6 +3,7 @@
 //! A payment that is refused is an answer like any other (200, as x402 facilitators do): see [`crate::schemes`]. What comes
 //! here is a request that cannot be read, or a service that cannot serve now.
 
+use crate::line::Elsewhere;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tallybook_rules::Rejection;
@@ -13,6 +14,8 @@ use tallybook_wire::{Reason, Refusal, body};
 pub(crate) enum Problem {
     /// By a named rejection.
     Refused(Rejection),
+    /// Its book is held by another facilitator on the same database, or by none yet.
+    Elsewhere([u8; 32]),
     /// No such route.
     NoRoute,
     /// The route takes another method.
@@ -49,6 +52,7 @@ impl Problem {
     fn status(self) -> (StatusCode, Option<HeaderValue>) {
         let soon = Some(HeaderValue::from_static("1"));
         match self {
+            Self::Elsewhere(_) => (StatusCode::MISDIRECTED_REQUEST, soon),
             Self::NoRoute | Self::NoCatalogue => (StatusCode::NOT_FOUND, None),
             Self::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, None),
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, None),
@@ -78,6 +82,7 @@ impl Problem {
             |name: &str, message: &str| Refusal { error: Reason::from(name.to_owned()), message: message.to_owned() };
         match self {
             Self::Refused(rejection) => rejection.into(),
+            Self::Elsewhere(_) => Rejection::StoreUnavailable.into(),
             Self::Full(message) => Refusal { message: message.to_owned(), ..Rejection::Overloaded.into() },
             Self::TooSlow => foreign("too_slow", "The body did not arrive in time: send it at once."),
             Self::NoRoute => foreign(
@@ -113,6 +118,9 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, retry_after) = self.status();
         let mut response = (status, json(body(&self.refusal()).unwrap_or_default())).into_response();
+        if let Self::Elsewhere(book) = self {
+            response.extensions_mut().insert(Elsewhere(book));
+        }
         if let Some(seconds) = retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, seconds);
         }

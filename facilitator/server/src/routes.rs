@@ -2,13 +2,15 @@
 
 use crate::app::App;
 use crate::guard::guard;
+use crate::holding::To;
+use crate::line::elsewhere;
 use crate::problem::{Problem, json};
 use crate::{administration, backup, discovery, expenses, forward, grow, metrics, show, traces};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -17,12 +19,12 @@ use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use tallybook_rules::Rejection;
 use tallybook_settler::Chain;
-use tallybook_wire::{EXTENSION_RESPONSES, Key, MAX_BODY_BYTES, body, read_body};
+use tallybook_wire::{EXTENSION_RESPONSES, ForwardRequest, Key, MAX_BODY_BYTES, body, read_body};
 use tower_http::trace::TraceLayer;
 
 /// All routes. A request passes, from outside to inside: tracing (of
 /// method, path and status, never of headers or bodies), the cap on its body, the places for requests at work with the time
-/// limits (`guard`), and for what only resource servers and operators may the access token (`only_resource_servers`).
+/// limits (`guard`), the way to who holds its book (`elsewhere`), and for what only resource servers and operators may the access token (`only_resource_servers`).
 pub(crate) fn router<C: Chain>(app: Arc<App<C>>) -> Router {
     let payments = Router::new()
         .route("/verify", post(verify::<C>))
@@ -55,6 +57,7 @@ pub(crate) fn router<C: Chain>(app: Arc<App<C>>) -> Router {
         .merge(administration)
         .method_not_allowed_fallback(|| async { Problem::WrongMethod })
         .fallback(|| async { Problem::NoRoute })
+        .layer(from_fn_with_state(Arc::clone(&app), elsewhere::<C>))
         .layer(from_fn_with_state(Arc::clone(&app), guard::<C>))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(TraceLayer::new_for_http().make_span_with(traces::of_request).on_response(traces::answered))
@@ -134,7 +137,9 @@ async fn vouchers<C: Chain>(
     State(app): State<Arc<App<C>>>,
     request: Result<Bytes, BytesRejection>,
 ) -> Result<impl IntoResponse, Problem> {
-    Ok(json(body(&forward::take(&app, &read(request)?).await?)?))
+    let request: ForwardRequest = read(request)?;
+    let _visit = app.enter(request.book.as_bytes(), To::Begin)?;
+    Ok(json(body(&forward::take(&app, &request).await?)?))
 }
 
 async fn pages<C: Chain>(
@@ -143,11 +148,12 @@ async fn pages<C: Chain>(
     request: Result<Bytes, BytesRejection>,
 ) -> Result<impl IntoResponse, Problem> {
     let book: Key = book.parse().map_err(|_| Rejection::UnknownBook)?;
+    let _visit = app.enter(book.as_bytes(), To::Begin)?;
     Ok(json(body(&grow::grow(&app, &book, &read(request)?).await?)?))
 }
 
-async fn income<C: Chain>(State(app): State<Arc<App<C>>>) -> Result<impl IntoResponse, Problem> {
-    Ok(json(body(&expenses::income(&app).await?)?))
+async fn income<C: Chain>(State(app): State<Arc<App<C>>>, headers: HeaderMap) -> Result<impl IntoResponse, Problem> {
+    Ok(json(body(&expenses::income(&app, &headers).await?)?))
 }
 
 async fn administered<C: Chain>(State(app): State<Arc<App<C>>>) -> Result<impl IntoResponse, Problem> {
@@ -179,6 +185,7 @@ async fn offer<C: Chain>(
     Path(book): Path<String>,
 ) -> Result<impl IntoResponse, Problem> {
     let book: Key = book.parse().map_err(|_| Rejection::UnknownBook)?;
+    let _visit = app.enter(book.as_bytes(), To::End)?;
     Ok(json(body(&show::offer(&app, &book).await?)?))
 }
 
@@ -205,9 +212,14 @@ async fn ready<C: Chain>(State(app): State<Arc<App<C>>>) -> impl IntoResponse {
 async fn channel<C: Chain>(
     State(app): State<Arc<App<C>>>,
     Path(id): Path<String>,
-) -> Result<impl IntoResponse, Problem> {
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let id = Key::from_base58_or_hex(&id)?;
-    Ok(json(body(&show::channel(&app, &id).await?)?))
+    match show::channel(&app, &id).await {
+        Ok(view) => Ok(json(body(&view)?).into_response()),
+        Err(Rejection::UnknownChannel) => show::elsewhere(&app, &id, &headers).await,
+        Err(rejection) => Err(rejection.into()),
+    }
 }
 
 /// Which batches are listed.

@@ -6,9 +6,11 @@
 mod ending;
 mod owed;
 
-use crate::app::{App, Sight};
+use crate::app::App;
+use crate::holding::{To, Visit};
+use crate::sight::Sight;
 use crate::traces::{self, target};
-use ending::{Ending, finish};
+use ending::{Ending, bundles, finish, resume};
 use owed::{Owed, pay_out};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,7 +25,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-pub(crate) use ending::{bundles, priority_lamports, resume};
+pub(crate) use ending::priority_lamports;
 
 /// Plans until it is told to stop; bundles run on in `tasks`.
 pub(crate) async fn settle<C: Chain>(app: Arc<App<C>>, tasks: TaskTracker) {
@@ -37,41 +39,78 @@ pub(crate) async fn settle<C: Chain>(app: Arc<App<C>>, tasks: TaskTracker) {
             () = app.wake.notified() => {}
         }
         let sight = app.look();
+        if go_on(&app, &tasks).await.is_err() {
+            return;
+        }
         match plan(&app, &sight).await {
             Ok(bundles) => {
-                for bundle in bundles {
-                    tasks.spawn(run(Arc::clone(&app), bundle));
+                for (bundle, visits) in bundles {
+                    let app = Arc::clone(&app);
+                    tasks.spawn(async move {
+                        run(app, bundle).await;
+                        drop(visits);
+                    });
                 }
             }
             Err(Rejection::StoreUnavailable) => return,
             Err(rejection) => tracing::warn!(%rejection, "nothing was planned"),
         }
         for (book, page) in owed.due(&app, &sight) {
-            tasks.spawn(pay_out(Arc::clone(&app), book, page));
+            if let Some(visit) = app.holding.enter(&book.address.to_bytes(), To::Begin) {
+                let app = Arc::clone(&app);
+                tasks.spawn(async move {
+                    pay_out(app, book, page).await;
+                    drop(visit);
+                });
+            }
         }
     }
+}
+
+/// Goes on with batches that were on their way when they were taken up, before anything of their channels is planned. `Err` when
+/// the writer has ended.
+pub(crate) async fn go_on<C: Chain>(app: &Arc<App<C>>, tasks: &TaskTracker) -> Result<(), Rejection> {
+    let (records, visits): (Vec<_>, Vec<_>) = app.take_found().into_iter().unzip();
+    // Each keeps all of them, until the last of its bundle has ended.
+    let visits: Arc<Vec<Option<Visit>>> = Arc::new(visits);
+    for bundle in bundles(records) {
+        let ids: Vec<_> = bundle.iter().flat_map(BatchRecord::channel_ids).collect();
+        app.sequencer.insist(move |desk| desk.ledger.sent(ids)).await?;
+        let (app, visits) = (Arc::clone(app), Arc::clone(&visits));
+        tasks.spawn(async move {
+            resume(app, bundle).await;
+            drop(visits);
+        });
+    }
+    Ok(())
 }
 
 /// Batches, each with its number, that share transactions.
 type Numbered = Vec<(u64, Batch)>;
 
-/// What is due now, numbered and durable, in bundles of as much as one transaction of the chain holds.
-async fn plan<C: Chain>(app: &App<C>, sight: &Sight) -> Result<Vec<Numbered>, Rejection> {
+/// What is due now, numbered and durable, in bundles of as much as one transaction of the chain holds. Nothing of a book that is
+/// about to be given away; whoever has it next plans that.
+async fn plan<C: Chain>(app: &App<C>, sight: &Sight) -> Result<Vec<(Numbered, Vec<Visit>)>, Rejection> {
     let mut policy = fitted(app, sight).await;
     policy.per_call |= app.settle_now.swap(false, Ordering::Relaxed);
+    let holding = &app.holding;
     let planned = app.sequencer.insist(move |desk| {
         let mut planned = Vec::new();
         for bundle in desk.ledger.plan(desk.now, &policy) {
-            desk.ledger.sent(bundle.channel_ids());
-            let mut numbered = Numbered::new();
+            let (mut numbered, mut visits) = (Numbered::new(), Vec::new());
             for batch in Bundle::into_batches(bundle) {
-                let id = desk.newest_batch.checked_add(1).ok_or(Rejection::Overflow)?;
+                let book = desk.ledger.book_of(batch.page());
+                let Some(visit) = book.and_then(|book| holding.enter(&book, To::Begin)) else { continue };
+                visits.push(visit);
+                desk.ledger.sent(batch.channel_ids());
+                let id = desk.number_batch()?;
                 let record = BatchRecord::planned(id, &batch, desk.now)?;
-                desk.newest_batch = id;
                 desk.write(Change::Planned(record));
                 numbered.push((id, batch));
             }
-            planned.push(numbered);
+            if !numbered.is_empty() {
+                planned.push((numbered, visits));
+            }
         }
         Ok(planned)
     });

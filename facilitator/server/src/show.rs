@@ -2,6 +2,11 @@
 
 use crate::app::App;
 use crate::first_sight;
+use crate::holding::Door;
+use crate::line::{Line, was_handed_on};
+use crate::problem::Problem;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use std::num::NonZeroU32;
 use std::sync::atomic::Ordering;
 use tallybook_ledger::{BatchRecord, Channel, Landed, State};
@@ -51,6 +56,8 @@ pub(crate) async fn health<C: Chain>(app: &App<C>) -> Result<Health, Rejection> 
         chain_slot: Some(slot).filter(|slot| *slot != 0),
         channels: u64::try_from(channels).ok(),
         unsettled: Some(unsettled),
+        node: app.line.as_ref().map(Line::number),
+        books: app.line.as_ref().and_then(|_| u32::try_from(app.holding.at_work()).ok()),
         unread_pages: Some(app.first_sight.unread()).filter(|unread| *unread != 0),
     })
 }
@@ -70,6 +77,7 @@ pub(crate) fn unready<C: Chain>(app: &App<C>) -> Vec<&'static str> {
 pub(crate) async fn channel<C: Chain>(app: &App<C>, id: &Key) -> Result<ChannelView, Rejection> {
     let id = id.0;
     let is_met = first_sight::of_channel(app, &id).await;
+    let is_among_others = app.line.is_some();
     let found = app.sequencer.ask(move |desk| {
         if let Some(channel) = desk.ledger.channel(&id) {
             let book = desk.ledger.book_of(&channel.place().page).unwrap_or_default();
@@ -80,10 +88,28 @@ pub(crate) async fn channel<C: Chain>(app: &App<C>, id: &Key) -> Result<ChannelV
         match is_met {
             // It may stand in a page that was not read yet.
             Err(rejection) if is_over != Some(true) => Err(rejection),
+            // It may be of a book that is held elsewhere.
+            Ok(()) if is_among_others && is_over != Some(true) => Err(Rejection::UnknownChannel),
             Ok(()) | Err(_) => Err(is_over.map_or(Rejection::UnknownChannel, |_| Rejection::SlotFree)),
         }
     });
     found.await?
+}
+
+/// `GET /channels/{id}` of a channel that is none of those held here: what another facilitator on the same database says of it.
+pub(crate) async fn elsewhere<C: Chain>(app: &App<C>, id: &Key, headers: &HeaderMap) -> Result<Response, Problem> {
+    let Some(line) = &app.line else { return Err(Rejection::UnknownChannel.into()) };
+    // A book that nobody holds now, or who takes it up, may have it.
+    let mut are_all = app.holding.with(Door::Coming).is_empty();
+    if !was_handed_on(headers) {
+        let (answers, answered) = line.ask_others(&format!("/channels/{id}"), headers).await;
+        are_all = answered && answers.iter().all(|answer| answer.status() == StatusCode::NOT_FOUND);
+        are_all &= line.are_held(&app.config.held_by_name());
+        if let Some(answer) = answers.into_iter().find(|answer| answer.status().is_success()) {
+            return Ok(answer);
+        }
+    }
+    Err(if are_all { Rejection::UnknownChannel } else { Rejection::ChainUnavailable }.into())
 }
 
 fn view(channel: &Channel, book: [u8; 32], now: i64) -> ChannelView {

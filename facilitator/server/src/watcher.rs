@@ -1,9 +1,12 @@
 //! The eye on the chain: reads the served pages again and again, so that deposits, claims and above all closings are
 //! seen within seconds, long before a grace period ends.
 
-use crate::app::{App, seen};
-use crate::first_sight::{self, Unread};
+use crate::app::App;
+use crate::first_sight;
+use crate::holding::PAYMENTS;
 use crate::metrics;
+use crate::nodes::learn;
+use crate::sight::seen;
 use std::sync::Arc;
 use std::time::Duration;
 use tallybook_chain::{Address, BookView, PageView};
@@ -17,15 +20,16 @@ const FINAL_EVERY: u64 = 5;
 /// Every so many looks, the schemes forget what is over.
 const TEND_EVERY: u64 = 30;
 
-/// Reads the pages that were not read since the start, and then looks until it is told to stop.
-pub(crate) async fn watch<C: Chain>(app: Arc<App<C>>, unread: Unread) {
-    if first_sight::go_on(&app, unread).await.is_err() {
-        return;
-    }
+/// Reads the pages that were not read yet, and looks at all, until it is told to stop.
+pub(crate) async fn watch<C: Chain>(app: Arc<App<C>>) {
     let mut ticks = tokio::time::interval(Duration::from_millis(app.config.chain.poll_milliseconds));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut looks = 0u64;
     loop {
+        // Of a book that was taken up just now, too.
+        if first_sight::go_on(&app).await.is_err() {
+            return;
+        }
         ticks.tick().await;
         looks = looks.wrapping_add(1);
         let mut looked = look(&app, looks.is_multiple_of(FINAL_EVERY)).await;
@@ -43,20 +47,25 @@ pub(crate) async fn watch<C: Chain>(app: Arc<App<C>>, unread: Unread) {
     }
 }
 
-/// One look at everything that is served.
+/// One look at everything that is held here. Nothing of it is given away meanwhile.
 pub(crate) async fn look<C: Chain>(app: &App<C>, thorough: bool) -> Result<(), Rejection> {
+    let visits = app.holding.enter_all();
+    let addresses: Vec<[u8; 32]> = visits.iter().map(|visit| *visit.book()).filter(|book| *book != PAYMENTS).collect();
+    if addresses.is_empty() {
+        return read_blockhash(app).await;
+    }
     if thorough {
-        read_books(app).await?;
+        read_books(app, &addresses).await?;
     }
     let books = app.look().books;
-    let books: Vec<&BookView> = books.values().map(AsRef::as_ref).collect();
+    let books: Vec<&BookView> = addresses.iter().filter_map(|address| books.get(address)).map(AsRef::as_ref).collect();
     let read = app.settler.read_pages(&books, Commitment::Confirmed).await?;
-    app.see(|sight| sight.take_in(pages_of(&read).collect(), read.slot));
+    app.see(|sight| sight.take_in(&addresses, pages_of(&read).collect(), read.slot));
     take_in(app, read).await?;
     read_blockhash(app).await?;
     if thorough {
         let last = app.settler.read_pages(&books, Commitment::Finalized).await?;
-        let books: Vec<[u8; 32]> = books.iter().map(|book| book.address.to_bytes()).collect();
+        let books = addresses;
         let pages: Vec<_> = last.pages.iter().map(|page| seen(page, last.slot)).collect();
         app.sequencer.observe(&pages, Finality::Final).await?;
         let shown: Vec<[u8; 32]> = last.pages.iter().map(|page| page.address.to_bytes()).collect();
@@ -73,7 +82,7 @@ pub(crate) async fn read_blockhash<C: Chain>(app: &App<C>) -> Result<(), Rejecti
     Ok(())
 }
 
-/// One look at one book and its pages, out of turn.
+/// One look at one book and its pages, out of turn, by somebody who is busy with it.
 pub(crate) async fn look_at<C: Chain>(app: &App<C>, book: &Address) -> Result<(), Rejection> {
     let book = app.settler.read_books(&[*book], Commitment::Confirmed).await?.books;
     let book = Arc::new(book.into_iter().next().ok_or(Rejection::UnknownBook)?);
@@ -93,7 +102,9 @@ fn pages_of(read: &PagesRead) -> impl Iterator<Item = ([u8; 32], Arc<PageView>)>
 async fn take_in<C: Chain>(app: &App<C>, read: PagesRead) -> Result<(), Rejection> {
     let slot = read.slot;
     let pages: Vec<_> = read.pages.iter().map(|page| seen(page, slot)).collect();
+    let found = learn(app, &read.pages).await?;
     let events = app.sequencer.observe(&pages, Finality::Confirmed).await?;
+    app.go_on_with(found);
     let channels = app.sequencer.insist(|desk| desk.ledger.len()).await?;
     app.chain_answered(slot);
     metrics::watched(slot, channels);
@@ -101,13 +112,13 @@ async fn take_in<C: Chain>(app: &App<C>, read: PagesRead) -> Result<(), Rejectio
     Ok(())
 }
 
-/// Reads the served books, so that their new pages are read too.
-pub(crate) async fn read_books<C: Chain>(app: &App<C>) -> Result<(), Rejection> {
-    let addresses: Vec<Address> = app.config.books.iter().map(|book| Address::from(book.0)).collect();
+/// Reads books that are held here, so that their new pages are read too.
+pub(crate) async fn read_books<C: Chain>(app: &App<C>, books: &[[u8; 32]]) -> Result<(), Rejection> {
+    let addresses: Vec<Address> = books.iter().map(|book| Address::from(*book)).collect();
     let read = app.settler.read_books(&addresses, Commitment::Confirmed).await?;
     app.see(|sight| {
         let books = read.books.into_iter();
-        sight.books = books.map(|book| (book.address.to_bytes(), Arc::new(book))).collect();
+        sight.books.extend(books.map(|book| (book.address.to_bytes(), Arc::new(book))));
     });
     Ok(())
 }

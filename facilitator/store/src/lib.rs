@@ -5,6 +5,7 @@
 //! database that a server keeps; [`MemoryStore`] and [`FaultyStore`] are the forms for tests. All pass one conformance suite.
 #![forbid(unsafe_code)]
 
+mod common;
 mod copy;
 mod decode;
 mod encode;
@@ -16,6 +17,7 @@ mod postgres;
 mod rows;
 mod sqlite;
 
+pub use common::{CommonStore, MAX_NODES, Node, lock_of};
 pub use failure::StoreFailure;
 pub use faulty::FaultyStore;
 pub use memory::MemoryStore;
@@ -24,6 +26,7 @@ pub use postgres::{PostgresFailure, PostgresStore, PostgresUrl};
 pub use rows::{Row, Tally};
 pub use sqlite::SqliteStore;
 
+use std::collections::HashSet;
 use std::path::Path;
 use tallybook_ledger::{Attempt, BatchRecord, Change, ChannelRecord, Expense, ListingRecord, PaymentRecord, Purpose};
 
@@ -94,6 +97,39 @@ pub trait VoucherStore: Send {
         let mut channels = Vec::new();
         let stored = self.load_each(&mut |record| channels.push(record))?;
         Ok(Stored { channels, ..stored })
+    }
+
+    /// What is needed to go on with these pages alone: their channels, each handed over by itself, their batches that have not
+    /// ended, their tables; and the number of the newest batch of all. Nothing in the answer is of no page.
+    fn load_pages(
+        &mut self,
+        pages: &[[u8; 32]],
+        channel: &mut dyn FnMut(ChannelRecord),
+    ) -> Result<Stored, StoreFailure> {
+        let pages: HashSet<&[u8; 32]> = pages.iter().collect();
+        let mut stored = self.load_each(&mut |record| {
+            if pages.contains(&record.place.page) {
+                channel(record);
+            }
+        })?;
+        stored.sending.retain(|batch| pages.contains(&batch.page));
+        stored.tables.retain(|(page, _)| pages.contains(page));
+        Ok(Stored { payments: Vec::new(), listings: Vec::new(), ..stored })
+    }
+
+    /// The payments without a channel that are not over, by the hash of their message.
+    fn payments(&mut self) -> Result<Vec<PaymentRecord>, StoreFailure> {
+        Ok(self.load_each(&mut |_| {})?.payments)
+    }
+
+    /// The rows of the catalogue, by key.
+    fn listings(&mut self) -> Result<Vec<ListingRecord>, StoreFailure> {
+        Ok(self.load_each(&mut |_| {})?.listings)
+    }
+
+    /// What this store says besides, if several processes work on it at a time. Most are of one alone.
+    fn common(&mut self) -> Option<&mut dyn CommonStore> {
+        None
     }
 
     /// Everything that is kept, each row by itself, in the order in which [`Row::changes`] can be committed to an empty store.

@@ -165,6 +165,45 @@ conformance! {
     what_was_spent_is_counted_once_for_each_transaction,
     a_commit_says_what_its_changes_say_one_after_the_other,
     everything_can_be_read_row_by_row_and_made_again,
+    what_is_of_some_pages_is_loaded_by_itself,
+}
+
+fn what_is_of_some_pages_is_loaded_by_itself(mut disk: impl Disk) {
+    let on = |page: u8, channel: u8| ChannelRecord {
+        place: Place { page: [page; 32], ..record(channel, 100).place },
+        ..record(channel, 100)
+    };
+    let elsewhere = BatchRecord { page: [8; 32], ..batch(2, &[4]) };
+    let payment = PaymentRecord { message_hash: [1; 32], attempt: attempt(1), granted_to: None };
+    let listing = ListingRecord { key: [2; 32], text: "{}".to_owned(), paid_at: 5 };
+    let table = |page: u8| Change::Table { page: [page; 32], table: [page; 32] };
+    let over = Change::Over { channel_id: [5; 32] };
+    let channels = [on(9, 1), on(8, 2), on(9, 3), on(7, 4), on(9, 5)].map(Change::Channel);
+    disk.store().commit(&channels).unwrap();
+    disk.store().commit(&[over, Change::Planned(batch(1, &[3])), sending(Purpose::Batch(1), 1)]).unwrap();
+    disk.store().commit(&[Change::Planned(elsewhere), Change::Planned(batch(3, &[1]))]).unwrap();
+    let ended = Change::Ended { id: 3, outcome: Outcome::default(), at: 1_010 };
+    disk.store().commit(&[ended, table(9), table(8)]).unwrap();
+    disk.store().commit(&[Change::Payment(payment), Change::Listing(listing.clone())]).unwrap();
+    disk.reopen();
+    let mut load = |pages: &[[u8; 32]]| {
+        let mut channels = Vec::new();
+        let stored = disk.store().load_pages(pages, &mut |record| channels.push(record)).unwrap();
+        Stored { channels, ..stored }
+    };
+    let sent = BatchRecord { attempts: vec![attempt(1)], ..batch(1, &[3]) };
+    let of_nine = Stored {
+        channels: vec![on(9, 1), on(9, 3)],
+        sending: vec![sent],
+        tables: vec![([9; 32], [9; 32])],
+        newest_batch: 3,
+        ..Stored::default()
+    };
+    assert_eq!(load(&[[9; 32], [6; 32]]), of_nine);
+    let all = load(&[[9; 32], [8; 32], [7; 32]]);
+    assert_eq!((all.channels.len(), all.sending.len(), all.tables.len()), (4, 2, 2));
+    assert_eq!(load(&[]), Stored { newest_batch: 3, ..Stored::default() });
+    assert_eq!((disk.store().payments().unwrap(), disk.store().listings().unwrap()), (vec![payment], vec![listing]));
 }
 
 fn a_new_store_is_empty(mut disk: impl Disk) {

@@ -161,6 +161,12 @@ pub struct Health {
     /// What is charged and not settled yet, in base units of all mints together.
     #[serde(default, with = "decimal::option", skip_serializing_if = "Option::is_none")]
     pub unsettled: Option<Amount>,
+    /// The number of this facilitator, where it is one of several on one database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<u16>,
+    /// How many books such a one works on now: all that is said here is of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub books: Option<u32>,
     /// Pages that were not read since the start: each is read at once when somebody pays from a channel in it. Not said once
     /// there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -29,6 +29,8 @@ pub(crate) struct Worker {
     pub(crate) answered: Amount,
     /// Calls whose answer was lost, charged or not.
     pub(crate) uncertain: u64,
+    /// Calls that were refused for now, and made again.
+    pub(crate) refused: u64,
 }
 
 impl Worker {
@@ -46,8 +48,13 @@ impl Worker {
 impl Load {
     /// Agents that pay the API at `host`.
     pub(crate) async fn begin(ground: &Ground, host: &str) -> Result<Self> {
+        Self::of(ground, host, AGENTS).await
+    }
+
+    /// So many of them.
+    pub(crate) async fn of(ground: &Ground, host: &str, agents: usize) -> Result<Self> {
         let (stop, answers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let wallets: Vec<Keypair> = (0..AGENTS).map(|_| Keypair::new()).collect();
+        let wallets: Vec<Keypair> = (0..agents).map(|_| Keypair::new()).collect();
         let owners: Vec<_> = wallets.iter().map(Signer::pubkey).collect();
         ground.mint.fund(&ground.chain, &owners, LAMPORTS_PER_SOL / 100, DEPOSIT).await?;
         let mut workers = Vec::new();
@@ -88,7 +95,7 @@ impl Load {
 
 async fn work(agent: Agent, url: String, stop: Arc<AtomicBool>, answers: Arc<AtomicU64>) -> Result<Worker> {
     let client = Client::new();
-    let (mut answered, mut uncertain, mut number) = (Amount::ZERO, 0, 0u64);
+    let (mut answered, mut uncertain, mut refused, mut number) = (Amount::ZERO, 0, 0, 0u64);
     loop {
         // The last call is one that is answered, so that the agent has seen where its channel stands.
         let last = stop.load(Ordering::Relaxed);
@@ -107,11 +114,14 @@ async fn work(agent: Agent, url: String, stop: Arc<AtomicBool>, answers: Arc<Ato
                 }
             }
             Err(AgentError::ChargedWithoutAnswer { .. } | AgentError::AnswerLost { .. }) => uncertain += 1,
-            Err(AgentError::Unavailable { .. } | AgentError::Http(_)) => tokio::time::sleep(POLL).await,
+            Err(AgentError::Unavailable { .. } | AgentError::Http(_)) => {
+                refused += 1;
+                tokio::time::sleep(POLL).await;
+            }
             Err(error) => return Err(error.into()),
         }
     }
     let channels = agent.channels();
     ensure!(channels.len() == 1, "an agent opened {} channels", channels.len());
-    Ok(Worker { channel: channels[0].id, agent, answered, uncertain })
+    Ok(Worker { channel: channels[0].id, agent, answered, uncertain, refused })
 }

@@ -22,6 +22,7 @@ use load::{Load, Worker};
 use process::Process;
 use rand::Rng;
 use std::time::{Duration, Instant};
+use tallybook_chain::{Address, BookView};
 use tallybook_cli::demo::{Ground, Pace, Shop};
 use tallybook_cli::progress::Progress;
 use tallybook_rules::Amount;
@@ -53,6 +54,16 @@ async fn any_moment(load: &Load) -> Result<()> {
 
 /// All that was charged is settled: on every channel, and in the payee's account. And everybody can leave with the rest.
 async fn settle_and_leave(ground: &Ground, facilitator: &Process, agents: &[Worker]) -> Result<()> {
+    settle_and_leave_book(ground, &ground.book, facilitator, agents).await
+}
+
+/// The same of one book of several.
+async fn settle_and_leave_book(
+    ground: &Ground,
+    book: &BookView,
+    facilitator: &Process,
+    agents: &[Worker],
+) -> Result<()> {
     let mut due = Amount::ZERO;
     for one in agents {
         let spent = one.agent.spent();
@@ -62,18 +73,18 @@ async fn settle_and_leave(ground: &Ground, facilitator: &Process, agents: &[Work
         assert!(channel.charged <= channel.signed && channel.signed <= channel.deposit);
         due = due.plus(channel.charged)?;
     }
-    let page = ground.page().await?;
+    let page = ground.page_of(book).await?;
     for one in agents {
         let parts = one.agent.channels()[0].parts;
         assert_eq!(page.slot(parts.slot)?.settled, one.agent.spent());
     }
-    let held = ground.mint.held_by(&ground.chain, &ground.payee).await?;
+    let held = ground.mint.held_by(&ground.chain, &Address::from(book.state.payee)).await?;
     assert_eq!(held, due, "the payee has every claimable voucher's worth");
     for one in agents {
         let closed = one.agent.close(one.channel).await?;
         assert_eq!(closed.returned, DEPOSIT.minus(one.agent.spent())?);
     }
-    assert_eq!(ground.mint.held_by(&ground.chain, &ground.page).await?, Amount::ZERO);
+    assert_eq!(ground.mint.held_by(&ground.chain, &page.address).await?, Amount::ZERO);
     Ok(())
 }
 

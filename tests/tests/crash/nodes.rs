@@ -1,19 +1,24 @@
-//! Three facilitators on one PostgreSQL database, behind a balancer that knows nothing but TCP: any of them is killed, cut off
-//! from the database, or the database itself is killed, under load. Whoever ends is started again, as by systemd.
+//! Three facilitators at work on one PostgreSQL database, each on its part of the books, behind a balancer that knows nothing but
+//! TCP: any of them is killed, cut off from the database, or the database itself is killed, under load on all books. Whoever ends
+//! is started again, as by systemd.
 
 use super::process::{PATIENCE, POLL, Process};
 use super::server::Server;
-use super::{Load, Result, Shop, ground, settle_and_leave};
+use super::{Load, Result, Shop, Worker, ground, settle_and_leave_book};
 use anyhow::ensure;
 use rand::Rng;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use tallybook_chain::BookView;
 use tallybook_cli::demo::Ground;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 const NODES: usize = 3;
+/// With the payments by `exact`, which are held as a book is, two for each node.
+const BOOKS: usize = 5;
+const AGENTS_OF_A_BOOK: usize = 2;
 /// For how long a node is cut off: longer than it takes to notice.
 const CUT: Duration = Duration::from_secs(3);
 
@@ -60,43 +65,65 @@ async fn carry(mut from: TcpStream, mut to: TcpStream, cut: &mut watch::Receiver
     }
 }
 
-/// Three nodes, each with its own way to the database.
+/// Nodes, each with its own way to the database.
 struct Town {
     server: Server,
     database: String,
+    books: Vec<BookView>,
     nodes: Vec<Process>,
     ways: Vec<Way>,
-    took_over: Arc<AtomicBool>,
 }
 
 impl Town {
-    async fn begin(ground: &Ground) -> Result<Self> {
+    async fn begin(ground: &Ground, nodes: usize) -> Result<Self> {
         let server = tokio::task::spawn_blocking(Server::start).await?;
         let database = server.database();
-        let name = database.rsplit('/').next().unwrap_or_default().to_owned();
-        let (mut nodes, mut ways) = (Vec::new(), Vec::new());
-        for number in 0..NODES {
-            let way = Way::to(vec![format!("127.0.0.1:{}", server.port())]).await?;
-            nodes.push(Process::node(ground, number, &server.url(&name, way.port)).await?);
-            ways.push(way);
+        let mut books = vec![ground.book.clone()];
+        while books.len() < BOOKS {
+            books.push(ground.another_book().await?);
         }
-        Ok(Self { server, database, nodes, ways, took_over: Arc::default() })
+        let mut town = Self { server, database, books, nodes: Vec::new(), ways: Vec::new() };
+        for _ in 0..nodes {
+            town.add_node(ground).await?;
+        }
+        Ok(town)
     }
 
-    /// The number of the node that has the database, once one has.
-    async fn owner(&mut self) -> Result<usize> {
+    async fn add_node(&mut self, ground: &Ground) -> Result<()> {
+        let name = self.database.rsplit('/').next().unwrap_or_default();
+        let way = Way::to(vec![format!("127.0.0.1:{}", self.server.port())]).await?;
+        let url = self.server.url(name, way.port);
+        self.nodes.push(Process::node(ground, &self.books, self.nodes.len(), &url)?);
+        self.ways.push(way);
+        Ok(())
+    }
+
+    /// How many books each node works on, by the word of the server.
+    fn held(&self) -> Vec<usize> {
+        let asked = "SELECT application_name, count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
+                     WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND datname = current_database()
+                     GROUP BY application_name";
+        let said = self.server.sql(&self.database, asked);
+        let of = |node: &Process| {
+            let name = format!("tallybook at {}|", node.url());
+            said.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap_or(0)
+        };
+        self.nodes.iter().map(of).collect()
+    }
+
+    /// Waits until every book has a node, and every node its part if `evenly`. Whoever has ended is started again.
+    async fn shared(&mut self, evenly: bool) -> Result<Vec<usize>> {
         let began = Instant::now();
-        let asked = "SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid)
-                     WHERE locktype = 'advisory' AND granted AND classid = 1413641843 AND datname = current_database()";
         while began.elapsed() < PATIENCE {
             self.revive()?;
-            let name = self.server.sql(&self.database, asked);
-            if let Some(number) = self.nodes.iter().position(|node| name == format!("tallybook at {}", node.url())) {
-                return Ok(number);
+            let held = self.held();
+            let is_even = held.iter().max().zip(held.iter().min()).is_some_and(|(most, least)| most - least <= 1);
+            if held.iter().sum::<usize>() == BOOKS + 1 && (is_even || !evenly) {
+                return Ok(held);
             }
-            tokio::time::sleep(POLL).await;
+            tokio::time::sleep(POLL * 10).await;
         }
-        anyhow::bail!("nobody takes the database")
+        anyhow::bail!("the books are not shared: {:?}", self.held())
     }
 
     /// What systemd does.
@@ -104,68 +131,146 @@ impl Town {
         self.nodes.iter_mut().try_for_each(|node| node.revive().map(drop))
     }
 
-    /// Somebody answers again, and it is another one.
-    async fn taken_over(&mut self, from: usize, load: &Load) -> Result<()> {
-        let owner = self.owner().await?;
-        if owner != from {
-            self.took_over.store(true, Ordering::Relaxed);
+    /// Somebody works on every book again, and agents are answered by all of them.
+    async fn goes_on(&mut self, loads: &[Load]) -> Result<()> {
+        self.shared(false).await?;
+        self.answered(loads, 10).await
+    }
+
+    async fn answered(&mut self, loads: &[Load], calls: u64) -> Result<()> {
+        for load in loads {
+            load.wait_for(calls).await?;
         }
-        load.wait_for(20).await
+        Ok(())
+    }
+
+    /// A shop for each book, at `facilitator`, and agents that buy there.
+    async fn trade(&self, ground: &Ground, facilitator: &str) -> Result<(Vec<Shop>, Vec<Load>)> {
+        let (mut shops, mut loads) = (Vec::new(), Vec::new());
+        for book in &self.books {
+            let shop = Shop::open(&ground.paywall_of(facilitator, book)?, "$0.0005", 0).await?;
+            loads.push(Load::of(ground, &shop.host(), AGENTS_OF_A_BOOK).await?);
+            shops.push(shop);
+        }
+        Ok((shops, loads))
+    }
+
+    /// Every answer that an agent got is in the database, whoever is asked, and nothing beyond what was signed; and all is
+    /// settled, once.
+    async fn add_up(&mut self, ground: &Ground, agents: &[Vec<Worker>]) -> Result<()> {
+        for node in &mut self.nodes {
+            node.revive()?;
+            node.wait_until_healthy().await?;
+        }
+        self.shared(true).await?;
+        for (book, agents) in self.books.iter().zip(agents) {
+            for one in agents {
+                for node in &self.nodes {
+                    one.check(node.channel(&one.channel).await?.charged)?;
+                }
+            }
+            settle_and_leave_book(ground, book, &self.nodes[0], agents).await?;
+        }
+        // Two nodes never number a batch the same, and several have claimed.
+        let claimed = "SELECT count(DISTINCT id % 64) FROM tallybook.batch";
+        let claimed: usize = self.server.sql(&self.database, claimed).parse()?;
+        ensure!(claimed > 1, "one node has claimed everything");
+        Ok(())
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn given_three_facilitators_on_one_database_when_any_part_fails_under_load_then_nothing_is_lost_or_paid_twice()
--> Result<()> {
-    // Given agents under way at a paid API whose facilitator is three of them, behind a balancer
-    let (ground, began) = (ground().await?, Instant::now());
-    let mut town = Town::begin(&ground).await?;
-    let balancer = Way::to(town.nodes.iter().map(Process::host).collect()).await?;
-    town.owner().await?;
-    let facilitator = format!("http://127.0.0.1:{}", balancer.port);
-    let shop = Shop::open(&ground.paywall(&facilitator)?, "$0.0005", 0).await?;
-    let load = Load::begin(&ground, &shop.host()).await?;
-    load.wait_for(100).await?;
+async fn ended(loads: Vec<Load>) -> Result<Vec<Vec<Worker>>> {
+    let mut agents = Vec::new();
+    for load in loads {
+        agents.push(load.end().await?);
+    }
+    Ok(agents)
+}
 
-    for _round in 0..2 {
-        // When the one that works is killed, and comes back later
-        let owner = town.owner().await?;
-        town.nodes[owner].kill()?;
-        town.taken_over(owner, &load).await?;
-        // When one that waits is killed
-        let owner = town.owner().await?;
-        town.nodes[(owner + 1) % NODES].kill()?;
-        town.taken_over(owner, &load).await?;
-        // When the one that works is cut off from the database
-        let owner = town.owner().await?;
-        town.ways[owner].cut(true);
-        town.taken_over(owner, &load).await?;
+#[tokio::test(flavor = "multi_thread")]
+async fn given_three_facilitators_at_work_on_one_database_when_any_part_fails_under_load_then_nothing_is_lost_or_paid_twice()
+-> Result<()> {
+    // Given agents under way at paid APIs of several payees, whose facilitator is three of them behind a balancer
+    let (ground, began) = (ground().await?, Instant::now());
+    let mut town = Town::begin(&ground, NODES).await?;
+    let balancer = Way::to(town.nodes.iter().map(Process::host).collect()).await?;
+    let (_shops, loads) = town.trade(&ground, &format!("http://127.0.0.1:{}", balancer.port)).await?;
+    let held = town.shared(true).await?;
+    ensure!(held.iter().all(|books| *books > 0), "all of them work at the same time: {held:?}");
+    town.answered(&loads, 20).await?;
+    for node in &town.nodes {
+        ensure!(
+            node.metric("tallybook_books_held", "").await? > 0.0
+                && node.metric("tallybook_changes_total", "").await? > 0.0
+        );
+        ensure!(node.metric("tallybook_handed_on_total", "").await? > 0.0, "any of them takes any request");
+    }
+
+    for round in 0..2 {
+        // When one of them is killed, at a random moment of its work
+        town.nodes[(round + 1) % NODES].kill()?;
+        town.goes_on(&loads).await?;
+        // When another is cut off from the database
+        let cut = (round + 2) % NODES;
+        town.ways[cut].cut(true);
+        town.goes_on(&loads).await?;
         tokio::time::sleep(CUT).await;
-        town.ways[owner].cut(false);
+        town.ways[cut].cut(false);
         // When the database itself is killed
         let pause = rand::rng().random_range(0..1_500);
         town.server.kill();
         tokio::time::sleep(Duration::from_millis(pause)).await;
         town.server.restart();
-        town.taken_over(NODES, &load).await?;
+        town.goes_on(&loads).await?;
     }
-    ensure!(town.took_over.load(Ordering::Relaxed), "another one took over");
-    let answers = load.answers();
-    let agents = load.end().await?;
+    let answers: u64 = loads.iter().map(Load::answers).sum();
+    let agents = ended(loads).await?;
 
-    // Then every answer that an agent got is in the database, and nothing beyond what was signed; and all is settled, once
-    town.owner().await?;
-    for node in &mut town.nodes {
-        node.revive()?;
-        node.wait_until_healthy().await?;
+    // Then nothing of what was answered is lost, and all is settled once
+    town.add_up(&ground, &agents).await?;
+    eprintln!("three facilitators at work, {answers} answers, in {:?}", began.elapsed());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn given_load_when_facilitators_join_and_leave_then_each_has_its_part_and_no_call_fails() -> Result<()> {
+    // Given one facilitator that works on all books, and agents under way
+    let (ground, began) = (ground().await?, Instant::now());
+    let mut town = Town::begin(&ground, 1).await?;
+    town.nodes[0].wait_until_healthy().await?;
+    let facilitator = town.nodes[0].url();
+    let (_shops, loads) = town.trade(&ground, &facilitator).await?;
+    ensure!(town.shared(true).await? == [BOOKS + 1]);
+    town.answered(&loads, 20).await?;
+
+    // When two others come
+    town.add_node(&ground).await?;
+    town.add_node(&ground).await?;
+    let held = town.shared(true).await?;
+    ensure!(held == [2, 2, 2], "{held:?}");
+    town.answered(&loads, 20).await?;
+    // And one of them takes its leave
+    town.nodes[1].terminate()?;
+    let left = town.held();
+    ensure!(left[1] == 0, "it has left its books: {left:?}");
+    town.answered(&loads, 20).await?;
+    let refused = "status=\"5";
+    for node in [&town.nodes[0], &town.nodes[2]] {
+        ensure!(node.metric("tallybook_requests_total", refused).await? == 0.0, "somebody was refused");
     }
-    for one in &agents {
-        // Whoever is asked.
-        for node in &town.nodes {
-            one.check(node.channel(&one.channel).await?.charged)?;
-        }
+    let answers: u64 = loads.iter().map(Load::answers).sum();
+    let agents = ended(loads).await?;
+
+    // Then no agent had a call fail, and everything adds up
+    for one in agents.iter().flatten() {
+        ensure!(
+            (one.uncertain, one.refused) == (0, 0),
+            "a call failed: {} lost, {} refused",
+            one.uncertain,
+            one.refused
+        );
     }
-    settle_and_leave(&ground, &town.nodes[0], &agents).await?;
-    eprintln!("three facilitators, {answers} answers, in {:?}", began.elapsed());
+    town.add_up(&ground, &agents).await?;
+    eprintln!("facilitators that came and went, {answers} answers, in {:?}", began.elapsed());
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use tallybook_chain::BookView;
 use tallybook_cli::demo::Ground;
 use tallybook_cli::keys;
 use tallybook_wire::{ChannelView, Key};
@@ -53,13 +54,17 @@ impl Process {
         Ok(String::from_utf8(ended.stderr)?)
     }
 
-    /// One of several facilitators on a PostgreSQL database. It may not answer yet.
-    pub(crate) async fn node(ground: &Ground, number: usize, database: &str) -> Result<Self> {
+    /// One of several facilitators of these books on a PostgreSQL database. It may not answer yet.
+    pub(crate) fn node(ground: &Ground, books: &[BookView], number: usize, database: &str) -> Result<Self> {
         let (address, config) = (free_address()?, ground.folder().join(format!("facilitator-{number}.toml")));
         let text = ground.facilitator_config(address);
         let (before, after) = text.split_once("database = ").context("a database")?;
         let (_, after) = after.split_once('\n').context("more than a database")?;
         let text = format!("{before}database = \"{database}\"\naddress = \"http://{address}\"\n{after}");
+        let names: Vec<String> = books.iter().map(|book| format!("\"{}\"", book.address)).collect();
+        let (before, after) = text.split_once("books = [").context("books")?;
+        let (_, after) = after.split_once(']').context("the end of the books")?;
+        let text = format!("{before}books = [{}]{after}", names.join(", "));
         std::fs::write(&config, text)?;
         let arguments = vec!["--config".to_owned(), config.display().to_string()];
         let program = env!("CARGO_BIN_EXE_facilitator-to-kill");
@@ -118,6 +123,22 @@ impl Process {
         self.child.wait()?;
         self.kills += 1;
         Ok(())
+    }
+
+    /// What systemd does when it is to end: it may take leave.
+    pub(crate) fn terminate(&mut self) -> Result<()> {
+        let told = Command::new("kill").arg(self.child.id().to_string()).status()?;
+        ensure!(told.success(), "it cannot be told to end");
+        let ended = self.child.wait()?;
+        ensure!(ended.success(), "it did not end in order: {ended}");
+        Ok(())
+    }
+
+    /// What monitors are told by a metric, over all its labels that hold `of`.
+    pub(crate) async fn metric(&self, name: &str, of: &str) -> Result<f64> {
+        let text = self.http.get(format!("{}/metrics", self.url())).send().await?.text().await?;
+        let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(of));
+        Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
     }
 
     pub(crate) async fn start_again(&mut self) -> Result<()> {

@@ -146,6 +146,19 @@ impl Ground {
             .build()?)
     }
 
+    /// Another payee's book on the same ground, with a page, of the same operator.
+    pub async fn another_book(&self) -> Result<BookView> {
+        let payee = Keypair::new();
+        self.mint.fund(&self.chain, &[payee.pubkey()], LAMPORTS, Amount::ZERO).await?;
+        make_book(&self.chain, &self.mint, &payee, &self.operator.pubkey()).await
+    }
+
+    /// A paywall that charges for a book in front of the facilitator at `facilitator`, and keeps nothing itself.
+    pub fn paywall_of(&self, facilitator: &str, book: &BookView) -> Result<Paywall> {
+        let paywall = Paywall::builder(facilitator, book.address.to_string());
+        Ok(paywall.operator(self.operator.insecure_clone()).build()?)
+    }
+
     /// The resource server's own file of newest vouchers.
     pub fn vouchers(&self) -> PathBuf {
         self.folder.path().join("vouchers.jsonl")
@@ -178,7 +191,12 @@ impl Ground {
 
     /// The page as it is on chain.
     pub async fn page(&self) -> Result<PageView> {
-        let pages = connection::pages(self.chain.rpc(), &self.book).await?;
+        self.page_of(&self.book).await
+    }
+
+    /// The first page of a book as it is on chain.
+    pub async fn page_of(&self, book: &BookView) -> Result<PageView> {
+        let pages = connection::pages(self.chain.rpc(), book).await?;
         pages.into_iter().next().context("the book has no page")
     }
 }

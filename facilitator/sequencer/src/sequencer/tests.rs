@@ -310,3 +310,67 @@ async fn given_no_thread_when_the_writer_is_a_future_then_it_writes_when_it_is_p
     drop(sequencer);
     assert!(matches!(at_once(&mut writer), Some(Ok(()))));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn given_a_common_store_when_a_page_is_taken_up_and_given_away_then_it_is_known_here_only_between() {
+    let (header, slots, key, whole) = page_with_a_channel();
+    let (book, id, page) = (header.book, whole.voucher.channel_id, whole.place.page);
+    let seen = PageSeen { address: page, chain_slot: 1, header: &header, slots: &slots };
+    let mut store = MemoryStore::default();
+    store.commit(&[Change::Channel(whole), Change::Table { page, table: [7; 32] }]).unwrap();
+    let desk = Desk::among(Box::new(store), Settings::default(), 3).unwrap();
+    let (sequencer, thread) = Sequencer::start(desk, 8).unwrap();
+    let load = || async {
+        let load = |store: &mut dyn VoucherStore| {
+            let mut channels = Vec::new();
+            let stored = store.load_pages(&[[0; 32]], &mut |record| channels.push(record))?;
+            Ok(Stored { channels, ..stored })
+        };
+        sequencer.ask_beside(load).await.unwrap()
+    };
+
+    // What is stored of it is not known here, and so nothing of it is taken in.
+    assert_eq!(sequencer.not_taken_up([page]).await, Ok(vec![page]));
+    assert_eq!(sequencer.observe(&[seen], Finality::Confirmed).await.map(|events| events.len()), Ok(0));
+    assert_eq!(sequencer.signer(&id), Err(Rejection::UnknownChannel));
+
+    let next = SignedVoucher::sign(&key, id, Amount::new(3));
+    for (charged, calls) in [(1, 0), (3, 1)] {
+        let stored = load().await;
+        let taken = sequencer.insist(move |desk| desk.take_up(book, &[page], stored)).await;
+        assert_eq!(taken, Ok(vec![]), "round {calls}");
+        // Once more changes nothing: what is known here by then is newer.
+        let again = load().await;
+        sequencer.insist(move |desk| desk.take_up(book, &[page], again)).await.unwrap();
+        assert_eq!(sequencer.observe(&[seen], Finality::Confirmed).await.map(|events| events.len()), Ok(1));
+        let charged_here = sequencer.ask(|desk| desk.ledger.channel(&id).unwrap().charged()).await;
+        assert_eq!(charged_here, Ok(Amount::new(charged)));
+        assert_eq!(sequencer.ask(|desk| desk.tables.get(&page).copied()).await, Ok(Some([7; 32])));
+        if calls == 0 {
+            sequencer.reserve(next, book, Amount::new(2), 60).await.unwrap();
+            sequencer.commit(next, book, Amount::new(2)).await.unwrap();
+        }
+
+        assert_eq!(sequencer.ask(|desk| desk.taken_up_of(&book)).await, Ok(vec![page]));
+        sequencer.insist(|desk| desk.give_away(&[page])).await.unwrap();
+        assert_eq!(sequencer.observe(&[seen], Finality::Confirmed).await.map(|events| events.len()), Ok(0));
+        assert_eq!(sequencer.signer(&id), Err(Rejection::UnknownChannel));
+        assert_eq!(
+            sequencer.ask(|desk| (desk.ledger.len(), desk.ledger.unmet(), desk.tables.len())).await,
+            Ok((0, 0, 0))
+        );
+    }
+    assert_eq!(sequencer.ask(|desk| desk.number_batch()).await, Ok(Ok(3)));
+    drop(sequencer);
+    thread.join().unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn given_a_question_beside_the_desk_when_the_store_fails_it_then_the_writer_ends() {
+    let (sequencer, thread) = start(MemoryStore::default(), 8);
+    assert_eq!(sequencer.ask_beside(|store| store.load().map(|stored| stored.newest_batch)).await, Ok(0));
+    let failed = sequencer.ask_beside(|_| Err::<(), _>(StoreFailure::Damaged("a test"))).await;
+    assert_eq!(failed, Err(Rejection::StoreUnavailable));
+    assert!(matches!(thread.join().unwrap(), Err(StoreFailure::Damaged("a test"))));
+    assert_eq!(sequencer.ask_beside(|_| Ok(())).await, Err(Rejection::StoreUnavailable));
+}

@@ -12,6 +12,8 @@ use tallybook_wire::UnlistedReason;
 
 /// How often what has changed is written down.
 const WRITE_EVERY: Duration = Duration::from_secs(2);
+/// How often it is read what other facilitators on the same database have listed.
+const READ_EVERY: Duration = Duration::from_secs(30);
 /// The most rows of one write.
 const ROWS_AT_ONCE: usize = 256;
 
@@ -21,6 +23,8 @@ pub(crate) async fn keep<C: Chain>(app: Arc<App<C>>) {
     let Some(mut sightings) = lock(&discovery.sightings).take() else { return };
     let mut writing = tokio::time::interval(WRITE_EVERY);
     writing.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut reading = tokio::time::interval(READ_EVERY);
+    reading.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             Some(sighting) = sightings.recv() => discovery.see(sighting).await,
@@ -28,6 +32,7 @@ pub(crate) async fn keep<C: Chain>(app: Arc<App<C>>) {
                 discovery.write().expire(clock());
                 discovery.write_some(&app).await;
             }
+            _ = reading.tick(), if app.line.is_some() => discovery.read_others(&app).await,
         }
     }
 }
@@ -71,6 +76,14 @@ impl Discovery {
                 self.write().refused(&sale, why.clone(), at);
                 self.decide(digest, Decided::Refused(why));
             }
+        }
+    }
+
+    /// Takes in what others have written. Nothing is listed here meanwhile, so that what is written here is in it.
+    async fn read_others<C: Chain>(&self, app: &App<C>) {
+        while self.write_some(app).await {}
+        if let Ok(listings) = app.sequencer.ask_beside(|store| store.listings()).await {
+            self.write().refresh(&listings);
         }
     }
 

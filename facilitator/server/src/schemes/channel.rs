@@ -7,6 +7,7 @@ mod voucher;
 use crate::app::App;
 use crate::audit::{Act, Done};
 use crate::first_sight;
+use crate::holding::To;
 use crate::metrics;
 use crate::problem::{Problem, is_of_service};
 use crate::schemes::{Answer, Place, Scheme, Settled, Settling};
@@ -174,6 +175,7 @@ const CHAIN_FULL: Problem =
 
 /// `POST /verify`.
 async fn verify<C: Chain>(app: &App<C>, request: &FacilitatorRequest) -> Result<VerifyResponse, Problem> {
+    let _visit = app.enter(request.payment_requirements.extra.book.as_bytes(), To::Begin)?;
     let turns = Turns::of(app, request)?;
     let outcome = verify_any(app, request).await;
     if outcome.is_ok() {
@@ -195,6 +197,11 @@ async fn settle<C: Chain>(
     request: &FacilitatorRequest,
 ) -> Result<(SettleResponse, Option<[u8; 32]>), Problem> {
     let network = app.network.clone();
+    let to = match &request.payment_payload.payload {
+        ChannelPayload::Voucher { .. } => To::End,
+        ChannelPayload::Deposit { .. } | ChannelPayload::Refund { .. } => To::Begin,
+    };
+    let _visit = app.enter(request.payment_requirements.extra.book.as_bytes(), to)?;
     // A call that was begun may end.
     let _turns = match &request.payment_payload.payload {
         ChannelPayload::Voucher { .. } => None,
@@ -222,6 +229,7 @@ async fn settle<C: Chain>(
 
 /// `POST /release`.
 async fn release<C: Chain>(app: &App<C>, request: &FacilitatorRequest) -> Result<ReleaseResponse, Problem> {
+    let _visit = app.enter(request.payment_requirements.extra.book.as_bytes(), To::End)?;
     app.book_required(&request.payment_requirements)?;
     let released = voucher::release(app, request).await;
     app.record(|| Act::released(request, released)).await?;

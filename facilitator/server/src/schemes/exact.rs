@@ -11,6 +11,7 @@ mod settling;
 use crate::app::App;
 use crate::audit::{Act, Direct};
 use crate::config::ExactSettings;
+use crate::holding::{PAYMENTS, To};
 use crate::metrics;
 use crate::problem::{Problem, is_of_service};
 use crate::schemes::{Answer, Place, Scheme, Settled, Settling};
@@ -177,6 +178,7 @@ impl ExactScheme {
     }
 
     async fn verify<C: Chain>(&self, app: &App<C>, request: &ExactRequest) -> Result<Verification, Problem> {
+        let _visit = app.enter(&PAYMENTS, To::Begin)?;
         let outcome = self.verify_any(app, request).await;
         app.record(|| act(Asked::CheckPayment, request, &outcome, |payment| (payment, None))).await?;
         match outcome {
@@ -194,6 +196,7 @@ impl ExactScheme {
         app: &App<C>,
         request: &ExactRequest,
     ) -> Result<(Settlement, Option<[u8; 32]>), Problem> {
+        let _visit = app.enter(&PAYMENTS, To::Begin)?;
         let outcome = self.settle_any(app, request).await;
         app.record(|| act(Asked::Pay, request, &outcome, |paid| (&paid.payment, Some(paid.sent)))).await?;
         let paid_by = outcome.as_ref().ok().filter(|paid| paid.is_new).map(|paid| paid.payment.payer().to_bytes());

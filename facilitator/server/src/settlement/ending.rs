@@ -36,7 +36,7 @@ impl Ending {
 }
 
 /// Goes on with batches that shared transactions and were on their way when the facilitator ended.
-pub(crate) async fn resume<C: Chain>(app: Arc<App<C>>, records: Vec<BatchRecord>) {
+pub(super) async fn resume<C: Chain>(app: Arc<App<C>>, records: Vec<BatchRecord>) {
     let batches: Vec<u64> = records.iter().map(|record| record.id).collect();
     tracing::info!(?batches, "asking the chain about batches");
     records.iter().for_each(|record| app.batch_begins(record.id, record.planned_at));
@@ -46,7 +46,7 @@ pub(crate) async fn resume<C: Chain>(app: Arc<App<C>>, records: Vec<BatchRecord>
 }
 
 /// Batches that were on their way, those beside each other that shared a transaction.
-pub(crate) fn bundles(records: Vec<BatchRecord>) -> Vec<Vec<BatchRecord>> {
+pub(super) fn bundles(records: Vec<BatchRecord>) -> Vec<Vec<BatchRecord>> {
     let mut bundles: Vec<Vec<BatchRecord>> = Vec::new();
     for record in records {
         let sent: BTreeSet<[u8; 64]> = record.attempts.iter().map(|attempt| attempt.signature).collect();

@@ -1,9 +1,10 @@
 //! What is owed to payees although nothing is claimed for them now.
 
-use crate::app::{App, Sight};
+use crate::app::App;
 use crate::expenses::Bill;
 use crate::metrics;
 use crate::settlement::ending::write_costs;
+use crate::sight::Sight;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tallybook_chain::{Address, BookView, PageView};

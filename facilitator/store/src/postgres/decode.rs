@@ -21,7 +21,7 @@ const BATCH: &str = "SELECT id, page, gain, planned_at, ended_at, state FROM bat
 const PAYMENT: &str =
     "SELECT message_hash, signature, last_valid_block_height, granted_to FROM payment ORDER BY message_hash";
 const LISTING: &str = "SELECT key, text, paid_at FROM listing ORDER BY key";
-const TABLE: &str = "SELECT page, address FROM lookup_table ORDER BY page";
+const TABLE: &str = "SELECT page, address FROM lookup_table";
 /// So many batches are read at a time, with all that belongs to them.
 const BATCHES: i64 = 256;
 /// The last number of a batch that a row can have, and one more would not fit.
@@ -40,13 +40,49 @@ pub(super) async fn load(session: &mut Session, channel: Visit<'_, ChannelRecord
     each(session, &sql, |row| channel(kept_channel(row)?.record)).await?;
     let rows = session.query(&format!("{BATCH} WHERE state = 'sending' ORDER BY id"), &[]).await?;
     let sending = filled(session, &rows).await?;
-    let payments = all(session.query(PAYMENT, &[]).await?, payment)?;
-    let listings = all(session.query(LISTING, &[]).await?, listing)?;
-    let tables = all(session.query(TABLE, &[]).await?, |row| Ok((key(row, 0)?, key(row, 1)?)))?;
-    let newest = all(session.query("SELECT coalesce(max(id), 0) FROM batch", &[]).await?, |row| number(row, 0))?;
+    let (payments, listings) = (payments(session).await?, listings(session).await?);
+    let sql = format!("{TABLE} ORDER BY page");
+    let tables = all(session.query(&sql, &[]).await?, table)?;
+    let newest_batch = newest_batch(session).await?;
     session.run("COMMIT").await?;
-    let newest_batch = newest.first().copied().unwrap_or(0);
     Ok(Stored { channels: Vec::new(), sending, payments, listings, tables, newest_batch })
+}
+
+/// What there is of some pages. Whoever reads it holds their book, so that nobody writes of it meanwhile.
+pub(super) async fn load_pages(
+    session: &mut Session,
+    pages: Vec<[u8; 32]>,
+    channel: Visit<'_, ChannelRecord>,
+) -> Result<Stored, StoreFailure> {
+    let pages: Vec<&[u8]> = pages.iter().map(<[u8; 32]>::as_slice).collect();
+    let sql = format!("{CHANNEL} WHERE page = ANY ($1) AND NOT over ORDER BY channel_id");
+    let rows = session.query(&sql, &[&pages]).await?;
+    rows.iter().try_for_each(|row| channel(kept_channel(row)?.record))?;
+    let sql = format!("{BATCH} WHERE state = 'sending' AND page = ANY ($1) ORDER BY id");
+    let rows = session.query(&sql, &[&pages]).await?;
+    let sending = filled(session, &rows).await?;
+    let sql = format!("{TABLE} WHERE page = ANY ($1) ORDER BY page");
+    let tables = all(session.query(&sql, &[&pages]).await?, table)?;
+    let newest_batch = newest_batch(session).await?;
+    let (payments, listings) = (Vec::new(), Vec::new());
+    Ok(Stored { channels: Vec::new(), sending, payments, listings, tables, newest_batch })
+}
+
+pub(super) async fn payments(session: &mut Session) -> Result<Vec<PaymentRecord>, StoreFailure> {
+    all(session.query(PAYMENT, &[]).await?, payment)
+}
+
+pub(super) async fn listings(session: &mut Session) -> Result<Vec<ListingRecord>, StoreFailure> {
+    all(session.query(LISTING, &[]).await?, listing)
+}
+
+async fn newest_batch(session: &mut Session) -> Result<u64, StoreFailure> {
+    let rows = session.query("SELECT coalesce(max(id), 0) FROM batch", &[]).await?;
+    rows.first().map_or(Ok(0), |row| number(row, 0))
+}
+
+fn table(row: &Columns) -> Result<([u8; 32], [u8; 32]), StoreFailure> {
+    Ok((key(row, 0)?, key(row, 1)?))
 }
 
 /// Everything, as it is at one moment.
@@ -84,7 +120,12 @@ pub(super) async fn each_row(session: &mut Session, visit: Visit<'_, Row>) -> Re
     .await?;
     each(session, PAYMENT, |row| visit(Row::Payment(payment(row)?))).await?;
     each(session, LISTING, |row| visit(Row::Listing(listing(row)?))).await?;
-    each(session, TABLE, |row| visit(Row::Table { page: key(row, 0)?, table: key(row, 1)? })).await
+    let sql = format!("{TABLE} ORDER BY page");
+    each(session, &sql, |row| {
+        let (page, table) = table(row)?;
+        visit(Row::Table { page, table })
+    })
+    .await
 }
 
 pub(super) async fn channel(session: &mut Session, id: [u8; 32]) -> Result<Option<KeptChannel>, StoreFailure> {

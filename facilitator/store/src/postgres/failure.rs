@@ -43,11 +43,21 @@ pub enum PostgresFailure {
         value: String,
     },
     /// Another process holds the database.
-    #[error("{0} is in use: two facilitators must never share a database; stop the other one or name another database")]
+    #[error(
+        "{0} is in use: stop who uses it or name another database; facilitators that share one each need an `address`"
+    )]
     InUse(String),
     /// Where this process answers is too long to be told to others.
     #[error("the address of this process is longer than {0} bytes")]
     Address(usize),
+    /// As many processes work on the database as can.
+    #[error("{database} has {most} facilitators at work: no more can share it")]
+    Crowded {
+        /// The database.
+        database: String,
+        /// So many.
+        most: u16,
+    },
     /// The database is of something else.
     #[error("{0} holds tables of something else: make a database for the vouchers alone")]
     Foreign(String),

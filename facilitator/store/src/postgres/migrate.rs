@@ -6,7 +6,8 @@ use crate::StoreFailure;
 use tokio_postgres::{Client, Transaction};
 
 /// Each brings a database of its number to the next one; `about.version` is how many were applied. Only ever appended to.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/postgres/0001_vouchers.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("../migrations/postgres/0001_vouchers.sql"), include_str!("../migrations/postgres/0002_nodes.sql")];
 
 /// The schema that all our tables are in.
 const SCHEMA: &str = "tallybook";
@@ -34,6 +35,21 @@ pub(super) async fn migrate(client: &mut Client, database: &str) -> Result<(), S
     let version = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
     transaction.execute("UPDATE about SET version = $1", &[&version]).await?;
     Ok(transaction.commit().await?)
+}
+
+/// Whether nothing is missing, so that nobody has to have the database for itself.
+pub(super) async fn is_current(client: &mut Client, database: &str) -> Result<bool, StoreFailure> {
+    let transaction = client.transaction().await?;
+    if !has(&transaction, "to_regclass('tallybook.about')").await? {
+        return Ok(false);
+    }
+    let found = version(&transaction, database).await?;
+    let applied = usize::try_from(found).map_err(|_| StoreFailure::Damaged("about.version"))?;
+    let known = MIGRATIONS.len();
+    if applied > known {
+        return Err(PostgresFailure::TooNew { database: database.to_owned(), found, known }.into());
+    }
+    Ok(applied == known)
 }
 
 /// How many migrations were applied; makes what says so where there is nothing yet.

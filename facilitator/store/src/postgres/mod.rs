@@ -11,11 +11,11 @@ mod url;
 pub use failure::PostgresFailure;
 pub use url::PostgresUrl;
 
-use crate::{KeptChannel, Row, Spending, StoreFailure, Stored, Tally, VoucherStore};
+use crate::{CommonStore, KeptChannel, Node, Row, Spending, StoreFailure, Stored, Tally, VoucherStore, lock_of};
 use session::{Line, Session, Turn};
 use std::time::Duration;
-use tallybook_ledger::{Attempt, BatchRecord, Change, ChannelRecord, Purpose};
-use thread::Thread;
+use tallybook_ledger::{Attempt, BatchRecord, Change, ChannelRecord, ListingRecord, PaymentRecord, Purpose};
+use thread::{Opened, Thread};
 use tokio::sync::watch;
 
 /// How long an answer may take, in seconds: longer than the server lets a statement take, so that it is the server that
@@ -26,11 +26,11 @@ const UNHURRIED_SECONDS: u64 = 24 * 3_600;
 /// So many rows are written at a time when a whole store is taken in.
 const IMPORTED: usize = 4_096;
 
-/// Vouchers in a PostgreSQL database, held by one process alone.
+/// Vouchers in a PostgreSQL database, held by one process alone, or by several that each hold some books of it.
 ///
-/// * **One owner.** The database is held by a lock of the session over which everything is written. Whoever has lost the
-///   session can write nothing any more, and the server gives the lock back when the session ends, however it ends: there is
-///   no clock and no lease in this. It has to be a session of the server itself; a pooler between that hands sessions around
+/// * **One owner.** The database, or a book in it, is held by a lock of the session over which everything is written. Whoever
+///   has lost the session can write nothing any more, and the server gives its locks back when the session ends, however it
+///   ends: there is no clock and no lease in this. It has to be a session of the server itself; a pooler between that hands sessions around
 ///   for single transactions (such as PgBouncer in its transaction mode) takes it away.
 /// * **One round trip for a commit**, whatever it holds: a statement for each kind of change, with all its rows. Mostly it is
 ///   one statement, for channels. What was accepted once is not replaced by less: the tables themselves refuse it.
@@ -47,6 +47,7 @@ pub struct PostgresStore {
     poisoned: bool,
     database: String,
     version: String,
+    number: Option<u16>,
 }
 
 impl PostgresStore {
@@ -59,29 +60,27 @@ impl PostgresStore {
         Self::start(url, Turn::Within(patience))
     }
 
-    /// Waits in line: opens the database once no other process has it, however long that takes and whatever becomes of the
-    /// server meanwhile. `owner` is told where the process that has it answers, whenever that changes, if that one waited in
-    /// line too; `address` is what the others are told of this one. It is an error when nobody hears `owner` any more.
+    /// Opens the database as one of several processes that work on it, once none has it alone, however long that takes and
+    /// whatever becomes of the server meanwhile: see [`CommonStore`]. `owner` is told where one that has the database answers,
+    /// whenever that changes; `address` is what the others are told of this one. It is an error when nobody hears `owner` any
+    /// more.
     ///
     /// # Errors
     /// As [`Self::open`]. What the server says against the very first attempt is final.
-    pub fn in_line(
-        url: &PostgresUrl,
-        address: &str,
-        owner: watch::Sender<Option<String>>,
-    ) -> Result<Self, StoreFailure> {
+    pub fn among(url: &PostgresUrl, address: &str, owner: watch::Sender<Option<String>>) -> Result<Self, StoreFailure> {
         if address.len() > Self::MAX_ADDRESS_BYTES {
             return Err(PostgresFailure::Address(Self::MAX_ADDRESS_BYTES).into());
         }
-        Self::start(url, Turn::InLine(Line { address: address.to_owned(), owner }))
+        Self::start(url, Turn::Among(Line { address: address.to_owned(), owner }))
     }
 
     /// The longest address that others can be told: the server cuts a session's name off at 63 bytes.
     pub const MAX_ADDRESS_BYTES: usize = 48;
 
     fn start(url: &PostgresUrl, turn: Turn) -> Result<Self, StoreFailure> {
-        let (thread, database, version) = Thread::start(url.clone(), turn)?;
-        Ok(Self { thread, poisoned: false, database, version })
+        let (thread, opened) = Thread::start(url.clone(), turn)?;
+        let Opened { database, version, number } = opened;
+        Ok(Self { thread, poisoned: false, database, version, number })
     }
 
     /// The database, without its password.
@@ -177,6 +176,33 @@ impl VoucherStore for PostgresStore {
         })
     }
 
+    fn load_pages(
+        &mut self,
+        pages: &[[u8; 32]],
+        channel: &mut dyn FnMut(ChannelRecord),
+    ) -> Result<Stored, StoreFailure> {
+        let pages = pages.to_vec();
+        self.guarded(|store| {
+            let read = &mut |record| {
+                channel(record);
+                Ok(())
+            };
+            store.read_each(move |session, visit| Box::pin(decode::load_pages(session, pages, visit)), read)
+        })
+    }
+
+    fn payments(&mut self) -> Result<Vec<PaymentRecord>, StoreFailure> {
+        self.guarded(|store| store.ask(|session| Box::pin(decode::payments(session))))
+    }
+
+    fn listings(&mut self) -> Result<Vec<ListingRecord>, StoreFailure> {
+        self.guarded(|store| store.ask(|session| Box::pin(decode::listings(session))))
+    }
+
+    fn common(&mut self) -> Option<&mut dyn CommonStore> {
+        self.number.is_some().then_some(self)
+    }
+
     fn each_row(&mut self, row: &mut dyn FnMut(Row) -> Result<(), StoreFailure>) -> Result<(), StoreFailure> {
         self.guarded(|store| store.read_each(|session, visit| Box::pin(decode::everything(session, visit)), row))
     }
@@ -208,5 +234,29 @@ impl VoucherStore for PostgresStore {
 
     fn spent_for_others_since(&mut self, at: i64) -> Result<u64, StoreFailure> {
         self.guarded(|store| store.ask(move |session| Box::pin(decode::spent_for_others_since(session, at))))
+    }
+}
+
+impl CommonStore for PostgresStore {
+    fn number(&self) -> u16 {
+        self.number.unwrap_or_default()
+    }
+
+    fn hold(&mut self, name: &[u8; 32]) -> Result<bool, StoreFailure> {
+        let lock = lock_of(name);
+        self.guarded(|store| store.ask(move |session| Box::pin(session.hold(lock))))
+    }
+
+    fn let_go(&mut self, name: &[u8; 32]) -> Result<(), StoreFailure> {
+        let lock = lock_of(name);
+        self.guarded(|store| store.ask(move |session| Box::pin(session.let_go(lock))))
+    }
+
+    fn at_work(&mut self) -> Result<Vec<Node>, StoreFailure> {
+        self.guarded(|store| store.ask(|session| Box::pin(session.at_work())))
+    }
+
+    fn leave(&mut self) -> Result<(), StoreFailure> {
+        self.guarded(|store| store.ask(|session| Box::pin(session.leave())))
     }
 }

@@ -13,7 +13,6 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::error::SqlState;
@@ -23,7 +22,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// `"TBvs"`: tells our databases from others, and our lock from others' in the same database.
 pub(super) const APPLICATION_ID: i32 = 0x5442_7673;
-/// The lock of the process that keeps vouchers here. It lasts as long as its connection.
+/// The lock of who keeps vouchers here: of a process alone, or shared by nodes. It lasts as long as its connection.
 const OWNER: i32 = 1;
 /// The oldest server: older ones have no `idle_session_timeout`, and are not maintained any more.
 const LEAST_VERSION: i32 = 14;
@@ -37,40 +36,28 @@ const PARTING: Duration = Duration::from_secs(2);
 /// What the name of a session begins with whose process says where it answers.
 const AT: &str = "tallybook at ";
 
+mod among;
+
+pub(in crate::postgres) use among::Line;
+
 /// How a session comes by the database.
 pub(super) enum Turn {
     /// Within so long, or not at all.
     Within(Duration),
-    /// In its turn, whenever that is.
-    InLine(Line),
-}
-
-/// One who waits for a database that another has.
-pub(super) struct Line {
-    /// Where it answers, for those that wait when it has the database.
-    pub(super) address: String,
-    /// Is told where the owner answers. It waits no longer when nobody hears that any more.
-    pub(super) owner: watch::Sender<Option<String>>,
-}
-
-impl Line {
-    fn tell(&self, owner: Option<String>) {
-        self.owner.send_if_modified(|told| {
-            let is_news = *told != owner;
-            *told = owner;
-            is_news
-        });
-    }
+    /// Together with others that do the same, as soon as no process has it alone, whenever that is.
+    Among(Line),
 }
 
 type Ended = Result<(), tokio_postgres::Error>;
 
-/// A session of the server that holds the database for this process.
+/// A session of the server that holds the database for this process, or this process's part of it.
 pub(super) struct Session {
     client: Client,
     /// Carries what is said, and ends with the connection.
     line: JoinHandle<Ended>,
     statements: HashMap<String, Statement>,
+    /// The number of this node; none for a process that has the database alone.
+    pub(super) number: Option<u16>,
     /// The database, without its password.
     pub(super) database: String,
     /// The server's version, as it says it.
@@ -78,16 +65,22 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Connects, looks whether the server keeps what it promises, takes the database for this process alone, and brings it to
-    /// this version's schema.
+    /// Connects, looks whether the server keeps what it promises, takes the database for this process alone or takes its place
+    /// among others, and brings it to this version's schema.
     pub(super) async fn open(url: &PostgresUrl, turn: &Turn) -> Result<Self, StoreFailure> {
-        let mut session = match turn {
-            Turn::Within(patience) => Self::within(url, *patience).await?,
-            Turn::InLine(line) => Self::in_line(url, line).await?,
-        };
-        let database = session.database.clone();
-        migrate::migrate(&mut session.client, &database).await?;
-        Ok(session)
+        match turn {
+            Turn::Within(patience) => {
+                let mut session = Self::within(url, *patience).await?;
+                session.migrate().await?;
+                Ok(session)
+            }
+            Turn::Among(line) => Self::among(url, line).await,
+        }
+    }
+
+    async fn migrate(&mut self) -> Result<(), StoreFailure> {
+        let database = self.database.clone();
+        migrate::migrate(&mut self.client, &database).await
     }
 
     /// Waits for at most `patience` for a server that is starting, and for a process that is ending.
@@ -110,57 +103,6 @@ impl Session {
         Ok(session)
     }
 
-    /// Waits for as long as another has the database, or the server is away. Says who has it, whenever that changes.
-    async fn in_line(url: &PostgresUrl, line: &Line) -> Result<Self, StoreFailure> {
-        let mut was_let_in = false;
-        loop {
-            let session = match Self::connect(url, Some(&line.address)).await {
-                Ok(session) => Some(session),
-                // What is wrong at first is wrong for good, such as a password. Later, the server is away.
-                Err(error) if !was_let_in && !is_starting(&error) => return Err(not_reached(url, said(&error)).into()),
-                Err(_) => None,
-            };
-            if let Some(mut session) = session {
-                let is_sound = session.look().await;
-                // A session that is lost, or leads to a server that follows another now, is followed by another session.
-                match is_sound {
-                    Ok(()) if session.wait(line).await.is_ok_and(|has_it| has_it) => return Ok(session),
-                    Ok(()) => was_let_in = true,
-                    Err(failure) if !was_let_in => return Err(failure),
-                    Err(_) => {}
-                }
-            }
-            if line.owner.is_closed() {
-                return Err(PostgresFailure::InUse(url.to_string()).into());
-            }
-            line.tell(None);
-            sleep(AGAIN).await;
-        }
-    }
-
-    /// Whether this session has the database in the end; not if nobody wants to know any more.
-    async fn wait(&mut self, line: &Line) -> Result<bool, StoreFailure> {
-        while !self.take().await? {
-            if line.owner.is_closed() {
-                return Ok(false);
-            }
-            line.tell(self.owner().await?);
-            sleep(AGAIN).await;
-        }
-        Ok(true)
-    }
-
-    /// Where the process answers that has the database, if it says so.
-    async fn owner(&mut self) -> Result<Option<String>, StoreFailure> {
-        let sql = "SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid)
-                   WHERE locktype = 'advisory' AND granted AND classid::bigint = $1 AND objid::bigint = $2 AND objsubid = 2
-                     AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-        let (class, lock) = (i64::from(APPLICATION_ID), i64::from(OWNER));
-        let rows = self.query(sql, &[&class, &lock]).await?;
-        let name = rows.first().map(|row| row.try_get::<_, Option<String>>(0)).transpose()?.flatten();
-        Ok(name.and_then(|name| name.strip_prefix(AT).map(str::to_owned)))
-    }
-
     async fn connect(url: &PostgresUrl, address: Option<&str>) -> Result<Self, Refused> {
         let mut config = url.config.clone();
         if let Some(address) = address {
@@ -171,7 +113,7 @@ impl Session {
             tls @ (Tls::Public | Tls::File(_)) => greeted(config.connect(connector(tls)?)).await?,
         };
         let (database, version) = (url.to_string(), String::new());
-        Ok(Self { client, line, statements: HashMap::new(), database, version })
+        Ok(Self { client, line, statements: HashMap::new(), number: None, database, version })
     }
 
     /// Refuses a server that would lose what it says is durable.

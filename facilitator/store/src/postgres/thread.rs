@@ -30,16 +30,16 @@ pub(super) struct Thread {
 }
 
 impl Thread {
-    /// Starts it, and opens the session; says which database that is of, and the server's version.
-    pub(super) fn start(url: PostgresUrl, turn: Turn) -> Result<(Self, String, String), StoreFailure> {
+    /// Starts it, and opens the session; says which database that is of, and what more there is to say of it.
+    pub(super) fn start(url: PostgresUrl, turn: Turn) -> Result<(Self, Opened), StoreFailure> {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(PostgresFailure::Thread)?;
         let (jobs, todo) = unbounded_channel();
         let (tell, opened) = mpsc::channel();
         let thread = std::thread::Builder::new().name("postgres".to_owned());
         let handle = thread.spawn(move || run(&runtime, &url, &turn, todo, &tell)).map_err(PostgresFailure::Thread)?;
         let thread = Self { jobs: Some(jobs), handle: Some(handle) };
-        let (database, version) = opened.recv().map_err(|_| gone())??;
-        Ok((thread, database, version))
+        let opened = opened.recv().map_err(|_| gone())??;
+        Ok((thread, opened))
     }
 
     /// Has a piece of work done, and waits for its answer for at most so many seconds.
@@ -113,7 +113,15 @@ impl fmt::Debug for Thread {
     }
 }
 
-type Opened = Result<(String, String), StoreFailure>;
+/// What a session was opened on.
+pub(super) struct Opened {
+    /// The database, without its password.
+    pub(super) database: String,
+    /// The server's version.
+    pub(super) version: String,
+    /// The number of this node, if it is one of several.
+    pub(super) number: Option<u16>,
+}
 
 /// Everything that the thread does.
 fn run(
@@ -121,12 +129,13 @@ fn run(
     url: &PostgresUrl,
     turn: &Turn,
     mut todo: UnboundedReceiver<Job>,
-    tell: &mpsc::Sender<Opened>,
+    tell: &mpsc::Sender<Result<Opened, StoreFailure>>,
 ) {
     runtime.block_on(async {
         match Session::open(url, turn).await {
             Ok(mut session) => {
-                drop(tell.send(Ok((session.database.clone(), session.version.clone()))));
+                let (database, version) = (session.database.clone(), session.version.clone());
+                drop(tell.send(Ok(Opened { database, version, number: session.number })));
                 while let Some(job) = todo.recv().await {
                     job(&mut session).await;
                 }

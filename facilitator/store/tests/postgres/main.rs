@@ -10,6 +10,7 @@
 
 mod faults;
 mod moving;
+mod nodes;
 mod opening;
 mod proxy;
 #[path = "../server/mod.rs"]

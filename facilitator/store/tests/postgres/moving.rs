@@ -49,7 +49,7 @@ fn tally_of_everything() -> Tally {
 }
 
 /// What each released version left, as `pg_dump` wrote it down.
-const RELEASED: [&str; 1] = [include_str!("version_1.sql")];
+const RELEASED: [&str; 2] = [include_str!("version_1.sql"), include_str!("version_2.sql")];
 
 #[test]
 fn given_a_database_of_each_released_version_when_opened_then_it_moves_forward_with_all_its_rows() {

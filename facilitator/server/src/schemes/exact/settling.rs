@@ -4,6 +4,7 @@ use super::{ExactScheme, Granted, Refusal, Turns, refuse, refuse_sent};
 use crate::allowance::Share;
 use crate::app::App;
 use crate::expenses::Bill;
+use crate::holding::{PAYMENTS, To};
 use tallybook_exact::{Fault, Payment};
 use tallybook_ledger::{Attempt, Expense, PaymentRecord};
 use tallybook_rules::signing::Sha2;
@@ -84,6 +85,7 @@ impl ExactScheme {
 
     /// Forgets payments that can neither land nor be asked for any more, and says what it cannot say of the others.
     pub(super) async fn forget_what_is_over<C: Chain>(&self, app: &App<C>) -> Result<(), Rejection> {
+        let Some(_visit) = app.holding.enter(&PAYMENTS, To::Begin) else { return Ok(()) };
         let oldest = app.sequencer.insist(|desk| desk.payments().map(last_valid).min()).await?;
         let Some(oldest) = oldest else { return Ok(()) };
         let height = app.settler.finalized_height().await?;

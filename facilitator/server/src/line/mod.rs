@@ -1,9 +1,11 @@
-//! Several facilitators on one database: one has it and does the work; the others wait in line, hand every request on to that
-//! one, and the first of them takes over when it is gone. Whoever asks may ask any of them.
+//! Several facilitators on one database hand requests on to each other, so that whoever asks may ask any of them.
 //!
-//! Who has the database is the server's to say: the lock of a session over which everything is written. So nobody works on
-//! what another has, however wrong clocks and networks are, and what was on its way is taken up as after a restart: the chain
-//! is asked first.
+//! At work, each holds some books, and hands on what is asked of the others ([`handing`], [`crate::nodes`]). While one has the
+//! database alone, as an older version or an import has, the others wait and hand everything on to that one.
+
+mod handing;
+
+pub(crate) use handing::{Elsewhere, Line, elsewhere, was_handed_on};
 
 use crate::config::{Config, Database};
 use crate::connections::Connections;
@@ -11,11 +13,10 @@ use crate::facilitator::{Facilitator, Failure};
 use crate::problem::{FULL, Problem};
 use crate::{metrics, serve};
 use axum::Router;
-use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use handing::{AGAIN, Carrier, PATIENCE, unanswered};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,27 +31,13 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-/// Bears a request that was handed on once: it is not handed on again.
-const HANDED_ON: HeaderName = HeaderName::from_static("tallybook-handed-on");
-/// How long a request waits for somebody to have the database: what it takes to notice that one is gone, and to take over.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// How long an owner may take to be reached.
-const CONNECT: Duration = Duration::from_secs(2);
-/// How often an owner that does not answer is tried again.
-const AGAIN: Duration = Duration::from_millis(100);
-/// The longest answer that is handed back.
-const MAX_ANSWER_BYTES: usize = 16 << 20;
-/// What belongs to a connection, and not to what is said over it.
-const OF_THE_CONNECTION: [HeaderName; 5] =
-    [header::CONNECTION, header::TRANSFER_ENCODING, header::CONTENT_LENGTH, header::HOST, header::UPGRADE];
-
 /// How often the owner looks whether it still has the database, when there is nothing to write.
 const PULSE: Duration = Duration::from_secs(2);
 
-/// Who hands requests on.
+/// Who hands everything on, while somebody has the database alone.
 #[derive(Clone)]
-struct Line {
-    http: reqwest::Client,
+struct Waiting {
+    carrier: Carrier,
     owner: watch::Receiver<Option<String>>,
     /// Where this process itself answers.
     own: String,
@@ -59,7 +46,7 @@ struct Line {
     patience: Duration,
 }
 
-/// The database and the address of one that waits in line; none of one that is alone.
+/// The database and the address of one that works with others; none of one that is alone.
 pub(crate) fn place(config: &Config) -> Option<(PostgresUrl, String)> {
     match (&config.database, &config.address) {
         (Database::Postgres(url), Some(address)) => Some(((**url).clone(), address.clone())),
@@ -67,7 +54,7 @@ pub(crate) fn place(config: &Config) -> Option<(PostgresUrl, String)> {
     }
 }
 
-/// Listens, and waits in line for the database. Returns once requests are answered, by whomever.
+/// Listens, and takes its place among those on the database. Returns once requests are answered, by whomever.
 pub(crate) async fn start(config: Config, (url, address): (PostgresUrl, String)) -> Result<Facilitator, Failure> {
     metrics::install();
     let listen = config.listen;
@@ -92,12 +79,12 @@ async fn stand(
     let waiting = TcpListener::from_std(socket.try_clone().map_err(problem)?).map_err(problem)?;
     let working = TcpListener::from_std(socket).map_err(problem)?;
     let Some(store) = queue(&config, url, address, waiting, &drain).await? else { return Ok(()) };
-    tracing::info!("this facilitator has the database now");
+    tracing::info!("at work on the database");
     let chain = RpcChain::new(&config.rpc_url, Duration::from_secs(config.chain.timeout_seconds.into()));
     Facilitator::start_on(config, chain, store, Some(working), drain).await?.stopped().await
 }
 
-/// Hands requests on until this process has the database; none when it is to end before.
+/// Hands requests on until nobody has the database alone; none when it is to end before.
 async fn queue(
     config: &Config,
     url: PostgresUrl,
@@ -109,15 +96,15 @@ async fn queue(
     let host = if local.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { local.ip() };
     let own = format!("http://{}", SocketAddr::new(host, local.port()));
     let (tell, owner) = watch::channel(None);
-    tracing::info!(database = %url, address, "waiting in line");
-    let router = Line::new(config, owner, own.clone())?.router();
+    tracing::info!(database = %url, address, "opening");
+    let router = Waiting::new(config, owner, own.clone())?.router();
     let seats = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
     let connections = Connections::new(seats(config.limits.connections), seats(config.limits.connections_per_address));
     let head = Duration::from_secs(config.limits.head_seconds.into());
     let closed = CancellationToken::new();
     let serving = tokio::spawn(serve::serve(listener, router, connections, head, closed.clone()));
     let teller = tell.clone();
-    let mut waiting = tokio::task::spawn_blocking(move || PostgresStore::in_line(&url, &address, teller));
+    let mut waiting = tokio::task::spawn_blocking(move || PostgresStore::among(&url, &address, teller));
     let opened = tokio::select! {
         opened = &mut waiting => opened.map_err(|error| Failure::Stopped(error.to_string()))?,
         () = drain.cancelled() => {
@@ -145,23 +132,21 @@ pub(crate) async fn pulse(sequencer: Sequencer) {
     }
 }
 
-impl Line {
+impl Waiting {
     fn new(config: &Config, owner: watch::Receiver<Option<String>>, own: String) -> Result<Self, Failure> {
         let limits = &config.limits;
         let places = usize::try_from(limits.requests_in_flight).unwrap_or(Semaphore::MAX_PERMITS);
         let places = Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
         let patience = Duration::from_secs(limits.request_seconds.into());
-        let http = reqwest::Client::builder().connect_timeout(CONNECT).timeout(patience).no_proxy().build();
-        let http = http.map_err(|error| Failure::Stopped(error.to_string()))?;
-        Ok(Self { http, owner, own, places, patience })
+        Ok(Self { carrier: Carrier::new(config)?, owner, own, places, patience })
     }
 
     /// Everything is handed on, except what is asked of this process itself.
     fn router(self) -> Router {
         Router::new()
             .route("/metrics", get(|| async { metrics::text() }))
-            .fallback(|State(line): State<Self>, request: Request| async move {
-                line.hand_on(request).await.unwrap_or_else(Problem::into_response)
+            .fallback(|State(waiting): State<Self>, request: Request| async move {
+                waiting.hand_on(request).await.unwrap_or_else(Problem::into_response)
             })
             .with_state(self)
     }
@@ -170,8 +155,8 @@ impl Line {
         let places = Arc::clone(&self.places);
         let _place = places.try_acquire().map_err(|_| FULL)?;
         let until = Instant::now().checked_add(PATIENCE).unwrap_or_else(Instant::now);
-        // Another takes this one for the owner, which it is about to be, or was.
-        if request.headers().contains_key(HANDED_ON) {
+        // Another takes this one for one at work, which it is about to be, or was.
+        if was_handed_on(request.headers()) {
             let own = self.own.clone();
             let has_it = timeout_at(until, self.owner.wait_for(|owner| owner.as_ref() == Some(&own))).await;
             has_it.ok().and_then(Result::ok).ok_or(Rejection::StoreUnavailable)?;
@@ -179,11 +164,9 @@ impl Line {
         let (head, body) = request.into_parts();
         let read = tokio::time::timeout(self.patience, axum::body::to_bytes(body, MAX_BODY_BYTES)).await;
         let body = read.map_err(|_| Problem::TooSlow)?.map_err(|_| Rejection::RequestTooLarge)?;
-        let path = head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
         loop {
             let owner = self.owner(until).await?;
-            let asked = self.ask(&owner, &head.method, &path, &head.headers, body.clone()).await;
-            match asked {
+            match self.carrier.ask(&owner, &head, body.clone()).await {
                 Ok(answer) => return Ok(answer),
                 // It never got there: another one may have the database by now.
                 Err(error) if error.is_connect() && Instant::now() < until => {
@@ -192,7 +175,7 @@ impl Line {
                 }
                 Err(error) => {
                     tracing::warn!(owner, %error, "what was handed on was not answered");
-                    return Err(unanswered(&path, error.is_connect()).into());
+                    return Err(unanswered(head.uri.path(), error.is_connect()).into());
                 }
             }
         }
@@ -203,41 +186,4 @@ impl Line {
         let known = timeout_at(until, self.owner.wait_for(Option::is_some)).await;
         known.ok().and_then(Result::ok).and_then(|owner| owner.clone()).ok_or(Rejection::StoreUnavailable)
     }
-
-    async fn ask(
-        &self,
-        owner: &str,
-        method: &Method,
-        path: &str,
-        headers: &HeaderMap,
-        body: Bytes,
-    ) -> Result<Response, reqwest::Error> {
-        let mut headers = without_connection(headers);
-        headers.insert(HANDED_ON, HeaderValue::from_static("1"));
-        let request = self.http.request(method.clone(), format!("{owner}{path}")).headers(headers).body(body);
-        let mut answer = request.send().await?;
-        let mut whole = Vec::new();
-        while let Some(chunk) = answer.chunk().await? {
-            whole.extend_from_slice(&chunk);
-            if whole.len() > MAX_ANSWER_BYTES {
-                return Ok(Problem::from(Rejection::Overloaded).into_response());
-            }
-        }
-        let mut response = Response::new(Body::from(whole));
-        *response.status_mut() = answer.status();
-        *response.headers_mut() = without_connection(answer.headers());
-        Ok(response)
-    }
-}
-
-/// What is said of a request without an answer: whether it was done is not known where it ends something.
-fn unanswered(path: &str, never_arrived: bool) -> Rejection {
-    let ends = ["/settle", "/release", "/admin"].iter().any(|begin| path.starts_with(begin));
-    if ends && !never_arrived { Rejection::SettlementPending } else { Rejection::StoreUnavailable }
-}
-
-fn without_connection(headers: &HeaderMap) -> HeaderMap {
-    let mut headers = headers.clone();
-    OF_THE_CONNECTION.iter().for_each(|name| drop(headers.remove(name)));
-    headers
 }
