@@ -98,8 +98,7 @@ impl<C: Chain> App<C> {
         settler: Settler<C>,
         sequencer: Sequencer,
         (holding, line): (Arc<Holding>, Option<Line>),
-        (bills, allowance, audit): (Bills, Allowance, Option<Audit>),
-        discovery: Option<Discovery>,
+        (bills, allowance, audit, discovery): (Bills, Allowance, Option<Audit>, Option<Discovery>),
     ) -> Self {
         let limits = &config.limits;
         let place = Place { network: &network, genesis_hash, sponsor: settler.sponsor() };

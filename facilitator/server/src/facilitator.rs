@@ -245,8 +245,8 @@ async fn assemble<C: Chain>(
     let line = node.map(|number| Line::new(&config, number)).transpose()?;
     let door = if line.is_some() { Door::Away } else { Door::Open };
     let held = (Holding::new(config.held_by_name(), door), line);
-    let kept = (bills, allowance, audit);
-    let app = Arc::new(App::new(config, network, genesis_hash, settler, sequencer, held, kept, discovery));
+    let kept = (bills, allowance, audit, discovery);
+    let app = Arc::new(App::new(config, network, genesis_hash, settler, sequencer, held, kept));
     let books = read_books(&app).await?;
     if app.line.is_none() {
         look_first(&app, books, &sending).await.map_err(Failure::Chain)?;
@@ -295,7 +295,7 @@ async fn read_books<C: Chain>(app: &App<C>) -> Result<Vec<BookView>, Failure> {
 /// Of all these books, reads what has to be known before anybody is answered.
 async fn look_first<C: Chain>(app: &App<C>, books: Vec<BookView>, sending: &[BatchRecord]) -> Result<(), Rejection> {
     app.see(|sight| {
-        sight.books.extend(books.iter().map(|book| (book.address.to_bytes(), Arc::new(book.clone()))));
+        sight.books.extend(books.iter().map(|book| (book.address.to_bytes(), Arc::new(*book))));
     });
     let books: Vec<&BookView> = books.iter().collect();
     first_sight::begin(app, &books, sending).await?;

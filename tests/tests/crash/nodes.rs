@@ -78,7 +78,7 @@ impl Town {
     async fn begin(ground: &Ground, nodes: usize) -> Result<Self> {
         let server = tokio::task::spawn_blocking(Server::start).await?;
         let database = server.database();
-        let mut books = vec![ground.book.clone()];
+        let mut books = vec![ground.book];
         while books.len() < BOOKS {
             books.push(ground.another_book().await?);
         }
