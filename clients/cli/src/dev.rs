@@ -113,6 +113,8 @@ impl Dev {
             book: ground.book.address.to_string(),
             page: ground.page.to_string(),
             facilitator: stage.map(Stage::facilitator),
+            operator_page: stage.map(|stage| format!("{}/operator", stage.facilitator())),
+            admin_token: stage.map(|stage| stage.ground.admin_token.clone()),
             paid_url: stage.map(|stage| stage.shop.paid()),
             // Channels do not outlive their chain, so each chain gets a folder.
             state_dir: std::path::absolute(self.keys.join(format!("channels-{genesis:.8}")))?,
@@ -151,6 +153,12 @@ pub struct DevReport {
     /// Where the facilitator answers, with `--serve`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub facilitator: Option<String>,
+    /// The operator's page, with `--serve`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator_page: Option<String>,
+    /// What one signs in with there, with `--serve`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_token: Option<String>,
     /// What can be paid for, with `--serve`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paid_url: Option<String>,
@@ -229,6 +237,10 @@ impl fmt::Display for DevReport {
         }
         if let Some(vouchers) = &self.vouchers {
             line(f, "vouchers", vouchers.display())?;
+        }
+        if let (Some(page), Some(token)) = (&self.operator_page, &self.admin_token) {
+            line(f, "overview", page)?;
+            line(f, "sign in with", token)?;
         }
         writeln!(f, "\nThe agent has 1 SOL and {AGENT_TOKENS} tokens; payee and sponsor have SOL for rent and fees.")?;
         self.write_next(f)

@@ -9,7 +9,6 @@ use crate::channel::channel_id;
 use crate::output::Output;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
-use serde::{Deserialize, Serialize};
 use solana_address::Address;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,9 +16,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use tallybook_ledger::ChannelRecord;
-use tallybook_rules::Amount;
 use tallybook_store::{SqliteStore, VoucherStore};
-use tallybook_wire::{Key, Voucher, decimal};
+pub use tallybook_wire::VoucherLine;
+use tallybook_wire::{Key, Voucher};
 
 /// The longest line that is read, in bytes; a voucher's has about 300.
 const MAX_LINE_BYTES: usize = 4_096;
@@ -62,22 +61,6 @@ pub struct Export {
     /// Write to this file, made for its owner alone, instead of standard output.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-}
-
-/// A line of an export: a channel's newest voucher, as a paywall's file and `POST /vouchers` have it, and where it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct VoucherLine {
-    /// Channel, signed amount, signature.
-    pub voucher: Voucher,
-    /// What calls really cost so far, in base units: what is to be settled.
-    #[serde(with = "decimal")]
-    pub charged: Amount,
-    /// The page that the channel is in, where it is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub page: Option<Key>,
-    /// The page's book, where it is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub book: Option<Key>,
 }
 
 /// The newest voucher of each channel in some file, by its id.
@@ -129,27 +112,17 @@ impl Export {
     }
 }
 
-impl VoucherLine {
-    /// What is to be settled: never more than was signed.
-    pub fn due(&self) -> Amount {
-        self.charged.min(self.voucher.max_claimable_amount)
-    }
+/// Reads a line. A bare voucher is of a file from before calls were metered: all that was signed was charged.
+fn parse(line: &[u8]) -> Option<VoucherLine> {
+    let bare =
+        |voucher: Voucher| VoucherLine { voucher, charged: voucher.max_claimable_amount, page: None, book: None };
+    serde_json::from_slice(line).or_else(|_| serde_json::from_slice(line).map(bare)).ok()
+}
 
-    /// Reads a line. A bare voucher is of a file from before calls were metered: all that was signed was charged.
-    fn parse(line: &[u8]) -> Option<Self> {
-        let bare = |voucher: Voucher| Self { voucher, charged: voucher.max_claimable_amount, page: None, book: None };
-        serde_json::from_slice(line).or_else(|_| serde_json::from_slice(line).map(bare)).ok()
-    }
-
-    /// A row of a store.
-    fn of_record(record: &ChannelRecord) -> Self {
-        Self {
-            voucher: record.voucher.into(),
-            charged: record.charged,
-            page: Some(record.place.page.into()),
-            book: None,
-        }
-    }
+/// A row of a store.
+fn line_of(record: &ChannelRecord) -> VoucherLine {
+    let page = Some(record.place.page.into());
+    VoucherLine { voucher: record.voucher.into(), charged: record.charged, page, book: None }
 }
 
 /// The store of a facilitator or an embedded paywall: a SQLite file that is there, or a PostgreSQL database.
@@ -193,7 +166,7 @@ impl Newest {
     /// Reads what a facilitator or an embedded paywall left. Fails while one runs.
     fn in_store(store: &mut dyn VoucherStore) -> Result<Self> {
         let stored = store.load()?;
-        let lines = stored.channels.iter().map(VoucherLine::of_record);
+        let lines = stored.channels.iter().map(line_of);
         let lines = lines.map(|line| (line.voucher.channel_id, line)).collect();
         Ok(Self { lines, ..Self::default() })
     }
@@ -206,7 +179,7 @@ impl Newest {
             let Some(line) = next_line(&mut from)? else {
                 return Ok(newest);
             };
-            match line.as_deref().map(VoucherLine::parse) {
+            match line.as_deref().map(parse) {
                 Some(Some(line)) => newest.add(line),
                 _ if line.is_some_and(|line| line.is_empty()) => {}
                 None | Some(None) => newest.unreadable.push(number),
@@ -302,6 +275,7 @@ fn private(path: &Path) -> Result<File> {
 mod tests {
     use super::*;
     use tallybook_ledger::{Change, Place};
+    use tallybook_rules::Amount;
     use tallybook_rules::signing::{SignedVoucher, SigningKey};
     use tallybook_wire::Signature;
 

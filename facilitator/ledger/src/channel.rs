@@ -308,6 +308,11 @@ impl Channel {
         self.leaving_since != 0 || self.on_chain.status() != Ok(Status::Open)
     }
 
+    /// True while a batch with this channel is on its way.
+    pub const fn is_in_flight(&self) -> bool {
+        self.in_flight
+    }
+
     /// What a claim of exactly what is charged would add on chain now.
     pub fn gain(&self) -> Amount {
         let mut slot = self.on_chain;

@@ -1,6 +1,6 @@
 //! Where the money of a page is, for people and monitors: summed when somebody asks, in one look at its channels.
 
-use crate::Ledger;
+use crate::{Channel, Ledger};
 use tallybook_rules::{Amount, Status};
 
 /// A page's money at one moment. Amounts are base units of the book's mint.
@@ -64,11 +64,21 @@ impl Ledger {
         pages.map(|(page, _)| *page).collect()
     }
 
+    /// The same, from this address on.
+    pub fn pages_from(&self, page: [u8; 32]) -> impl Iterator<Item = [u8; 32]> + '_ {
+        self.boards.range(page..).map(|(page, _)| *page)
+    }
+
+    /// The channels of a page, in the order of their slots; none of one that is not served.
+    pub fn channels_of(&self, page: &[u8; 32]) -> impl Iterator<Item = Channel> + '_ {
+        let seats = self.boards.get(page).into_iter().flat_map(|board| &board.seats);
+        seats.filter_map(|seat| self.channels.get(&seat.channel?))
+    }
+
     /// Where the money of a page is at `now`; none of one that is not served. Looks at each of its channels.
     pub fn money_of(&self, page: &[u8; 32], now: i64) -> Option<PageMoney> {
-        let seats = &self.boards.get(page)?.seats;
-        let channels = seats.iter().filter_map(|seat| self.channels.get(&seat.channel?));
-        Some(channels.fold(PageMoney::default(), |sum, channel| {
+        self.boards.get(page)?;
+        Some(self.channels_of(page).fold(PageMoney::default(), |sum, channel| {
             let gain = channel.gain();
             let closing_at = (channel.on_chain.status() == Ok(Status::Closing)).then_some(channel.on_chain.closing_at);
             let (none, owes) = (Amount::ZERO, !gain.is_zero());

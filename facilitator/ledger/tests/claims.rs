@@ -319,6 +319,10 @@ fn given_channels_in_every_state_when_their_money_is_looked_at_then_each_sum_is_
     assert_eq!(money.plus(&money).unclaimed, units(406));
     assert_eq!(world.ledger.money_of(&[99; 32], world.now), None);
     assert_eq!(world.ledger.pages().collect::<Vec<_>>(), [PAGE]);
+    assert_eq!(world.ledger.pages_from(PAGE).collect::<Vec<_>>(), [PAGE]);
+    assert_eq!(world.ledger.pages_from([255; 32]).count(), 0);
+    let slots: Vec<u8> = world.ledger.channels_of(&PAGE).map(|channel| channel.place().slot).collect();
+    assert_eq!((slots, world.ledger.channels_of(&[99; 32]).count()), (vec![0, 1, 2, 3], 0));
 }
 
 fn row(world: &World, slot: u8) -> ClaimRow {

@@ -1,15 +1,18 @@
 //! What requests and background tasks share.
 
-use crate::allowance::{Allowance, Share, highest_fee};
+use crate::allowance::{Allowance, highest_fee};
 use crate::audit::Audit;
 use crate::config::Config;
 use crate::discovery::Discovery;
 use crate::expenses::{Bill, Bills};
+use crate::export;
 use crate::first_sight::FirstSight;
 use crate::guard::Places;
 use crate::holding::{Holding, To, Visit};
 use crate::line::Line;
 use crate::nodes::learn;
+use crate::notebook::Notebook;
+use crate::operator::Operator;
 use crate::problem::Problem;
 use crate::quota::Quotas;
 use crate::schemes::{Place, Schemes, registered};
@@ -24,10 +27,10 @@ use tallybook_chain::shape::MAX_COMPUTE_UNITS;
 use tallybook_chain::{Address, BookView, PageView};
 use tallybook_ledger::{Attempt, BatchRecord, Change, Expense, Finality, Purpose};
 use tallybook_rules::Rejection;
-use tallybook_sequencer::Sequencer;
-use tallybook_settler::{Chain, Journal, Prepared, PreparedPage, Settler};
+use tallybook_sequencer::{Sequencer, clock};
+use tallybook_settler::{Chain, Prepared, PreparedPage, Settler};
 use tallybook_wire::{Key, Network, PaymentRequirements};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 /// A facilitator at work.
@@ -76,8 +79,14 @@ pub(crate) struct App<C> {
     pub(crate) paused: AtomicBool,
     /// The next plan takes all that there is to claim.
     pub(crate) settle_now: AtomicBool,
-    /// The newest slot of the chain that was seen, and whether the last look succeeded.
+    /// What the operator's page needs between two requests.
+    pub(crate) operator: Operator,
+    /// Places for exports of vouchers.
+    pub(crate) exports: Arc<Semaphore>,
+    /// The newest slot of the chain that was seen, when the chain answered last, in Unix seconds, and whether it did at the
+    /// last look.
     chain_slot: AtomicU64,
+    chain_answered_at: AtomicI64,
     chain_answers: AtomicBool,
     /// Since when each batch that has not ended is on its way, by number: Unix seconds.
     under_way: Mutex<BTreeMap<u64, i64>>,
@@ -111,6 +120,8 @@ impl<C: Chain> App<C> {
             places: Places::new(limits),
             payers: Shares::new(limits.payer_requests_in_flight, limits.payer_requests_per_second),
             payees: Shares::new(limits.book_requests_in_flight, limits.book_requests_per_second),
+            operator: Operator::new(&config),
+            exports: Arc::new(Semaphore::new(export::AT_ONCE)),
             config,
             network,
             genesis_hash,
@@ -130,6 +141,7 @@ impl<C: Chain> App<C> {
             paused: AtomicBool::new(false),
             settle_now: AtomicBool::new(false),
             chain_slot: AtomicU64::new(0),
+            chain_answered_at: AtomicI64::new(0),
             chain_answers: AtomicBool::new(true),
             under_way: Mutex::default(),
             traces: Vouchers::default(),
@@ -284,6 +296,7 @@ impl<C: Chain> App<C> {
     /// The chain answered at a slot.
     pub(crate) fn chain_answered(&self, slot: u64) {
         self.chain_slot.fetch_max(slot, Ordering::Relaxed);
+        self.chain_answered_at.store(clock(), Ordering::Relaxed);
         self.chain_answers.store(true, Ordering::Relaxed);
     }
 
@@ -296,6 +309,11 @@ impl<C: Chain> App<C> {
     pub(crate) fn chain_seen(&self) -> (u64, bool) {
         let answers = self.chain_answers.load(Ordering::Relaxed);
         (self.chain_slot.load(Ordering::Relaxed), answers)
+    }
+
+    /// When the chain answered last, in Unix seconds; 0 before it did.
+    pub(crate) fn chain_answered_at(&self) -> i64 {
+        self.chain_answered_at.load(Ordering::Relaxed)
     }
 
     /// Something that waits for the chain, cut off in time to say so: well before the request's own limit would.
@@ -313,7 +331,7 @@ impl<C: Chain> App<C> {
 
     /// Notes for a purpose of a book, at whose expense it is.
     pub(crate) const fn notebook(&self, purpose: Purpose, book: [u8; 32], expense: Expense) -> Notebook<'_, C> {
-        Notebook { app: self, purpose, book, expense, share: None }
+        Notebook::new(self, purpose, book, expense)
     }
 
     /// The lookup table that was written down for a page.
@@ -349,46 +367,6 @@ impl<C: Chain> App<C> {
         observed.await?;
         self.go_on_with(found);
         Ok(())
-    }
-}
-
-/// The settler's notes on one batch, deposit, refund or page: durable before anything is sent.
-pub(crate) struct Notebook<'a, C> {
-    app: &'a App<C>,
-    purpose: Purpose,
-    book: [u8; 32],
-    expense: Expense,
-    share: Option<Share>,
-}
-
-impl<C> Notebook<'_, C> {
-    /// With what was put aside for it.
-    pub(crate) const fn paid_from(self, share: Option<Share>) -> Self {
-        Self { share, ..self }
-    }
-}
-
-impl<C: Chain> Journal for Notebook<'_, C> {
-    async fn record(&self, attempt: Attempt) -> Result<(), Rejection> {
-        let purpose = self.purpose;
-        let written = self.app.sequencer.insist(move |desk| desk.write(Change::Sending { purpose, attempt }));
-        written.await
-    }
-
-    async fn table(&self, page: &[u8; 32]) -> Result<Option<[u8; 32]>, Rejection> {
-        self.app.table(page).await
-    }
-
-    async fn keep_table(&self, page: &[u8; 32], table: &[u8; 32]) -> Result<(), Rejection> {
-        self.app.keep_table(page, table).await
-    }
-
-    fn billed(&self, signature: [u8; 64]) {
-        self.app.bills.put(Bill { share: self.share, ..Bill::whole(signature, self.book, self.expense) });
-    }
-
-    fn billed_for_accounts(&self, signature: [u8; 64]) {
-        self.app.bill_for_accounts(signature, self.book);
     }
 }
 

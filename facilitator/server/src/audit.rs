@@ -33,6 +33,8 @@ impl Act {
             asked,
             refused: None,
             book: None,
+            page: None,
+            by: None,
             payer: None,
             payee: None,
             channel_id: None,
@@ -44,9 +46,28 @@ impl Act {
         })
     }
 
-    /// By an administrator.
-    pub(crate) fn administered(asked: Asked) -> Self {
-        Self::new(asked)
+    /// By an administrator, whose name is told where it is known.
+    pub(crate) fn administered(asked: Asked, by: Option<&str>) -> Self {
+        Self(AuditLine { by: by.map(str::to_owned), ..Self::new(asked).0 })
+    }
+
+    /// A page was to pay out what it owed, at the wish of an administrator.
+    pub(crate) fn paid_out(
+        (book, page): (Key, Key),
+        owed: Amount,
+        by: Option<&str>,
+        outcome: Result<Option<Signature>, Rejection>,
+    ) -> Self {
+        let line = AuditLine {
+            book: Some(book),
+            page: Some(page),
+            amount: Some(owed),
+            ..Self::administered(Asked::PayOut, by).0
+        };
+        Self(match outcome {
+            Ok(transaction) => AuditLine { transaction, ..line },
+            Err(rejection) => AuditLine { refused: Some(rejection.into()), ..line },
+        })
     }
 
     /// A page was asked for, and perhaps sent.
@@ -306,7 +327,7 @@ mod tests {
 
     fn write(path: &Path, acts: usize) {
         let mut record = record(path);
-        (0..acts).for_each(|_| record.append(Act::administered(Asked::Pause).0).unwrap());
+        (0..acts).for_each(|_| record.append(Act::administered(Asked::Pause, None).0).unwrap());
         record.sync().unwrap();
     }
 
@@ -335,12 +356,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, moved) = (folder.path().join("audit.jsonl"), folder.path().join("audit.jsonl.1"));
         let mut record = record(&path);
-        record.append(Act::administered(Asked::Pause).0).unwrap();
+        record.append(Act::administered(Asked::Pause, None).0).unwrap();
         record.follow_path().unwrap();
         std::fs::rename(&path, &moved).unwrap();
-        record.append(Act::administered(Asked::Resume).0).unwrap();
+        record.append(Act::administered(Asked::Resume, None).0).unwrap();
         record.follow_path().unwrap();
-        record.append(Act::administered(Asked::SettleNow).0).unwrap();
+        record.append(Act::administered(Asked::SettleNow, None).0).unwrap();
         record.sync().unwrap();
         assert_eq!(read(&[&moved, &path]), [1, 2, 3]);
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 1);

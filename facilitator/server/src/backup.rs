@@ -98,7 +98,7 @@ pub(crate) async fn take<C: Chain>(app: &App<C>) -> Result<BackupView, Problem> 
         Problem::NotCopied
     })?;
     tracing::info!(file = view.file, bytes = view.bytes, milliseconds = view.milliseconds, "the store was copied");
-    app.record(|| Act::administered(Asked::Backup)).await?;
+    app.record(|| Act::administered(Asked::Backup, None)).await?;
     Ok(view)
 }
 

@@ -6,6 +6,7 @@ mod database;
 mod discovery;
 mod exact;
 mod limits;
+mod operator;
 mod read;
 mod reference;
 mod token;
@@ -16,6 +17,7 @@ pub use database::Database;
 pub use discovery::DiscoverySettings;
 pub use exact::ExactSettings;
 pub use limits::Limits;
+pub use operator::OperatorSettings;
 pub use reference::reference;
 pub use token::Token;
 pub use traces::Traces;
@@ -124,6 +126,9 @@ pub struct Config {
     /// The catalogue of what was paid for.
     #[serde(default)]
     pub discovery: DiscoverySettings,
+    /// The operator's page.
+    #[serde(default)]
+    pub operator: OperatorSettings,
     /// What is logged.
     #[serde(default)]
     pub log: Log,
@@ -226,6 +231,7 @@ impl Config {
         self.check_access()?;
         self.exact.as_ref().map_or(Ok(()), |exact| exact.check(self))?;
         self.traces.as_ref().map_or(Ok(()), Traces::check)?;
+        self.operator.check()?;
         self.check_ranges()?;
         self.purse().map(|_| ())
     }
@@ -311,7 +317,13 @@ impl Config {
         let exact = self.exact.iter().flat_map(ExactSettings::ranges);
         let discovery = self.discovery.ranges();
         let traces = self.traces.iter().map(Traces::range);
-        ranges.into_iter().chain(self.limits.ranges()).chain(exact).chain(discovery).chain(traces)
+        ranges
+            .into_iter()
+            .chain(self.limits.ranges())
+            .chain(exact)
+            .chain(discovery)
+            .chain(traces)
+            .chain(self.operator.ranges())
     }
 
     /// Where this machine reaches a facilitator of this configuration.

@@ -36,7 +36,7 @@ enum Class {
 struct Route(&'static str, Class);
 
 impl Route {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 36] = [
         Self("/verify", Class::Begins),
         Self("/settle", Class::Ends),
         Self("/release", Class::Ends),
@@ -57,6 +57,22 @@ impl Route {
         Self("/admin/resume", Class::Ends),
         Self("/admin/settle", Class::Ends),
         Self("/admin/backup", Class::Ends),
+        Self("/admin/pages/{page}/pay-out", Class::Ends),
+        Self("/admin/vouchers", Class::Ends),
+        Self("/operator", Class::Shows),
+        Self("/operator/events", Class::Shows),
+        Self("/operator/channels", Class::Shows),
+        Self("/operator/batches", Class::Shows),
+        Self("/operator/pages", Class::Shows),
+        Self("/operator/vouchers", Class::Ends),
+        Self("/operator/sign-in", Class::Ends),
+        Self("/operator/sign-out", Class::Ends),
+        Self("/operator/pause", Class::Ends),
+        Self("/operator/resume", Class::Ends),
+        Self("/operator/settle", Class::Ends),
+        Self("/operator/pay-out", Class::Ends),
+        Self("/operator/page.css", Class::Shows),
+        Self("/operator/page.js", Class::Shows),
     ];
 
     fn of(request: &Request) -> Self {

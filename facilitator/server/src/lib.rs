@@ -16,6 +16,7 @@ mod config;
 mod connections;
 mod discovery;
 mod expenses;
+mod export;
 mod facilitator;
 mod first_sight;
 mod forward;
@@ -27,6 +28,8 @@ mod line;
 mod metrics;
 mod money;
 mod nodes;
+mod notebook;
+mod operator;
 mod problem;
 mod quota;
 mod routes;
@@ -41,8 +44,8 @@ mod watcher;
 
 pub use backup::{NoBackup, backup};
 pub use config::{
-    ChainSettings, Config, ConfigProblem, Database, DiscoverySettings, ExactSettings, Limits, Log, PriorityFee,
-    Settlement, Token, Traces, Transaction, reference,
+    ChainSettings, Config, ConfigProblem, Database, DiscoverySettings, ExactSettings, Limits, Log, OperatorSettings,
+    PriorityFee, Settlement, Token, Traces, Transaction, reference,
 };
 pub use facilitator::{Facilitator, Failure, run};
 pub use health::{Unwell, check_health};

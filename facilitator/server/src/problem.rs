@@ -49,7 +49,7 @@ impl From<Rejection> for Problem {
 
 impl Problem {
     /// The status, and in how many seconds to come back if that helps.
-    fn status(self) -> (StatusCode, Option<HeaderValue>) {
+    pub(crate) fn status(self) -> (StatusCode, Option<HeaderValue>) {
         let soon = Some(HeaderValue::from_static("1"));
         match self {
             Self::Elsewhere(_) => (StatusCode::MISDIRECTED_REQUEST, soon),
@@ -77,7 +77,8 @@ impl Problem {
         }
     }
 
-    fn refusal(self) -> Refusal {
+    /// Its name and its sentence.
+    pub(crate) fn refusal(self) -> Refusal {
         let foreign =
             |name: &str, message: &str| Refusal { error: Reason::from(name.to_owned()), message: message.to_owned() };
         match self {
@@ -87,11 +88,11 @@ impl Problem {
             Self::TooSlow => foreign("too_slow", "The body did not arrive in time: send it at once."),
             Self::NoRoute => foreign(
                 "no_route",
-                "Ask /supported, /books/{book}/offer, /books/{book}/pages, /verify, /settle, /release, /vouchers, /channels/{id}, /batches, /income, /admin, /health, /metrics, /discovery/resources, /discovery/search or /discovery/status.",
+                "Ask /supported, /books/{book}/offer, /books/{book}/pages, /verify, /settle, /release, /vouchers, /channels/{id}, /batches, /income, /admin, /admin/vouchers, /operator, /health, /metrics, /discovery/resources, /discovery/search or /discovery/status.",
             ),
             Self::WrongMethod => foreign(
                 "wrong_method",
-                "POST to /verify, /settle, /release, /vouchers, /books/{book}/pages and /admin/{pause, resume, settle, backup}; GET everything else.",
+                "POST to /verify, /settle, /release, /vouchers, /books/{book}/pages, /admin/{pause, resume, settle, backup} and /admin/pages/{page}/pay-out; GET everything else.",
             ),
             Self::NoAdministration => {
                 foreign("no_administration", "Set `admin_token` in the configuration to administer over HTTP.")

@@ -5,7 +5,7 @@ use crate::guard::guard;
 use crate::holding::To;
 use crate::line::elsewhere;
 use crate::problem::{Problem, json};
-use crate::{administration, backup, discovery, expenses, forward, grow, metrics, show, traces};
+use crate::{administration, backup, discovery, expenses, export, forward, grow, metrics, operator, show, traces};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
@@ -40,6 +40,8 @@ pub(crate) fn router<C: Chain>(app: Arc<App<C>>) -> Router {
         .route("/admin/resume", post(resume::<C>))
         .route("/admin/settle", post(settle_now::<C>))
         .route("/admin/backup", post(take_backup::<C>))
+        .route("/admin/pages/{page}/pay-out", post(pay_out::<C>))
+        .route("/admin/vouchers", get(exported::<C>))
         .route_layer(from_fn_with_state(Arc::clone(&app), only_administrators::<C>));
     Router::new()
         .route("/supported", get(supported::<C>))
@@ -55,6 +57,7 @@ pub(crate) fn router<C: Chain>(app: Arc<App<C>>) -> Router {
         .route("/discovery/status", get(listing_status::<C>))
         .merge(payments)
         .merge(administration)
+        .merge(operator::router(&app))
         .method_not_allowed_fallback(|| async { Problem::WrongMethod })
         .fallback(|| async { Problem::NoRoute })
         .layer(from_fn_with_state(Arc::clone(&app), elsewhere::<C>))
@@ -161,15 +164,27 @@ async fn administered<C: Chain>(State(app): State<Arc<App<C>>>) -> Result<impl I
 }
 
 async fn pause<C: Chain>(State(app): State<Arc<App<C>>>) -> Result<impl IntoResponse, Problem> {
-    Ok(json(body(&administration::pause(&app, true).await?)?))
+    Ok(json(body(&administration::pause(&app, true, None).await?)?))
 }
 
 async fn resume<C: Chain>(State(app): State<Arc<App<C>>>) -> Result<impl IntoResponse, Problem> {
-    Ok(json(body(&administration::pause(&app, false).await?)?))
+    Ok(json(body(&administration::pause(&app, false, None).await?)?))
 }
 
 async fn settle_now<C: Chain>(State(app): State<Arc<App<C>>>) -> Result<impl IntoResponse, Problem> {
-    Ok(json(body(&administration::settle_now(&app).await?)?))
+    Ok(json(body(&administration::settle_now(&app, None).await?)?))
+}
+
+async fn pay_out<C: Chain>(
+    State(app): State<Arc<App<C>>>,
+    Path(page): Path<String>,
+) -> Result<impl IntoResponse, Problem> {
+    let page: Key = page.parse().map_err(|_| Rejection::UnknownPage)?;
+    Ok(json(body(&administration::pay_out(&app, page, None).await?)?))
+}
+
+async fn exported<C: Chain>(State(app): State<Arc<App<C>>>) -> Result<impl IntoResponse, Problem> {
+    export::vouchers(&app, None).await
 }
 
 async fn take_backup<C: Chain>(State(app): State<Arc<App<C>>>) -> Result<impl IntoResponse, Problem> {

@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -23,6 +23,10 @@ const NO_SEAT: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nc
     content-type: application/json\r\ncontent-length: 89\r\n\r\n\
     {\"error\":\"overloaded\",\"message\":\"The service is busy: every connection is being served.\"}";
 
+/// From where a request's connection comes: who asks, or a proxy of theirs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
 /// Serves HTTP/1.1 until `closed`; then lets what is under way end. A client that does not send the whole head of a request
 /// within `patience`, its first or its next, loses its connection.
 pub(crate) async fn serve(
@@ -37,7 +41,10 @@ pub(crate) async fn serve(
     let tasks = TaskTracker::new();
     while let Some((taken, from)) = closed.run_until_cancelled(take(&listener, &connections)).await {
         match connections.seat(from.ip()) {
-            Some(seat) => drop(tasks.spawn(converse(http.clone(), taken, seat, router.clone(), closed.clone()))),
+            Some(seat) => {
+                let peer = Peer(from.ip());
+                drop(tasks.spawn(converse(http.clone(), (taken, peer), seat, router.clone(), closed.clone())));
+            }
             // There is room for it in the socket, or nobody reads it.
             None => drop(taken.try_write(NO_SEAT)),
         }
@@ -50,15 +57,16 @@ pub(crate) async fn serve(
 /// One connection, to its end.
 async fn converse(
     http: hyper::server::conn::http1::Builder,
-    taken: TcpStream,
+    (taken, peer): (TcpStream, Peer),
     seat: Seat,
     router: Router,
     closed: CancellationToken,
 ) {
     let (seat, router) = (Arc::new(seat), TowerToHyperService::new(router));
     let place = Arc::clone(&seat);
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         place.busy();
+        request.extensions_mut().insert(peer);
         let (place, answer) = (Arc::clone(&place), router.call(request));
         async move {
             let answer = answer.await;

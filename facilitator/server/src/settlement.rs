@@ -26,6 +26,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 pub(crate) use ending::priority_lamports;
+pub(crate) use owed::pay_out_now;
 
 /// Plans until it is told to stop; bundles run on in `tasks`.
 pub(crate) async fn settle<C: Chain>(app: Arc<App<C>>, tasks: TaskTracker) {

@@ -83,6 +83,12 @@ fn given_a_bad_value_when_loaded_then_its_key_is_named() {
         ("# access_token = \"...\"", "access_token = [\"1234567890123456\", \"short\"]", "access_token"),
         ("# access_token = \"...\"", "access_token = []", "access_token"),
         ("# backup_folder = \"backups\"", "backup_folder = \"no/such/folder\"", "backup_folder"),
+        ("anybody_reads = false", "anybody_reads = 1", "operator.anybody_reads"),
+        ("session_minutes = 480", "session_minutes = 0", "operator.session_minutes"),
+        ("viewers = 32", "viewers = 1_001", "operator.viewers"),
+        ("# proxy_header = \"X-Auth-Request-Email\"", "proxy_header = \"X-Auth-Request-Email\"", "operator.proxies"),
+        ("# proxy_header = \"X-Auth-Request-Email\"", "proxy_header = \"two words\"", "operator.proxy_header"),
+        ("# administrators = [", "administrators = [", "operator.proxy_header"),
         ("[log]", "[logs]", "logs"),
         ("[log]", "[log", "file"),
     ] {

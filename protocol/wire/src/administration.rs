@@ -1,6 +1,8 @@
 //! What administrators of a facilitator see.
 
+use crate::{Key, Signature, decimal};
 use serde::{Deserialize, Serialize};
+use tallybook_rules::Amount;
 
 /// `GET /admin`, and the answer to `POST /admin/pause`, `/admin/resume` and `/admin/settle`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -23,4 +25,20 @@ pub struct BackupView {
     pub bytes: u64,
     /// How long it took, and commits waited, in milliseconds.
     pub milliseconds: u64,
+}
+
+/// The answer to `POST /admin/pages/{page}/pay-out`: what became of what the page owed its recipients. Amounts in base units.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PaidOut {
+    /// The page.
+    pub page: Key,
+    /// What it owed before, as the chain showed it.
+    #[serde(with = "decimal")]
+    pub owed: Amount,
+    /// What it owes still: to recipients that have no account to be paid in.
+    #[serde(with = "decimal")]
+    pub left: Amount,
+    /// What was sent and has landed; nothing where nothing was owed.
+    pub transactions: Vec<Signature>,
 }

@@ -48,6 +48,12 @@ pub enum Asked {
     SettleNow,
     /// By an administrator: the store is copied.
     Backup,
+    /// By an administrator: what a page owes is paid out. The amount is what it owed.
+    PayOut,
+    /// By an administrator: the newest voucher of every channel, for a watchtower.
+    Export,
+    /// Somebody signed in at the operator's page.
+    SignIn,
 }
 
 /// One line.
@@ -66,6 +72,12 @@ pub struct AuditLine {
     /// The book.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub book: Option<Key>,
+    /// The page of an administrator's act.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<Key>,
+    /// Which administrator, where a name is known: a proxy gives one, a token does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     /// Who pays, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payer: Option<Key>,
@@ -179,6 +191,8 @@ mod tests {
             asked,
             refused: None,
             book: Some(Key([1; 32])),
+            page: None,
+            by: None,
             payer: None,
             payee: None,
             channel_id: Some(Key([2; 32])),

@@ -47,6 +47,32 @@ pub struct ForwardedVoucher {
     pub charged: Amount,
 }
 
+/// A line of an export of vouchers, JSON without a line break: a channel's newest voucher, and where it is. What `tallybook
+/// vouchers export` and `GET /admin/vouchers` write, and `tallybook settle` and `tallybook watch` read.
+///
+/// It names no secret key, but whoever has it can claim for the payee, and sees who paid what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct VoucherLine {
+    /// Channel, signed amount, signature.
+    pub voucher: Voucher,
+    /// What calls really cost so far, in base units: what is to be settled.
+    #[serde(with = "decimal")]
+    pub charged: Amount,
+    /// The page that the channel is in, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<Key>,
+    /// The page's book, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub book: Option<Key>,
+}
+
+impl VoucherLine {
+    /// What is to be settled: never more than was signed.
+    pub fn due(&self) -> Amount {
+        self.charged.min(self.voucher.max_claimable_amount)
+    }
+}
+
 /// The answer of `POST /vouchers`: durable when it is given.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ForwardResponse {

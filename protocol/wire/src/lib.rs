@@ -32,7 +32,7 @@ mod requirements;
 mod text;
 mod views;
 
-pub use administration::{AdministrationView, BackupView};
+pub use administration::{AdministrationView, BackupView, PaidOut};
 pub use audit::{Asked, AuditChain, AuditLine, BrokenRecord, MAX_AUDIT_LINE_BYTES, voucher_hash};
 pub use bytes::{Key, MAX_TRANSACTION_BYTES, Signature, TransactionBytes};
 pub use discovery::{
@@ -52,7 +52,9 @@ pub use facilitator::{
     AnswerExtra, FacilitatorRequest, KindExtra, ReleaseRequest, ReleaseResponse, SettleRequest, SettleResponse,
     VerifyRequest, VerifyResponse,
 };
-pub use forward::{ForwardRequest, ForwardResponse, ForwardedVoucher, MAX_FORWARDED, MAX_SOLD, Sold, Taken};
+pub use forward::{
+    ForwardRequest, ForwardResponse, ForwardedVoucher, MAX_FORWARDED, MAX_SOLD, Sold, Taken, VoucherLine,
+};
 pub use identifier::{PAYMENT_IDENTIFIER, PaymentIdentifier};
 pub use income::{IncomeList, IncomeView, Spent};
 pub use kind::{Head, Kind, Settlement, SupportedResponse, Verification};

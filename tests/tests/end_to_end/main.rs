@@ -11,6 +11,7 @@ mod finding;
 mod growing;
 mod leaving;
 mod life;
+mod operator;
 mod own_channels;
 mod races;
 mod refusals;

@@ -53,6 +53,8 @@ pub struct Ground {
     pub page: Address,
     /// The resource server's key.
     pub operator: Keypair,
+    /// What administrators of the facilitator show.
+    pub admin_token: String,
     pace: Pace,
     folder: TempDir,
 }
@@ -95,7 +97,9 @@ impl Ground {
         progress.done(format_args!("book {} with a page of {CAPACITY} slots", book.address));
         let folder = tempfile::tempdir()?;
         keys::write(&folder.path().join("sponsor.json"), &keys.sponsor)?;
-        Ok(Self { chain, mint, payee, sponsor, book, page, operator: keys.operator, pace, folder })
+        // As random as an address that nobody has the key of.
+        let admin_token = Keypair::new().pubkey().to_string();
+        Ok(Self { chain, mint, payee, sponsor, book, page, operator: keys.operator, admin_token, pace, folder })
     }
 
     /// Where the files are.
@@ -114,6 +118,7 @@ impl Ground {
              network = \"{network}\"\n\
              sponsor = {sponsor:?}\n\
              books = [\"{book}\"]\n\
+             admin_token = \"{token}\"\n\
              [settlement]\n\
              max_age_seconds = {age}\n\
              min_amount = 1_000_000_000\n\
@@ -133,6 +138,7 @@ impl Ground {
             network = Network::devnet(),
             sponsor = folder.join("sponsor.json"),
             book = self.book.address,
+            token = self.admin_token,
             mint = self.mint.address(),
             age = self.pace.settle_after_seconds,
         )

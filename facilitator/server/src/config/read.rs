@@ -8,7 +8,7 @@ pub(super) const ENVIRONMENT: &str = "TALLYBOOK_";
 /// The keys without a default.
 pub(super) const NEEDED: [&str; 5] = ["listen", "database", "rpc_url", "sponsor", "books"];
 /// The keys that an environment variable can set; others with the prefix belong to somebody else.
-pub(super) const TOP_KEYS: [&str; 20] = [
+pub(super) const TOP_KEYS: [&str; 21] = [
     "listen",
     "database",
     "address",
@@ -27,6 +27,7 @@ pub(super) const TOP_KEYS: [&str; 20] = [
     "chain",
     "exact",
     "discovery",
+    "operator",
     "log",
     "traces",
 ];

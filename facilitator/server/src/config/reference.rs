@@ -12,9 +12,10 @@ const HEAD: &str = include_str!("reference.md");
 /// Shows every key once, as a comment where it is not set by default.
 pub(super) const EXAMPLE: &str = include_str!("../../facilitator.example.toml");
 /// In what a number is counted whose key ends so. All others count what their key names.
-const UNITS: [(&str, &str); 10] = [
+const UNITS: [(&str, &str); 11] = [
     ("_milliseconds", "milliseconds"),
     ("_seconds", "seconds"),
+    ("_minutes", "minutes"),
     ("_days", "days"),
     ("lamports_per_day", "lamports"),
     ("compute_units", "compute units"),

@@ -3,13 +3,14 @@
 use crate::app::App;
 use crate::expenses::Bill;
 use crate::metrics;
+use crate::money::owed;
 use crate::settlement::ending::write_costs;
 use crate::sight::Sight;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tallybook_chain::{Address, BookView, PageView};
-use tallybook_ledger::{Attempt, Expense};
-use tallybook_rules::{Amount, Rejection};
+use tallybook_chain::{Address, BookView};
+use tallybook_ledger::{Attempt, Expense, Landed};
+use tallybook_rules::Rejection;
 use tallybook_settler::{Chain, Journal};
 
 /// Pages that owe their payees something although nothing is claimed in them now: after a refund, which claims without
@@ -46,25 +47,28 @@ impl Owed {
 /// How long a debt waits for a claim to take it along, in seconds.
 const LATER_SECONDS: i64 = 10;
 
-/// What all legs of a page are owed.
-fn owed(book: &BookView, page: &PageView) -> Amount {
-    let legs = book.state.legs().iter().enumerate();
-    let owed = legs.map(|(at, leg)| page.header.owed(at, leg).unwrap_or_default());
-    owed.fold(Amount::ZERO, |sum, owed| sum.plus(owed).unwrap_or(sum))
+pub(super) async fn pay_out<C: Chain>(app: Arc<App<C>>, book: Arc<BookView>, page: Address) {
+    if let Err(rejection) = pay_out_now(&app, &book, page).await {
+        tracing::warn!(%page, %rejection, "nothing was paid out: it stays owed");
+    }
 }
 
-pub(super) async fn pay_out<C: Chain>(app: Arc<App<C>>, book: Arc<BookView>, page: Address) {
+/// Pays out what a page owes, in its turn. [`Rejection::SettlementPending`] while it is not known what became of it; it does no
+/// harm to try again.
+pub(crate) async fn pay_out_now<C: Chain>(
+    app: &App<C>,
+    book: &BookView,
+    page: Address,
+) -> Result<Vec<Landed>, Rejection> {
     let _turn = app.page_turn(&page.to_bytes()).await;
-    match app.settler.pay_out(&book, &page, &PayoutNotes { app: &app, book: book.address.to_bytes() }).await {
-        Ok(outcome) => {
-            metrics::settled(&outcome.landed);
-            if let Err(rejection) = write_costs(&app, book.address.to_bytes(), &outcome.landed).await {
-                tracing::warn!(%page, %rejection, "what a payout cost was not written");
-            }
-            tracing::info!(%page, transactions = outcome.landed.len(), "paid out what was owed");
-        }
-        Err(rejection) => tracing::warn!(%page, %rejection, "nothing was paid out: it stays owed"),
+    let book_address = book.address.to_bytes();
+    let outcome = app.settler.pay_out(book, &page, &PayoutNotes { app, book: book_address }).await?;
+    metrics::settled(&outcome.landed);
+    if let Err(rejection) = write_costs(app, book_address, &outcome.landed).await {
+        tracing::warn!(%page, %rejection, "what a payout cost was not written");
     }
+    tracing::info!(%page, transactions = outcome.landed.len(), "paid out what was owed");
+    if outcome.unknown { Err(Rejection::SettlementPending) } else { Ok(outcome.landed) }
 }
 
 /// Notes on a payout: only its table. The page itself records what was paid, so a payout that is sent twice pays once.

@@ -3,7 +3,8 @@
 
 use super::{Accepted, Denied, tells_nothing, untold};
 use crate::allowance::Share;
-use crate::app::{App, Notebook};
+use crate::app::App;
+use crate::notebook::Notebook;
 use std::sync::Arc;
 use tallybook_chain::instruction::NewChannel;
 use tallybook_chain::{Address, BookView};
