@@ -7,8 +7,8 @@ use schemars::schema_for;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// What is written by hand.
-const HEAD: &str = include_str!("reference.md");
+/// What is written by hand; its links are those of a page in `docs`.
+const HEAD: &str = include_str!("reference.txt");
 /// Shows every key once, as a comment where it is not set by default.
 pub(super) const EXAMPLE: &str = include_str!("../../facilitator.example.toml");
 /// In what a number is counted whose key ends so. All others count what their key names.
