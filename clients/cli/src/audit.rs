@@ -191,6 +191,8 @@ mod tests {
                 asked: Asked::Commit,
                 refused: None,
                 book: Some(Key([1; 32])),
+                page: None,
+                by: None,
                 payer: None,
                 payee: None,
                 channel_id: None,
