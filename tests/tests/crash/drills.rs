@@ -20,8 +20,6 @@ use tallybook_facilitator::Database;
 use tallybook_rules::Amount;
 use tallybook_wire::{BackupView, Key};
 
-const ADMIN: &str = "the-admin-token-of-a-drill";
-
 /// Where vouchers are kept, how that is backed up, and how it is lost.
 enum Place {
     File(PathBuf),
@@ -41,7 +39,7 @@ impl Place {
         match self {
             Self::File(_) => {
                 let url = format!("{}/admin/backup", facilitator.url());
-                let asked = reqwest::Client::new().post(url).bearer_auth(ADMIN).send().await?;
+                let asked = reqwest::Client::new().post(url).bearer_auth(&ground.admin_token).send().await?;
                 let copy: BackupView = asked.error_for_status()?.json().await?;
                 let mode = fs::metadata(&copy.file)?.permissions().mode();
                 ensure!(mode.trailing_zeros() >= 6, "others may read the backup: {mode:o}");
@@ -125,7 +123,7 @@ async fn restored(ground: Ground, mut place: Place) -> Result<()> {
     let mut facilitator = Process::configured(&ground, |config| {
         let folder =
             if matches!(place, Place::File(_)) { format!("backup_folder = {backups:?}\n") } else { String::new() };
-        set_database(&format!("admin_token = \"{ADMIN}\"\n{folder}{config}"), &place.database())
+        set_database(&format!("{folder}{config}"), &place.database())
     })
     .await?;
     let shop = Shop::open(&ground.paywall(&facilitator.url())?, "$0.0005", 0).await?;
