@@ -60,7 +60,7 @@ impl ConfigProblem {
 }
 
 /// The configuration of a facilitator. `facilitator.example.toml` shows every key, and `docs/configuration.md`, which
-/// [`reference`] makes of this type, explains it.
+/// [`fn@reference`] makes of this type, explains it.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
