@@ -238,6 +238,7 @@ impl Drop for Town<'_> {
 fn seconds(process: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     let rest = stat.rsplit(") ").next().unwrap_or_default();
+    // After the name in brackets come fields 3 and on; `utime` and `stime` are 14 and 15: proc(5).
     let ticks = rest.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok());
     ticks.sum::<f64>() / TICKS
 }

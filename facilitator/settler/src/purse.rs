@@ -110,7 +110,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn paid_by(payer: &Address) -> VersionedMessage {
-        VersionedMessage::V0(v0::Message { ..v0::Message::try_compile(payer, &[], &[], Default::default()).unwrap() })
+        VersionedMessage::V0(v0::Message::try_compile(payer, &[], &[], Default::default()).unwrap())
     }
 
     fn purse(claiming: u8) -> Purse {

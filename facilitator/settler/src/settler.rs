@@ -68,15 +68,15 @@ pub struct Settler<C = RpcChain> {
 impl<C: Chain> Settler<C> {
     /// A settler that pays with `sponsor`.
     pub fn new(chain: C, sponsor: Keypair, settings: Settings) -> Self {
-        let purse = Purse::new(sponsor, Vec::new());
-        Self { chain, purse, settings, tables: Tables::default(), shapes: Shapes::default() }
+        Self::with_claim_sponsors(chain, sponsor, Vec::new(), settings)
     }
 
     /// One that pays with `sponsor` for what it was asked to, and for claims with the keys of `claiming`, if there are any:
     /// pages are spread over them, so that their claims do not wait for one write lock. Whoever of them has no SOL is stood in
     /// for by the next, and by the sponsor at last.
     pub fn with_claim_sponsors(chain: C, sponsor: Keypair, claiming: Vec<Keypair>, settings: Settings) -> Self {
-        Self { purse: Purse::new(sponsor, claiming), ..Self::new(chain, Keypair::new(), settings) }
+        let purse = Purse::new(sponsor, claiming);
+        Self { chain, purse, settings, tables: Tables::default(), shapes: Shapes::default() }
     }
 
     /// Who pays the fees of what others ask for: deposits, refunds, pages, payments.
