@@ -9,7 +9,7 @@ use solana_signer::Signer;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tallybook_agent::{Agent, AgentError, receipt};
+use tallybook_agent::{Agent, AgentError, Phase, receipt};
 use tallybook_cli::demo::Ground;
 use tallybook_cli::dev_chain::LAMPORTS_PER_SOL;
 use tallybook_rules::Amount;
@@ -121,7 +121,10 @@ async fn work(agent: Agent, url: String, stop: Arc<AtomicBool>, answers: Arc<Ato
             Err(error) => return Err(error.into()),
         }
     }
-    let channels = agent.channels();
-    ensure!(channels.len() == 1, "an agent opened {} channels", channels.len());
+    // Two agents may be offered the same slot, as when its book has just changed hands: one of them gets it, and the opening of the
+    // other comes to nothing.
+    let mut channels = agent.channels();
+    channels.retain(|channel| channel.phase != Phase::Ended || !channel.charged.is_zero());
+    ensure!(channels.len() == 1, "an agent opened {} channels: {channels:#?}", channels.len());
     Ok(Worker { channel: channels[0].id, agent, answered, uncertain, refused })
 }

@@ -75,8 +75,9 @@ async fn settle_and_leave_book(
     }
     let page = ground.page_of(book).await?;
     for one in agents {
-        let parts = one.agent.channels()[0].parts;
-        assert_eq!(page.slot(parts.slot)?.settled, one.agent.spent());
+        let channel = one.agent.channels().into_iter().find(|channel| channel.id == one.channel);
+        let slot = channel.context("an agent has forgotten its channel")?.parts.slot;
+        assert_eq!(page.slot(slot)?.settled, one.agent.spent());
     }
     let held = ground.mint.held_by(&ground.chain, &Address::from(book.state.payee)).await?;
     assert_eq!(held, due, "the payee has every claimable voucher's worth");
