@@ -20,6 +20,12 @@ const USDC: [(&str, &str); 2] = [
     ("solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1", "4zMMC9srt5Ri5X14GAgXhaHii3GnPAEERYPJgZJDncDU"),
 ];
 
+/// What people call a token, where that is known here.
+pub(crate) fn symbol(mint: &Address) -> Option<&'static str> {
+    let mint = mint.to_string();
+    USDC.iter().any(|(_, usdc)| *usdc == mint).then_some("USDC")
+}
+
 /// The options that name a wallet.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Wallet")]
@@ -231,5 +237,13 @@ mod tests {
     fn the_known_clusters_are_those_of_the_wire() {
         assert_eq!(USDC[0].0, Network::mainnet().as_str());
         assert_eq!(USDC[1].0, Network::devnet().as_str());
+    }
+
+    #[test]
+    fn only_tokens_that_are_known_have_a_symbol() {
+        for (_, usdc) in USDC {
+            assert_eq!(symbol(&usdc.parse().unwrap()), Some("USDC"));
+        }
+        assert_eq!(symbol(&Address::from([2; 32])), None);
     }
 }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 use tallybook_cli::demo::{Ground, Pace, Stage};
-use tallybook_cli::dev_chain::LAMPORTS_PER_SOL;
+use tallybook_cli::dev_chain::{DevMint, LAMPORTS_PER_SOL};
 use tallybook_cli::keys;
 use tallybook_cli::progress::Progress;
 use tallybook_rules::Amount;
@@ -46,11 +46,16 @@ impl Shell {
 
     /// Somebody with a dollar and some SOL.
     pub(crate) async fn at(ground: &Ground) -> Result<Self> {
+        Self::with(ground, &ground.mint, Amount::new(1_000_000)).await
+    }
+
+    /// Somebody with so much of this token, and some SOL.
+    pub(crate) async fn with(ground: &Ground, mint: &DevMint, amount: Amount) -> Result<Self> {
         let mut shell = Self::nowhere()?;
         let owners = [shell.wallet.pubkey()];
-        ground.mint.fund(&ground.chain, &owners, LAMPORTS_PER_SOL, Amount::new(1_000_000)).await?;
+        mint.fund(&ground.chain, &owners, LAMPORTS_PER_SOL, amount).await?;
         shell.set("TALLYBOOK_RPC", ground.chain.rpc_url());
-        shell.set("TALLYBOOK_MINT", ground.mint.address().to_string());
+        shell.set("TALLYBOOK_MINT", mint.address().to_string());
         Ok(shell)
     }
 
@@ -110,10 +115,12 @@ impl Shell {
     }
 }
 
+/// A pace at which a facilitator settles nothing by itself.
+pub(crate) const SLOW: Pace = Pace { slot: Duration::from_millis(50), settle_after_seconds: 86_400 };
+
 /// A stage whose facilitator settles nothing by itself.
 pub(crate) async fn slow_stage() -> Result<Stage> {
-    let pace = Pace { slot: Duration::from_millis(50), settle_after_seconds: 86_400 };
-    Stage::set(pace, "$0.0005", Progress::Silent).await
+    Stage::set(SLOW, "$0.0005", Progress::Silent).await
 }
 
 pub(crate) fn base_units(value: &Value) -> &str {

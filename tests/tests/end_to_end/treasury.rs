@@ -1,24 +1,34 @@
 //! The chain's word on money: a watchtower that steps in, statements, and a store that is held against the chain.
 
-use crate::command_line::{Shell, base_units, slow_stage};
+use crate::command_line::{SLOW, Shell, base_units, slow_stage};
 use crate::customer::TEXT;
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
+use solana_keypair::Keypair;
 use solana_signer::Signer;
-use tallybook_cli::demo::{Ground, Stage};
+use tallybook_cli::demo::{Ground, Shop, Stage};
+use tallybook_cli::dev_chain::DevMint;
+use tallybook_cli::progress::Progress;
+use tallybook_facilitator::{Config, Facilitator};
 use tallybook_rules::Amount;
 use tallybook_store::SqliteStore;
 
 /// Somebody who has paid for so many calls, 500 base units each, of a deposit of 10,000.
 async fn customer(stage: &Stage, calls: usize) -> Result<(Shell, String)> {
     let shell = Shell::at(&stage.ground).await?;
+    let channel = buys(&shell, &stage.shop, calls).await?;
+    Ok((shell, channel))
+}
+
+/// Pays for so many calls, of a deposit of 0.01; says from which channel.
+async fn buys(shell: &Shell, shop: &Shop, calls: usize) -> Result<String> {
     let mut channel = String::new();
     for _ in 0..calls {
-        let paid = shell.json(&["pay", &stage.shop.paid(), "-d", TEXT, "--deposit", "0.01", "-o", "answer"]).await?;
+        let paid = shell.json(&["pay", &shop.paid(), "-d", TEXT, "--deposit", "0.01", "-o", "answer"]).await?;
         channel = paid["channel"].as_str().context("no channel")?.to_owned();
         std::fs::remove_file(shell.file("answer"))?;
     }
-    Ok((shell, channel))
+    Ok(channel)
 }
 
 /// The kinds of differences, each with how many there are, what the store says and what the chain says.
@@ -167,5 +177,121 @@ async fn reconciled(ground: &Ground, tower: &Shell, bob: &Shell, of_bob: &str) -
     assert_eq!((ran.status, &report["unexplained"]), (1, &1.into()), "{}", ran.err);
     let lost = &report["differences"][0];
     assert_eq!((&lost["kind"], &lost["channel"], &lost["inStore"]), (&"lost".into(), &of_bob.into(), &"1000".into()));
+    Ok(())
+}
+
+/// Base units, as `"baseUnits"`, and the same in whole tokens.
+fn money(amount: Amount, decimals: u8) -> Value {
+    json!({ "baseUnits": amount.to_string(), "tokens": amount.decimal(decimals).to_string() })
+}
+
+/// Books of two tokens that one facilitator served, and who has paid in them 500 millionths a call.
+struct Bazaar {
+    ground: Ground,
+    /// A token with nine decimals.
+    other: DevMint,
+    tower: Shell,
+    /// Pays in the ground's token.
+    alice: (Shell, String),
+    /// Both pay in the other.
+    bob: (Shell, String),
+    carol: (Shell, String),
+}
+
+impl Bazaar {
+    const PLACES: u8 = 9;
+
+    /// Three calls of Alice, two of Bob and one of Carol; then the facilitator ends without having claimed anything.
+    async fn held() -> Result<Self> {
+        let ground = Ground::prepare(SLOW, Progress::Silent).await?;
+        let other = DevMint::with_decimals(&ground.chain, &Keypair::new(), Self::PLACES).await?;
+        let book = ground.book_in(&other).await?;
+        let (first, second) = (format!("\"{}\"", ground.book.address), format!("\"{}\"", book.address));
+        let config = ground.facilitator_config("127.0.0.1:0".parse()?);
+        let config = config.replace(&format!("[{first}]"), &format!("[{first}, {second}]"));
+        let facilitator = Facilitator::start(Config::from_toml(&config)?).await?;
+        let url = format!("http://{}", facilitator.local_addr());
+        let here = Shop::open(&ground.paywall(&url)?, "$0.0005", 0).await?;
+        let there = Shop::open(&ground.paywall_of(&url, &book)?, "$0.0005", 0).await?;
+        let (tower, alice) = (Shell::at(&ground).await?, Shell::at(&ground).await?);
+        let rich = Amount::new(1_000_000_000);
+        let (bob, carol) = (Shell::with(&ground, &other, rich).await?, Shell::with(&ground, &other, rich).await?);
+        let channels = [buys(&alice, &here, 3).await?, buys(&bob, &there, 2).await?, buys(&carol, &there, 1).await?];
+        facilitator.shutdown().await?;
+        let [of_alice, of_bob, of_carol] = channels;
+        let (alice, bob, carol) = ((alice, of_alice), (bob, of_bob), (carol, of_carol));
+        Ok(Self { ground, other, tower, alice, bob, carol })
+    }
+
+    /// The exit status and what `reconcile` says as JSON; of both tokens together it says no sum.
+    async fn reconcile(&self) -> Result<(i32, Value)> {
+        let ran = self.tower.run(&["reconcile", &store(&self.ground), "--json"]).await?;
+        let report: Value = serde_json::from_str(&ran.out)?;
+        assert!(report.get("charged").is_none() && report.get("settled").is_none(), "{report}");
+        let counts = report["kinds"].as_object().context("no kinds")?;
+        assert!(counts.values().all(|count| count.as_object().is_some_and(|count| count.len() == 1)), "{report}");
+        Ok((ran.status, report))
+    }
+
+    /// The part of a report that is of this token.
+    fn of<'a>(mint: &DevMint, report: &'a Value) -> &'a Value {
+        let mut tokens = report["tokens"].as_array().into_iter().flatten();
+        tokens.find(|token| token["mint"] == mint.address().to_string()).unwrap_or(&Value::Null)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn given_books_of_two_tokens_when_the_chain_is_asked_then_each_is_added_up_alone_and_one_fault_is_enough()
+-> Result<()> {
+    let bazaar = Bazaar::held().await?;
+    let Bazaar { ground, other, tower, alice: (alice, of_alice), bob: (bob, of_bob), carol: (carol, of_carol) } =
+        &bazaar;
+    let (here, there) = (|amount| money(Amount::new(amount), 6), |amount| money(Amount::new(amount), Bazaar::PLACES));
+    // Given what waits in both, then each token says how much it is, and all is well
+    let (status, report) = bazaar.reconcile().await?;
+    assert_eq!((status, &report["unexplained"], &report["channels"]), (0, &0.into(), &3.into()), "{report}");
+    let waiting = |differences: usize, in_store: &Value, nothing: Value| json!({ "waiting": { "differences": differences, "inStore": in_store, "onChain": nothing } });
+    let of = Bazaar::of(&ground.mint, &report);
+    assert_eq!((&of["charged"], &of["kinds"]), (&here(1_500), &waiting(1, &here(1_500), here(0))));
+    let of = Bazaar::of(other, &report);
+    assert_eq!((&of["charged"], &of["kinds"]), (&there(1_500_000), &waiting(2, &there(1_500_000), there(0))));
+    assert_eq!(report["kinds"]["waiting"]["differences"], 3);
+    // And people read the same: 1,501,500 of nothing is said nowhere
+    let text = tower.run(&["reconcile", &store(ground)]).await?.out;
+    assert!(text.contains("0.001500 (1500 base units)") && text.contains("0.001500000 (1500000 base units)"), "{text}");
+    assert!(!text.contains("1501500"), "{text}");
+
+    // When payers of both tokens leave and a watchtower claims, then it says what it claimed of each
+    let exported = tower.run(&["vouchers", "export", &store(ground), "-o", "export.jsonl"]).await?;
+    ensure!(exported.status == 0, "{}", exported.err);
+    for (shell, channel) in [(alice, of_alice), (bob, of_bob)] {
+        shell.json(&["channel", "close", channel, "--force"]).await?;
+    }
+    let look = tower.json(&["watch", "export.jsonl", "--once", "--patience", "0"]).await?;
+    let mut totals = look["totals"].as_array().context("no totals")?.clone();
+    totals.sort_by_key(|total| total["mint"] == other.address().to_string());
+    let [mint, mint_of_bob] = [&ground.mint, other].map(|mint| mint.address().to_string());
+    let expected =
+        [json!({ "mint": mint, "amount": here(1_500) }), json!({ "mint": mint_of_bob, "amount": there(1_000_000) })];
+    assert_eq!(totals, expected, "{look}");
+    let claimed = look["claimed"].as_array().context("nothing claimed")?;
+    let of_bob = claimed.iter().find(|claimed| claimed["channel"] == *of_bob).context("Bob's was not claimed")?;
+    assert_eq!((&of_bob["mint"], &of_bob["amount"]), (&mint_of_bob.into(), &there(1_000_000)));
+    assert_eq!(bazaar.reconcile().await?.0, 0);
+
+    // When a channel ends unclaimed in one token, then that token has a difference that nobody explains, and the other has none
+    let closing = carol.json(&["channel", "close", of_carol, "--force"]).await?;
+    let closing_at = closing["closingAt"].as_i64().context("no time")?;
+    ground.chain.travel_to(closing_at.saturating_add(1)).await?;
+    carol.json(&["channel", "withdraw", of_carol]).await?;
+    let (status, report) = bazaar.reconcile().await?;
+    assert_eq!((status, &report["unexplained"]), (1, &1.into()), "{report}");
+    let unexplained = [&ground.mint, other].map(|mint| Bazaar::of(mint, &report)["unexplained"].clone());
+    assert_eq!(unexplained, [0, 1]);
+    let [lost] = report["differences"].as_array().context("no differences")?.as_slice() else { panic!("{report}") };
+    assert_eq!((&lost["kind"], &lost["mint"]), (&"lost".into(), &other.address().to_string().into()));
+    assert_eq!((&lost["channel"], &lost["inStore"]), (&of_carol.as_str().into(), &"500000".into()));
+    let settled = [&ground.mint, other].map(|mint| Bazaar::of(mint, &report)["settled"].clone());
+    assert_eq!(settled, [here(1_500), there(1_000_000)]);
     Ok(())
 }

@@ -154,14 +154,19 @@ impl Ground {
 
     /// Another payee's book on the same ground, with a page, of the same operator.
     pub async fn another_book(&self) -> Result<BookView> {
+        self.book_in(&self.mint).await
+    }
+
+    /// Another payee's book in this token, with a page, of the same operator.
+    pub async fn book_in(&self, mint: &DevMint) -> Result<BookView> {
         let payee = Keypair::new();
-        self.mint.fund(&self.chain, &[payee.pubkey()], LAMPORTS, Amount::ZERO).await?;
-        make_book(&self.chain, &self.mint, &payee, &self.operator.pubkey()).await
+        mint.fund(&self.chain, &[payee.pubkey()], LAMPORTS, Amount::ZERO).await?;
+        make_book(&self.chain, mint, &payee, &self.operator.pubkey()).await
     }
 
     /// A paywall that charges for a book in front of the facilitator at `facilitator`, and keeps nothing itself.
     pub fn paywall_of(&self, facilitator: &str, book: &BookView) -> Result<Paywall> {
-        let paywall = Paywall::builder(facilitator, book.address.to_string());
+        let paywall = Paywall::builder(facilitator, book.address.to_string()).decimals(book.state.decimals);
         Ok(paywall.operator(self.operator.insecure_clone()).build()?)
     }
 

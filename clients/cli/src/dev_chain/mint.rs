@@ -17,9 +17,10 @@ const MINT_BYTES: usize = 82;
 /// Keys funded in one transaction: as many as fit with three instructions each.
 const FUNDED_AT_ONCE: usize = 6;
 
-/// A token like USDC: SPL Token, 6 decimals. The chain's faucet may mint it.
+/// A token of SPL Token, like USDC unless it was made with other decimals. The chain's faucet may mint it.
 pub struct DevMint {
     address: Address,
+    decimals: u8,
     minted: AtomicU64,
 }
 
@@ -27,17 +28,22 @@ impl DevMint {
     /// As USDC has it.
     pub const DECIMALS: u8 = 6;
 
-    /// Creates the mint at `key`'s address.
+    /// Creates the mint at `key`'s address, with the decimals of USDC.
     pub async fn create(chain: &DevChain, key: &Keypair) -> Result<Self> {
+        Self::with_decimals(chain, key, Self::DECIMALS).await
+    }
+
+    /// Creates the mint at `key`'s address.
+    pub async fn with_decimals(chain: &DevChain, key: &Keypair, decimals: u8) -> Result<Self> {
         let rent = chain.rpc().get_minimum_balance_for_rent_exemption(MINT_BYTES).await?;
         let faucet = chain.faucet().pubkey();
         let mint = key.pubkey();
         let instructions = [
             create_account(&faucet, &mint, rent, u64::try_from(MINT_BYTES)?, &TOKEN_PROGRAM),
-            initialize_mint2(&TOKEN_PROGRAM, &mint, &faucet, None, Self::DECIMALS)?,
+            initialize_mint2(&TOKEN_PROGRAM, &mint, &faucet, None, decimals)?,
         ];
         chain.send(&instructions, &[key]).await.context("creating the mint")?;
-        Ok(Self { address: mint, minted: AtomicU64::new(0) })
+        Ok(Self { address: mint, decimals, minted: AtomicU64::new(0) })
     }
 
     /// The mint's address.
@@ -73,8 +79,8 @@ impl DevMint {
         }
         if !tokens.is_zero() {
             let amount = tokens.get();
-            let mint = &self.address;
-            instructions.push(mint_to_checked(&TOKEN_PROGRAM, mint, &account, &faucet, &[], amount, Self::DECIMALS)?);
+            let (mint, decimals) = (&self.address, self.decimals);
+            instructions.push(mint_to_checked(&TOKEN_PROGRAM, mint, &account, &faucet, &[], amount, decimals)?);
         }
         Ok(instructions)
     }

@@ -1,13 +1,14 @@
 //! What differs between store and chain, and why.
 
-use crate::history::{BookHistory, Channel, Kind as Moved, PageHistory};
+use super::token::Token;
+use crate::history::{Channel, Kind as Moved, PageHistory};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use solana_signature::Signature;
 use std::collections::{BTreeMap, BTreeSet};
 use tallybook_ledger::{BatchRecord, ChannelRecord, State};
 use tallybook_rules::Amount;
-use tallybook_store::{Stored, VoucherStore};
+use tallybook_store::VoucherStore;
 use tallybook_wire::Key;
 
 /// Why store and chain say something else.
@@ -71,6 +72,8 @@ impl Kind {
 pub struct Finding {
     /// Why.
     pub kind: Kind,
+    /// The token that both amounts are of.
+    pub mint: String,
     /// The page.
     pub page: String,
     /// The channel, if it is of one.
@@ -94,9 +97,11 @@ fn digits<S: serde::Serializer>(amount: &Amount, serializer: S) -> Result<S::Ok,
     serializer.collect_str(amount)
 }
 
-/// All differences, and the sums that they explain.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub(super) struct Findings {
+/// All differences in one token, and the sums that they explain.
+#[derive(Clone, Debug)]
+pub(super) struct Findings<'a> {
+    /// The token, and what store and chain say of its books.
+    pub token: &'a Token,
     /// Of channels: they explain why what was charged is not what was settled.
     pub channels: Vec<Finding>,
     /// Of batches and transactions.
@@ -109,19 +114,19 @@ pub(super) struct Findings {
     pub compared: usize,
 }
 
-impl Findings {
-    /// Compares.
-    pub(super) fn of(
-        store: &mut dyn VoucherStore,
-        stored: &Stored,
-        batches: &[BatchRecord],
-        histories: &[BookHistory],
-    ) -> Result<Self> {
-        let mut findings = Self::default();
-        let under_way: BTreeSet<[u8; 32]> =
-            batches.iter().filter(|batch| batch.state == State::Sending).flat_map(BatchRecord::channel_ids).collect();
+impl<'a> Findings<'a> {
+    /// Compares what store and chain say of one token's books. `ours` are the transactions that the store knows of.
+    pub(super) fn of(store: &mut dyn VoucherStore, token: &'a Token, ours: &BTreeSet<Signature>) -> Result<Self> {
+        let under_way: BTreeSet<[u8; 32]> = token
+            .batches
+            .iter()
+            .filter(|batch| batch.state == State::Sending)
+            .flat_map(BatchRecord::channel_ids)
+            .collect();
+        let (charged, settled) = (Amount::ZERO, Amount::ZERO);
+        let mut findings = Self { token, channels: Vec::new(), batches: Vec::new(), charged, settled, compared: 0 };
         let mut met = BTreeSet::new();
-        for page in histories.iter().flat_map(|history| &history.pages) {
+        for page in token.histories.iter().flat_map(|history| &history.pages) {
             let ended = page.ended.iter().map(|ended| (ended.channel, true));
             for (channel, is_over) in page.standing.values().map(|channel| (*channel, false)).chain(ended) {
                 met.insert(channel.id);
@@ -129,20 +134,20 @@ impl Findings {
                 findings.compare(page, &channel, kept.as_ref(), is_over, under_way.contains(&channel.id.0))?;
             }
         }
-        for record in stored.channels.iter().filter(|record| !met.contains(&Key(record.voucher.channel_id))) {
+        for record in token.channels.iter().filter(|record| !met.contains(&Key(record.voucher.channel_id))) {
             findings.charged = findings.charged.plus(record.charged)?;
-            findings.channels.push(Finding {
-                kind: Kind::NotOnChain,
-                page: Key(record.place.page).to_string(),
-                channel: Some(Key(record.voucher.channel_id).to_string()),
-                batch: None,
-                transaction: None,
-                in_store: record.charged,
-                on_chain: Amount::ZERO,
-            });
+            let channel = Some(Key(record.voucher.channel_id).to_string());
+            let finding = findings.finding(Kind::NotOnChain, record.place.page, record.charged, Amount::ZERO);
+            findings.channels.push(Finding { channel, ..finding });
         }
-        findings.compare_batches(batches, histories)?;
+        findings.compare_batches(ours)?;
         Ok(findings)
+    }
+
+    /// A difference in a page of this token.
+    fn finding(&self, kind: Kind, page: [u8; 32], in_store: Amount, on_chain: Amount) -> Finding {
+        let (mint, page) = (self.token.mint.to_string(), Key(page).to_string());
+        Finding { kind, mint, page, channel: None, batch: None, transaction: None, in_store, on_chain }
     }
 
     fn compare(
@@ -169,21 +174,15 @@ impl Findings {
             Some(_) if is_under_way => Kind::UnderWay,
             Some(_) => Kind::Waiting,
         };
-        self.channels.push(Finding {
-            kind,
-            page: page.address.to_string(),
-            channel: Some(channel.id.to_string()),
-            batch: None,
-            transaction: None,
-            in_store: charged,
-            on_chain: settled,
-        });
+        let finding = self.finding(kind, page.address.to_bytes(), charged, settled);
+        self.channels.push(Finding { channel: Some(channel.id.to_string()), ..finding });
         Ok(())
     }
 
     /// Each transaction of a batch that landed is in the page's history, and added what was planned. What was claimed by no
     /// batch was claimed by others.
-    fn compare_batches(&mut self, batches: &[BatchRecord], histories: &[BookHistory]) -> Result<()> {
+    fn compare_batches(&mut self, ours: &BTreeSet<Signature>) -> Result<()> {
+        let Token { histories, batches, .. } = self.token;
         // What each transaction added in each page.
         let mut added: BTreeMap<(Signature, [u8; 32]), Amount> = BTreeMap::new();
         for page in histories.iter().flat_map(|history| &history.pages) {
@@ -193,24 +192,12 @@ impl Findings {
             }
         }
         let known: BTreeSet<Signature> = histories.iter().flat_map(|history| history.costs.keys().copied()).collect();
-        let mut ours = BTreeSet::new();
-        for batch in batches {
-            ours.extend(batch.attempts.iter().map(|attempt| Signature::from(attempt.signature)));
-            ours.extend(batch.landed.iter().map(|landed| Signature::from(landed.signature)));
-            if batch.state != State::Sending {
-                self.compare_batch(batch, &added, &known)?;
-            }
+        for batch in batches.iter().filter(|batch| batch.state != State::Sending) {
+            self.compare_batch(batch, &added, &known)?;
         }
         for ((transaction, page), amount) in added.iter().filter(|((transaction, _), _)| !ours.contains(transaction)) {
-            self.batches.push(Finding {
-                kind: Kind::ClaimedByOthers,
-                page: Key(*page).to_string(),
-                channel: None,
-                batch: None,
-                transaction: Some(transaction.to_string()),
-                in_store: Amount::ZERO,
-                on_chain: *amount,
-            });
+            let finding = self.finding(Kind::ClaimedByOthers, *page, Amount::ZERO, *amount);
+            self.batches.push(Finding { transaction: Some(transaction.to_string()), ..finding });
         }
         Ok(())
     }
@@ -221,15 +208,6 @@ impl Findings {
         added: &BTreeMap<(Signature, [u8; 32]), Amount>,
         known: &BTreeSet<Signature>,
     ) -> Result<()> {
-        let finding = |kind, transaction: Option<Signature>, on_chain| Finding {
-            kind,
-            page: Key(batch.page).to_string(),
-            channel: None,
-            batch: Some(batch.id),
-            transaction: transaction.map(|transaction| transaction.to_string()),
-            in_store: batch.gain,
-            on_chain,
-        };
         let (mut gained, mut is_whole) = (Amount::ZERO, true);
         // One that was sent twice may stand here twice.
         let landed: BTreeSet<Signature> = batch.landed.iter().map(|landed| Signature::from(landed.signature)).collect();
@@ -239,13 +217,21 @@ impl Findings {
                 gained = gained.plus(amount)?;
             } else {
                 is_whole = false;
-                self.batches.push(finding(Kind::BatchNotOnChain, Some(signature), Amount::ZERO));
+                let finding = self.finding(Kind::BatchNotOnChain, batch.page, batch.gain, Amount::ZERO);
+                let transaction = Some(signature.to_string());
+                self.batches.push(Finding { batch: Some(batch.id), transaction, ..finding });
             }
         }
         if is_whole && gained < batch.gain && batch.state == State::Confirmed && batch.refused.is_empty() {
-            self.batches.push(finding(Kind::ClaimedBefore, None, gained));
+            let finding = self.finding(Kind::ClaimedBefore, batch.page, batch.gain, gained);
+            self.batches.push(Finding { batch: Some(batch.id), ..finding });
         }
         Ok(())
+    }
+
+    /// Of channels, and of batches and transactions.
+    pub(super) fn every(&self) -> impl Iterator<Item = &Finding> {
+        self.channels.iter().chain(&self.batches)
     }
 
     /// Whether the differences of the channels are the difference of the sums, to the base unit.
@@ -261,21 +247,22 @@ impl Findings {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::history::Cost;
     use crate::history::town::{PAGE, Town};
+    use crate::history::{BookHistory, Cost};
+    use solana_address::Address;
     use tallybook_ledger::{Change, Landed, Place};
     use tallybook_rules::signing::{SignedVoucher, SigningKey};
     use tallybook_store::MemoryStore;
 
-    fn id(history: &BookHistory, slot: u8) -> [u8; 32] {
+    pub(in crate::reconcile) fn id(history: &BookHistory, slot: u8) -> [u8; 32] {
         let page = &history.pages[0];
         let standing = page.standing.get(&slot).copied();
         standing.or_else(|| page.ended.iter().map(|ended| ended.channel).find(|one| one.slot == slot)).unwrap().id.0
     }
 
-    fn record(channel: [u8; 32], slot: u8, signed: u64, charged: u64) -> Change {
+    pub(in crate::reconcile) fn record(channel: [u8; 32], slot: u8, signed: u64, charged: u64) -> Change {
         let key = SigningKey::from_bytes(&[5; 32]);
         Change::Channel(ChannelRecord {
             place: Place { page: PAGE, slot, generation: 1 },
@@ -289,7 +276,7 @@ mod tests {
         })
     }
 
-    fn history(town: &Town) -> BookHistory {
+    pub(in crate::reconcile) fn history(town: &Town) -> BookHistory {
         let page = town.replay().unwrap();
         let cost = |at| Cost { at, fee_payer: [7; 32].into(), lamports: 5_000 };
         let costs = town.told.iter().map(|transaction| (transaction.signature, cost(transaction.at))).collect();
@@ -316,6 +303,15 @@ mod tests {
             landed: landed.collect(),
             refused: Vec::new(),
         }
+    }
+
+    /// All that a store and a history say of the one token that they are of.
+    fn token(store: &mut MemoryStore, batches: Vec<BatchRecord>, history: BookHistory) -> Token {
+        let of_page = [(Address::from(PAGE), history.book.address)].into();
+        let channels = store.load().unwrap().channels;
+        let mut tokens = Token::each(channels, batches, &of_page, vec![history]).unwrap();
+        assert_eq!(tokens.len(), 1);
+        tokens.remove(0)
     }
 
     fn kinds(findings: &[Finding]) -> Vec<(Kind, u64, u64)> {
@@ -345,8 +341,8 @@ mod tests {
             record([77; 32], 9, 5, 5),
         ];
         store.commit(&changes).unwrap();
-        let stored = store.load().unwrap();
-        let findings = Findings::of(&mut store, &stored, &[], std::slice::from_ref(&history)).unwrap();
+        let token = token(&mut store, Vec::new(), history);
+        let findings = Findings::of(&mut store, &token, &BTreeSet::new()).unwrap();
         let expected = [
             (Kind::Waiting, 150, 100),
             (Kind::ClaimedInFull, 60, 100),
@@ -381,8 +377,8 @@ mod tests {
             batch(2, 50, State::Confirmed, &[short]),
             batch(1, 100, State::Confirmed, &[ours]),
         ];
-        let stored = store.load().unwrap();
-        let findings = Findings::of(&mut store, &stored, &batches, std::slice::from_ref(&history)).unwrap();
+        let token = token(&mut store, batches.to_vec(), history);
+        let findings = Findings::of(&mut store, &token, &[ours, short, never].into()).unwrap();
         let expected = [(Kind::ClaimedBefore, 50, 30), (Kind::ClaimedByOthers, 0, 45), (Kind::BatchNotOnChain, 10, 0)];
         assert_eq!(kinds(&findings.batches), expected);
         assert_eq!(kinds(&findings.channels), [(Kind::Waiting, 200, 175)], "the batch on its way has no row of it");

@@ -1,13 +1,14 @@
 //! `tallybook reconcile`: a facilitator's store held against the chain, channel by channel and batch by batch, with the reason
 //! for each difference. What is explained is how things are between a call and its claim; what is not needs somebody to look.
 //!
-//! Reading path: [`Reconcile`] (reads both) → `findings` (what differs, and why) → `report`.
+//! Reading path: [`Reconcile`] (reads both) → `token` (parts both by token) → `findings` (what differs, and why) → `report`.
 
 mod findings;
 mod report;
+mod token;
 
 pub use findings::{Finding, Kind};
-pub use report::ReconcileReport;
+pub use report::{Count, ReconcileReport, Sum, TokenReport};
 
 use crate::connection::Rpc;
 use crate::history::{BookHistory, book_of};
@@ -17,11 +18,13 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use findings::Findings;
 use solana_address::Address;
-use std::collections::BTreeSet;
+use solana_signature::Signature;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tallybook_ledger::BatchRecord;
 use tallybook_store::{Stored, VoucherStore};
+use token::Token;
 
 /// Batches that are read from the store at once.
 const BATCHES_AT_ONCE: u32 = 1_000;
@@ -33,7 +36,8 @@ const BATCHES_AT_ONCE: u32 = 1_000;
     tallybook reconcile facilitator.sqlite\n  \
     tallybook reconcile backup.sqlite --all --json\n\n\
     A SQLite database is one process's: stop its facilitator first, or take a copy. Ends with status 1 when a difference has no\n\
-    explanation. The node must keep the whole history of the pages."
+    explanation, in whatever token. Each token is added up by itself: with --json, `tokens` has the sums of each, and `charged`,\n\
+    `settled` and those of `kinds` are there only while all books are of one. The node must keep the whole history of the pages."
 )]
 pub struct Reconcile {
     #[command(flatten)]
@@ -56,15 +60,21 @@ impl Reconcile {
         let (stored, batches) = read(store.as_mut())?;
         let rpc = Arc::new(self.rpc.client());
         let mut books: BTreeSet<Address> = self.book.iter().copied().collect();
+        let mut of_pages = BTreeMap::new();
         for page in pages_in(&stored, &batches) {
-            books.insert(book_of(&rpc, &page).await.context("the store names a page that is not on this chain")?);
+            let book = book_of(&rpc, &page).await.context("the store names a page that is not on this chain")?;
+            of_pages.insert(page, book);
+            books.insert(book);
         }
         let mut histories = Vec::new();
         for book in &books {
             histories.push(BookHistory::read(&rpc, book, None, output.progress()).await?);
         }
-        let findings = Findings::of(store.as_mut(), &stored, &batches, &histories)?;
-        let report = ReconcileReport::of(&findings, &histories, self.all)?;
+        let ours = transactions_of(&batches);
+        let tokens = Token::each(stored.channels, batches, &of_pages, histories)?;
+        let findings: Vec<Findings<'_>> =
+            tokens.iter().map(|token| Findings::of(store.as_mut(), token, &ours)).collect::<Result<_>>()?;
+        let report = ReconcileReport::of(&findings, self.all)?;
         output.report(&report)?;
         match report.unexplained {
             0 => Ok(()),
@@ -91,4 +101,11 @@ fn read(store: &mut dyn VoucherStore) -> Result<(Stored, Vec<BatchRecord>)> {
 fn pages_in(stored: &Stored, batches: &[BatchRecord]) -> BTreeSet<Address> {
     let of_channels = stored.channels.iter().map(|channel| channel.place.page);
     of_channels.chain(batches.iter().map(|batch| batch.page)).map(Address::from).collect()
+}
+
+/// Every transaction that the store ever sent a batch in. One of them may have claimed in pages of several tokens.
+fn transactions_of(batches: &[BatchRecord]) -> BTreeSet<Signature> {
+    let sent = batches.iter().flat_map(|batch| &batch.attempts).map(|attempt| attempt.signature);
+    let landed = batches.iter().flat_map(|batch| &batch.landed).map(|landed| landed.signature);
+    sent.chain(landed).map(Signature::from).collect()
 }

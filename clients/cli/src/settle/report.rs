@@ -116,6 +116,16 @@ pub struct PageOwed {
     pub amount: Money,
 }
 
+impl Total {
+    /// Adds to what there is of this mint: amounts of two mints are never added up.
+    pub(crate) fn add(totals: &mut Vec<Self>, mint: &str, gain: Money) {
+        match totals.iter_mut().find(|total| total.mint == mint) {
+            Some(total) => total.amount.amount = total.amount.amount.plus(gain.amount).unwrap_or(Amount::new(u64::MAX)),
+            None => totals.push(Self { mint: mint.to_owned(), amount: gain }),
+        }
+    }
+}
+
 impl SettleReport {
     /// Before anything is sent.
     pub(super) fn planned(survey: &Survey, newest: &Newest, dry_run: bool) -> Self {
@@ -197,12 +207,8 @@ impl SettleReport {
     /// Adds to the total of the page's mint.
     fn add(&mut self, page: &PageWork, now: Option<Money>, before: Option<Money>) {
         let (Some(now), Some(before)) = (now, before) else { return };
-        let mint = page.book.mint().to_string();
-        let gain = now.amount.less(before.amount);
-        match self.settled.iter_mut().find(|total| total.mint == mint) {
-            Some(total) => total.amount.amount = total.amount.amount.plus(gain).unwrap_or(Amount::new(u64::MAX)),
-            None => self.settled.push(Total { mint, amount: Money::new(gain, now.decimals) }),
-        }
+        let gain = Money::new(now.amount.less(before.amount), now.decimals);
+        Total::add(&mut self.settled, &page.book.mint().to_string(), gain);
     }
 
     /// Channels whose voucher is worth something that is not settled.

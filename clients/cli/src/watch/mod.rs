@@ -50,7 +50,7 @@ pub struct Watch {
     /// grace period.
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     patience: u32,
-    /// Leave alone what a channel would gain less of than this, in base units.
+    /// Leave alone what a channel would gain less of than this, in base units of its own token.
     #[arg(long, value_name = "AMOUNT", default_value = "1")]
     min_gain: u64,
     /// What to bid for compute: auto (the median of recent blocks, 1,000 to 50,000), off, or micro-lamports a unit.

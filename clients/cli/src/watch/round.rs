@@ -2,8 +2,8 @@
 
 use crate::output::{Moment, Money, line};
 use crate::sending::chain_clock;
-use crate::settle::Sendings;
 use crate::settle::survey::{Claim, PageWork, Survey};
+use crate::settle::{Sendings, Total};
 use crate::vouchers::Newest;
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -48,6 +48,8 @@ pub struct Look {
     pub waiting: usize,
     /// What was claimed in this look.
     pub claimed: Vec<Claimed>,
+    /// What that comes to, for each mint.
+    pub totals: Vec<Total>,
     /// Closing channels that could not be claimed in this look, and are tried again in the next.
     pub failed: usize,
     /// Channels whose vouchers none is genuine of.
@@ -62,6 +64,8 @@ pub struct Claimed {
     pub channel: String,
     /// Its page.
     pub page: String,
+    /// The token.
+    pub mint: String,
     /// What was claimed, as the page shows it.
     pub amount: Money,
     /// When its payer could have taken that back.
@@ -154,6 +158,7 @@ impl Due {
         Ok(Some(Claimed {
             channel: self.id.to_string(),
             page: page.to_string(),
+            mint: self.book.mint().to_string(),
             amount: Money::new(amount, self.book.state.decimals),
             closing_at: Moment(self.closing_at),
             transactions,
@@ -176,6 +181,7 @@ impl Look {
         match claimed {
             Some(Ok(Ok(Some(claimed)))) => {
                 tell(&claimed);
+                Total::add(&mut self.totals, &claimed.mint, claimed.amount);
                 self.claimed.push(claimed);
             }
             Some(Ok(Ok(None))) | None => {}
@@ -199,8 +205,9 @@ impl Look {
 
 impl fmt::Display for Claimed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { channel, amount, closing_at, transactions, .. } = self;
-        write!(f, "claimed {amount} of {channel}, which closes {closing_at}, by {}", transactions.join(", "))
+        let Self { channel, mint, amount, closing_at, transactions, .. } = self;
+        let transactions = transactions.join(", ");
+        write!(f, "claimed {amount} of {mint} from {channel}, which closes {closing_at}, by {transactions}")
     }
 }
 
@@ -213,6 +220,9 @@ impl fmt::Display for Look {
             format_args!("{}, {} of them left to their facilitator for now", self.closing, self.waiting),
         )?;
         line(f, "claimed", self.claimed.len())?;
+        for total in &self.totals {
+            line(f, "gained", format_args!("{} of {}", total.amount, total.mint))?;
+        }
         if self.failed > 0 {
             line(f, "failed", format_args!("{}: tried again", self.failed))?;
         }
