@@ -8,7 +8,7 @@ use tallybook_rules::{Amount, Rejection};
 use tallybook_wire::{AnswerExtra, ChannelState, Signature, VoucherState};
 
 /// Pages that are taken in at one time: as long as a call may have to wait for the desk.
-const PAGES_AT_ONCE: usize = 16;
+const PAGES_AT_ONCE: usize = 4;
 
 impl Sequencer {
     /// Reserves `amount` base units for `seconds` at least, and a second more at most. The signature is verified first, with
