@@ -12,6 +12,7 @@ mod deposits;
 mod input;
 mod json;
 mod ledger;
+mod payments;
 mod rpc_answers;
 mod store_rows;
 pub(crate) mod voucher_file;
@@ -20,7 +21,7 @@ pub(crate) mod voucher_file;
 pub type Property = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const PROPERTIES: [Property; 10] = [
+pub const PROPERTIES: [Property; 11] = [
     ("headers", json::headers),
     ("bodies", json::bodies),
     ("amounts", amounts::amounts),
@@ -28,6 +29,7 @@ pub const PROPERTIES: [Property; 10] = [
     ("claims", claims::claims),
     ("deposits", deposits::deposits),
     ("ledger", ledger::ledger),
+    ("payments", payments::payments),
     ("rpc_answers", rpc_answers::rpc_answers),
     ("store_rows", store_rows::store_rows),
     ("voucher_file", voucher_file::voucher_file),
