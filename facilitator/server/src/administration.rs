@@ -3,6 +3,7 @@
 
 use crate::app::App;
 use crate::audit::Act;
+use crate::holding::To;
 use crate::money::owed;
 use crate::problem::{FULL, Problem};
 use crate::settlement::pay_out_now;
@@ -47,18 +48,38 @@ pub(crate) async fn settle_now<C: Chain>(app: &App<C>, by: Option<&str>) -> Resu
 }
 
 /// `POST /admin/pages/{page}/pay-out`: what was claimed in a page and is owed to its recipients is paid out now. Goes on to its
-/// end, and is recorded, whether or not anybody waits for the answer.
+/// end, and is recorded, whether or not anybody waits for the answer. Meanwhile its book is not given away.
 ///
 /// [`Rejection::UnknownPage`], [`Rejection::ChainUnavailable`]; [`Rejection::SettlementPending`] while it is not known what
-/// became of it: asking again does no harm.
+/// became of it: asking again does no harm. [`Problem::Elsewhere`] for a page of a book that another facilitator holds.
 pub(crate) async fn pay_out<C: Chain>(app: &Arc<App<C>>, page: Key, by: Option<&str>) -> Result<PaidOut, Problem> {
-    let book = app.book(&app.page(page.as_bytes())?.header.book)?;
+    let of = book_of(app, &page).await?;
+    let visit = app.enter(&of, To::Begin)?;
+    let book = app.book(&of).map_err(|_| Rejection::UnknownPage)?;
     let _place = app.places.on_chain().ok_or(FULL)?;
     let (at_work, by) = (Arc::clone(app), by.map(str::to_owned));
-    let paid = tokio::spawn(async move { pay_out_recorded(&at_work, &book, page, by.as_deref()).await });
+    let paid = tokio::spawn(async move {
+        let _visit = visit;
+        pay_out_recorded(&at_work, &book, page, by.as_deref()).await
+    });
     let waited = app.in_time(async { Ok(paid.await.unwrap_or(Err(Rejection::SettlementPending))) }).await;
     // Cut off while it was at work, it is not known what becomes of it.
     Ok(waited.unwrap_or(Err(Rejection::SettlementPending))?)
+}
+
+/// The book of a page: as it was seen here, or where others may have seen it, as the chain shows it.
+async fn book_of<C: Chain>(app: &App<C>, page: &Key) -> Result<[u8; 32], Rejection> {
+    match app.page(page.as_bytes()) {
+        Ok(seen) => Ok(seen.header.book),
+        Err(_) if app.line.is_some() => {
+            let read = app.settler.read_page(&Address::from(page.0), 0, Commitment::Confirmed).await;
+            read.map(|(_, view)| view.header.book).map_err(|rejection| match rejection {
+                Rejection::ChainUnavailable => rejection,
+                _ => Rejection::UnknownPage,
+            })
+        }
+        Err(rejection) => Err(rejection),
+    }
 }
 
 async fn pay_out_recorded<C: Chain>(

@@ -87,7 +87,13 @@ async fn only_administrators<C: Chain>(
     match &app.config.admin_token {
         None => Err(Problem::NoAdministration),
         Some(token) if token.is(shown(&request)) => Ok(next.run(request).await),
-        Some(_) => Err(Problem::NotAdministrator),
+        Some(_) => {
+            // Who shows none has not guessed.
+            if !shown(&request).is_empty() {
+                metrics::wrong_admin_token();
+            }
+            Err(Problem::NotAdministrator)
+        }
     }
 }
 

@@ -173,6 +173,12 @@ async fn given_strangers_when_they_ask_for_anything_then_they_are_led_to_sign_in
         assert_eq!((seen.status, seen.headers.get("set-cookie")), (403, None), "{token}");
         assert!(seen.text.contains("That is not the admin token."), "{}", seen.text);
     }
+    house.http.get(house.url("/admin")).bearer_auth(ACCESS).send().await.unwrap();
+    house.http.get(house.url("/admin")).send().await.unwrap();
+    let metrics = browser.get("/metrics").await.text;
+    let wrong = metrics.lines().find_map(|line| line.strip_prefix("tallybook_wrong_admin_tokens_total "));
+    // Other tests of this process guess, too.
+    assert!(wrong.unwrap().parse::<u64>().unwrap() >= 5, "{wrong:?}");
     let mut guesser = Browser::new(&house);
     guesser.headers.insert("cookie", format!("tallybook_operator={}", "0".repeat(64)).parse().unwrap());
     assert_eq!(guesser.get("/operator").await.status, 303, "a session that nobody has begun");

@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tallybook_chain::BookView;
 use tallybook_cli::demo::Ground;
+use tallybook_rules::Amount;
+use tallybook_wire::Key;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -170,6 +172,14 @@ impl Town {
                 }
             }
             settle_and_leave_book(ground, book, &self.nodes[0], agents).await?;
+        }
+        // Whoever is asked, a page is paid out by who holds its book.
+        for book in &self.books {
+            let page = Key(ground.page_of(book).await?.address.to_bytes());
+            for node in &self.nodes {
+                let paid = node.pay_out(ground, &page).await?;
+                ensure!((paid.page, paid.owed, paid.left) == (page, Amount::ZERO, Amount::ZERO), "{paid:?}");
+            }
         }
         // Two nodes never number a batch the same, and several have claimed.
         let claimed = "SELECT count(DISTINCT id % 64) FROM tallybook.batch";

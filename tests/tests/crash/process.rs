@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tallybook_chain::BookView;
 use tallybook_cli::demo::Ground;
 use tallybook_cli::keys;
-use tallybook_wire::{ChannelView, Key};
+use tallybook_wire::{ChannelView, Key, PaidOut};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) const POLL: Duration = Duration::from_millis(5);
@@ -176,6 +176,12 @@ impl Process {
     pub(crate) async fn channel(&self, id: &Key) -> Result<ChannelView> {
         let url = format!("{}/channels/{id}", self.url());
         Ok(self.http.get(url).send().await?.error_for_status()?.json().await?)
+    }
+
+    /// Has it pay out what a page owes.
+    pub(crate) async fn pay_out(&self, ground: &Ground, page: &Key) -> Result<PaidOut> {
+        let asked = self.http.post(format!("{}/admin/pages/{page}/pay-out", self.url()));
+        Ok(asked.bearer_auth(&ground.admin_token).send().await?.error_for_status()?.json().await?)
     }
 
     /// Waits until all that a channel was charged is settled, and at least `charged`.

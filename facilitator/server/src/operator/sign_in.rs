@@ -6,6 +6,7 @@ use super::layout::{Place, page};
 use super::refused::Refused;
 use crate::app::App;
 use crate::audit::Act;
+use crate::metrics;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
@@ -59,6 +60,7 @@ pub(super) async fn sign_in<C>(
     let token = app.config.admin_token.as_ref().ok_or(Refused::NoPage)?;
     if !token.is(Fields::read(body_bytes)?.get("token").as_bytes()) {
         let (_, sentence) = Refused::WrongToken.sentence();
+        metrics::wrong_admin_token();
         tracing::warn!("somebody has tried to sign in with a wrong token");
         let answer = page("Sign in", Place::Elsewhere, visitor, &app.network, body(app, Some(&sentence)));
         return Ok((StatusCode::FORBIDDEN, answer).into_response());
