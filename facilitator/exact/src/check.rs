@@ -1,10 +1,11 @@
 use crate::Fault;
-use crate::layout::{LIGHTHOUSE_PROGRAM, Named, Transfer, instructions};
+use crate::layout::{LIGHTHOUSE_PROGRAM, Transfer, owner};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use solana_address::Address;
 use solana_message::VersionedMessage;
 use solana_transaction::versioned::VersionedTransaction;
-use tallybook_chain::address::{TOKEN_2022_PROGRAM, associated_token_account};
+use tallybook_chain::NamedInstruction;
+use tallybook_chain::address::{MEMO_PROGRAM, TOKEN_2022_PROGRAM, associated_token_account};
 use tallybook_chain::transaction::{MAX_TRANSACTION_BYTES, from_bytes};
 use tallybook_rules::signing::Sha2;
 use tallybook_rules::{Amount, Hasher};
@@ -115,14 +116,14 @@ pub fn check(request: &ExactRequest, caps: &Caps) -> Result<Payment, Denied> {
     if message.address_table_lookups().is_some_and(|tables| !tables.is_empty()) {
         return Err(Fault::LookupTables.into());
     }
-    let named = instructions(message)?;
+    let named = NamedInstruction::all(message).ok_or(Fault::Undecodable)?;
     let most = if request.x402_version == 1 { MOST_IN_V1 } else { MOST };
     let ([limit, price, transfer], rest) =
         split(&named).filter(|_| named.len() <= most).ok_or(Fault::InstructionsLength)?;
     check_fees(limit, price, caps)?;
-    let payer = named.iter().find_map(Named::owner).ok_or(Fault::NoTransfer)?;
+    let payer = named.iter().find_map(owner).ok_or(Fault::NoTransfer)?;
     let of_payer = |fault: Fault| Denied { fault, payer: Some(payer) };
-    let transfer = transfer.transfer().ok_or(of_payer(Fault::NoTransfer))?;
+    let transfer = Transfer::of(transfer).ok_or(of_payer(Fault::NoTransfer))?;
     let pay_to = check_transfer(&transfer, terms, amount, caps).map_err(of_payer)?;
     check_rest(rest, terms).map_err(of_payer)?;
     if named.iter().any(|named| named.names(&caps.sponsor)) {
@@ -179,12 +180,14 @@ fn check_signatures(transaction: &VersionedTransaction) -> Result<(), Fault> {
     if signed { Ok(()) } else { Err(Fault::SignatureInvalid) }
 }
 
-fn split<'a, 'b>(named: &'a [Named<'b>]) -> Option<(&'a [Named<'b>; NEEDED], &'a [Named<'b>])> {
+type Split<'a, 'b> = (&'a [NamedInstruction<'b>; NEEDED], &'a [NamedInstruction<'b>]);
+
+fn split<'a, 'b>(named: &'a [NamedInstruction<'b>]) -> Option<Split<'a, 'b>> {
     named.split_first_chunk()
 }
 
 /// The first two are a compute limit and a compute price, each whole and below its cap.
-fn check_fees(limit: &Named<'_>, price: &Named<'_>, caps: &Caps) -> Result<(), Fault> {
+fn check_fees(limit: &NamedInstruction<'_>, price: &NamedInstruction<'_>, caps: &Caps) -> Result<(), Fault> {
     if limit.compute_limit().ok_or(Fault::ComputeLimit)? > caps.max_compute_units {
         return Err(Fault::ComputeLimitTooHigh);
     }
@@ -214,21 +217,25 @@ fn check_transfer(transfer: &Transfer, terms: &ExactTerms, amount: Amount, caps:
 }
 
 /// What follows the transfer protects the client's wallet or says what is paid for, and nothing else.
-fn check_rest(rest: &[Named<'_>], terms: &ExactTerms) -> Result<(), Fault> {
+fn check_rest(rest: &[NamedInstruction<'_>], terms: &ExactTerms) -> Result<(), Fault> {
     let first = NEEDED.saturating_add(1);
     for (number, named) in (first..).zip(rest) {
-        let known = named.is_memo() || (named.program == LIGHTHOUSE_PROGRAM && number < MEMO_ONLY);
+        let known = is_memo(named) || (named.program == LIGHTHOUSE_PROGRAM && number < MEMO_ONLY);
         if !known {
             return Err(Fault::UnknownInstruction(number));
         }
     }
     let Some(memo) = &terms.memo else { return Ok(()) };
-    let mut memos = rest.iter().filter(|named| named.is_memo());
+    let mut memos = rest.iter().filter(|named| is_memo(named));
     match (memos.next(), memos.next()) {
         (Some(only), None) if only.data == memo.as_bytes() => Ok(()),
         (Some(_), None) => Err(Fault::MemoMismatch),
         _ => Err(Fault::MemoCount),
     }
+}
+
+fn is_memo(named: &NamedInstruction<'_>) -> bool {
+    named.program == MEMO_PROGRAM
 }
 
 fn address(base58: &str) -> Option<Address> {

@@ -21,7 +21,7 @@
 //! The wire types of the published crates of x402 are not used here: they bring their own Solana client with them, another
 //! major version of it than this house's, and do not separate what cannot be read from what is refused by name.
 //!
-//! Reading path: [`Fault`] (what can be wrong) → [`check`] (in which order) → `layout` (instructions by position) →
+//! Reading path: [`Fault`] (what can be wrong) → [`check`] (in which order) → `layout` (what an instruction is) →
 //! [`check_mint`].
 #![forbid(unsafe_code)]
 

@@ -6,14 +6,12 @@
 
 use solana_address::Address;
 use solana_instruction::Instruction;
-use solana_message::compiled_instruction::CompiledInstruction;
 use solana_message::{VersionedMessage, legacy};
 use solana_transaction::versioned::VersionedTransaction;
 use std::collections::BTreeMap;
-use tallybook_chain::address::COMPUTE_BUDGET_PROGRAM;
 use tallybook_chain::instruction::{Addition, NewChannel, discriminator};
 use tallybook_chain::transaction::{compute_unit_limit, compute_unit_price, from_bytes};
-use tallybook_chain::{BookView, PROGRAM_ID, PageView, deposit};
+use tallybook_chain::{BookView, NamedInstruction, PROGRAM_ID, PageView, deposit};
 use tallybook_rules::signing::{channel_id, is_strong_signer};
 use tallybook_rules::{Amount, OpenPolicy, Rejection};
 
@@ -97,11 +95,12 @@ pub fn check(bytes: &[u8], expected: &ExpectedDeposit<'_>, caps: &Caps) -> Resul
     if message.static_account_keys().first() != Some(&caps.fee_payer) {
         return Err(Rejection::WrongFeePayer);
     }
-    let [limit, price, deposit, memo] = instructions(message)?;
-    check_fees(&limit, &price, caps)?;
+    let named = NamedInstruction::all(message).ok_or(Rejection::MalformedDeposit)?;
+    let [limit, price, deposit, memo] = named.as_slice() else { return Err(Rejection::MalformedDeposit) };
+    let [limit, price] = check_fees(limit, price, caps)?;
 
     let new = expected.new;
-    let kind = deposit.kind();
+    let kind = kind(deposit);
     let least = match kind {
         DepositKind::Opening => expected.book.state.min_deposit,
         DepositKind::TopUp => Amount::new(1),
@@ -114,10 +113,10 @@ pub fn check(bytes: &[u8], expected: &ExpectedDeposit<'_>, caps: &Caps) -> Resul
         return Err(Rejection::OperatorMustSign);
     }
     let [_, _, expected_deposit, expected_memo] = expected.instructions(kind);
-    check_instruction(&deposit, &expected_deposit, caps)?;
-    check_instruction(&memo, &expected_memo, caps)?;
+    check_instruction(deposit, &expected_deposit, caps)?;
+    check_instruction(memo, &expected_memo, caps)?;
 
-    let whole = [limit.plain()?, price.plain()?, expected_deposit, expected_memo];
+    let whole = [limit, price, expected_deposit, expected_memo];
     check_accounts(message, &whole, caps)?;
     check_signatures(&transaction, &new.payer, operator)?;
     Ok(CheckedDeposit { new: *new, kind, channel_id: expected.channel_id, transaction })
@@ -183,65 +182,28 @@ fn parse(bytes: &[u8]) -> Result<VersionedTransaction, Rejection> {
     if plain && !transaction.uses_durable_nonce() { Ok(transaction) } else { Err(Rejection::MalformedDeposit) }
 }
 
-/// An instruction with its accounts by address.
-struct Named<'a> {
-    program: Address,
-    accounts: Vec<Address>,
-    data: &'a [u8],
+/// By its first byte; anything but a top-up is to be an opening.
+fn kind(deposit: &NamedInstruction<'_>) -> DepositKind {
+    let top_up = deposit.program == PROGRAM_ID && deposit.data.first() == Some(&discriminator::TOP_UP);
+    if top_up { DepositKind::TopUp } else { DepositKind::Opening }
 }
 
-impl<'a> Named<'a> {
-    fn read(keys: &[Address], compiled: &'a CompiledInstruction) -> Option<Self> {
-        let key = |at: &u8| keys.get(usize::from(*at)).copied();
-        Some(Self {
-            program: key(&compiled.program_id_index)?,
-            accounts: compiled.accounts.iter().map(key).collect::<Option<_>>()?,
-            data: &compiled.data,
-        })
-    }
-
-    /// By its first byte; anything but a top-up is to be an opening.
-    fn kind(&self) -> DepositKind {
-        let top_up = self.program == PROGRAM_ID && self.data.first() == Some(&discriminator::TOP_UP);
-        if top_up { DepositKind::TopUp } else { DepositKind::Opening }
-    }
-
-    /// The instruction itself, for one without accounts.
-    fn plain(&self) -> Result<Instruction, Rejection> {
-        if !self.accounts.is_empty() {
-            return Err(Rejection::MalformedDeposit);
-        }
-        Ok(Instruction { program_id: self.program, accounts: Vec::new(), data: self.data.to_vec() })
-    }
-}
-
-/// Exactly four.
-fn instructions(message: &VersionedMessage) -> Result<[Named<'_>; 4], Rejection> {
-    let keys = message.static_account_keys();
-    let named: Option<Vec<_>> = message.instructions().iter().map(|compiled| Named::read(keys, compiled)).collect();
-    named.and_then(|named| named.try_into().ok()).ok_or(Rejection::MalformedDeposit)
-}
-
-/// The first two are a compute limit and a compute price, each below its cap.
-fn check_fees(limit: &Named<'_>, price: &Named<'_>, caps: &Caps) -> Result<(), Rejection> {
-    let units = argument(limit, &compute_unit_limit(0)).ok_or(Rejection::MalformedDeposit)?;
-    let micro_lamports = argument(price, &compute_unit_price(0)).ok_or(Rejection::MalformedDeposit)?;
-    if u32::from_le_bytes(units) > caps.max_compute_units || u64::from_le_bytes(micro_lamports) > caps.max_compute_price
-    {
+/// The first two are a compute limit and a compute price, each below its cap; says which, as clients build them.
+fn check_fees(
+    limit: &NamedInstruction<'_>,
+    price: &NamedInstruction<'_>,
+    caps: &Caps,
+) -> Result<[Instruction; 2], Rejection> {
+    let units = limit.compute_limit().ok_or(Rejection::MalformedDeposit)?;
+    let micro_lamports = price.compute_price().ok_or(Rejection::MalformedDeposit)?;
+    if units > caps.max_compute_units || micro_lamports > caps.max_compute_price {
         return Err(Rejection::FeeTooHigh);
     }
-    Ok(())
-}
-
-/// What follows the one-byte tag in a compute budget instruction like `pattern`.
-fn argument<const N: usize>(named: &Named<'_>, pattern: &Instruction) -> Option<[u8; N]> {
-    let (tag, argument) = named.data.split_first()?;
-    let alike = named.program == COMPUTE_BUDGET_PROGRAM && Some(tag) == pattern.data.first();
-    argument.try_into().ok().filter(|_| alike)
+    Ok([compute_unit_limit(units), compute_unit_price(micro_lamports)])
 }
 
 /// Program, accounts and data are the expected ones.
-fn check_instruction(named: &Named<'_>, expected: &Instruction, caps: &Caps) -> Result<(), Rejection> {
+fn check_instruction(named: &NamedInstruction<'_>, expected: &Instruction, caps: &Caps) -> Result<(), Rejection> {
     if named.accounts.contains(&caps.fee_payer) {
         return Err(Rejection::WrongFeePayer);
     }
