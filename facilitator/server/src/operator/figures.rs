@@ -4,6 +4,7 @@ use chrono::DateTime;
 use maud::{Markup, html};
 use std::fmt::Display;
 use tallybook_rules::Amount;
+use tallybook_wire::decimal::grouped;
 use tallybook_wire::{Key, Signature};
 
 /// Places of a SOL.
@@ -25,7 +26,7 @@ fn places(text: &str) -> Markup {
     let (point, said) = (if places.is_empty() { "" } else { "." }, places.trim_end_matches('0'));
     let zeros = places.get(said.len()..).unwrap_or_default();
     html! {
-        (grouped(whole))
+        (number(whole))
         @if said.is_empty() { span.zeros { (point) (zeros) } } @else { (point) (said) span.zeros { (zeros) } }
     }
 }
@@ -36,32 +37,20 @@ pub(super) fn sol(lamports: u64) -> Markup {
     html! { data.amount value=(lamports) title={ (number(lamports)) " lamports" } { (places(&text)) } }
 }
 
-/// A count.
+/// A count, or the whole part of an amount.
 pub(super) fn number(number: impl Display) -> String {
-    grouped(&number.to_string())
+    grouped(number, ',')
 }
 
 /// So many of something: `1 channel`, `2 channels`.
 pub(super) fn many(count: u64, one: &str) -> String {
-    format!("{} {one}{}", grouped(&count.to_string()), if count == 1 { "" } else { "s" })
-}
-
-/// Digits in groups of three.
-fn grouped(digits: &str) -> String {
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && digits.len().saturating_sub(at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    format!("{} {one}{}", number(count), if count == 1 { "" } else { "s" })
 }
 
 /// A thousandth of what is counted, with one place.
-pub(super) fn thousandths(number: u64) -> String {
-    let tenths = number.saturating_add(50) / 100;
-    format!("{}.{}", grouped(&(tenths / 10).to_string()), tenths % 10)
+pub(super) fn thousandths(count: u64) -> String {
+    let tenths = count.saturating_add(50) / 100;
+    format!("{}.{}", number(tenths / 10), tenths % 10)
 }
 
 /// Microseconds as milliseconds, with as many places as say something.
@@ -69,7 +58,7 @@ pub(super) fn milliseconds(microseconds: u64) -> String {
     if microseconds < 10_000 {
         format!("{}.{:02} ms", microseconds / 1_000, microseconds % 1_000 / 10)
     } else {
-        format!("{} ms", grouped(&(microseconds / 1_000).to_string()))
+        format!("{} ms", number(microseconds / 1_000))
     }
 }
 
