@@ -13,24 +13,25 @@ use tallybook_chain::{Address, BookView, PageView};
 use tallybook_ledger::{Event, Finality};
 use tallybook_rules::Rejection;
 use tallybook_settler::{Chain, Commitment, PagesRead};
-use tokio::time::MissedTickBehavior;
+use tokio::time::Instant;
 
 /// Every so many looks, what is final is read too, and the books for new pages.
 const FINAL_EVERY: u64 = 5;
 /// Every so many looks, the schemes forget what is over.
 const TEND_EVERY: u64 = 30;
+/// The longest that a long look is rested from: a closing is to be seen long before its 900 seconds are over.
+const LONGEST_REST: Duration = Duration::from_secs(15);
 
 /// Reads the pages that were not read yet, and looks at all, until it is told to stop.
 pub(crate) async fn watch<C: Chain>(app: Arc<App<C>>) {
-    let mut ticks = tokio::time::interval(Duration::from_millis(app.config.chain.poll_milliseconds));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let poll = Duration::from_millis(app.config.chain.poll_milliseconds);
     let mut looks = 0u64;
     loop {
         // Of a book that was taken up just now, too.
         if first_sight::go_on(&app).await.is_err() {
             return;
         }
-        ticks.tick().await;
+        let begun = Instant::now();
         looks = looks.wrapping_add(1);
         let mut looked = look(&app, looks.is_multiple_of(FINAL_EVERY)).await;
         if looked.is_ok() && looks.is_multiple_of(TEND_EVERY) {
@@ -44,7 +45,14 @@ pub(crate) async fn watch<C: Chain>(app: Arc<App<C>>) {
                 tracing::warn!(%rejection, "the pages could not be read");
             }
         }
+        tokio::time::sleep(pause(poll, begun.elapsed())).await;
     }
+}
+
+/// The pause after a look that took so long: until `poll` after it began. One that took more than half of that leaves the node and
+/// this process as much time for everything else, up to [`LONGEST_REST`].
+fn pause(poll: Duration, took: Duration) -> Duration {
+    poll.saturating_sub(took).max(took.min(LONGEST_REST))
 }
 
 /// One look at everything that is held here. Nothing of it is given away meanwhile.
@@ -146,4 +154,19 @@ pub(crate) fn tell<C: Chain>(app: &App<C>, events: &[Event]) {
 
 fn name(channel_id: &[u8; 32]) -> tallybook_wire::Key {
     tallybook_wire::Key(*channel_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn given_looks_that_take_longer_and_longer_when_they_are_rested_from_then_half_of_the_time_is_left_at_most_a_while()
+    {
+        let millis = Duration::from_millis;
+        for (took, rest) in [(0, 1_000), (300, 700), (500, 500), (800, 800), (4_000, 4_000), (60_000, 15_000)] {
+            assert_eq!(pause(millis(1_000), millis(took)), millis(rest), "{took} ms");
+        }
+        assert_eq!(pause(millis(60_000), millis(20_000)), millis(40_000));
+    }
 }

@@ -165,10 +165,9 @@ async fn a_server_that_starts_again_knows_its_channels_and_charges_nothing_twice
         })
         .await?;
     drop(server);
-    // The ledger's writer has let go of its file.
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    // When it is started again
-    let again = Server::open(&stage, &stage.ground.chain.rpc_url()).await?;
+    // When it is started again, once its ledger's writer has let go of the file
+    let rpc = stage.ground.chain.rpc_url();
+    let again = until("the ledger's file is free", async || Ok(Server::open(&stage, &rpc).await.ok())).await?;
     assert_ne!(again.host, host);
     let policy = policy(&stage.ground, &again, Amount::new(10_000));
     let customer = Customer {

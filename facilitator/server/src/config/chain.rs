@@ -8,7 +8,7 @@ use tallybook_settler::{FeePolicy, Pace, Settings, ShapeChoice};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ChainSettings {
-    /// How often the served pages are read, in milliseconds.
+    /// How often the served pages are read, in milliseconds. Where reading takes more than half of that, it pauses as long as it took.
     pub poll_milliseconds: u64,
     /// How long one question to the node may take, in seconds.
     pub timeout_seconds: u32,
