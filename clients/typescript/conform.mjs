@@ -39,11 +39,12 @@ function offersIn(value) {
 }
 
 /** A channel as this client knows it. */
-function channel({ signer, channelId, charged, possible, deposit }, offer) {
+function channel({ signer, channelId, charged, possible, settled, deposit }, offer) {
   const parts = { payer: key(signer), signer: key(signer), book: "", page: "", slot: 0, generation: 1 };
   const own = new OwnChannel(key(channelId), parts, "", "", "GET", offer, BigInt(deposit ?? 0), { phase: "open" });
   own.charged = BigInt(charged);
   own.ceiling = BigInt(possible ?? charged);
+  own.settled = BigInt(settled ?? 0);
   return own;
 }
 

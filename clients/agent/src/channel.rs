@@ -4,7 +4,7 @@ use crate::budget::Counted;
 use crate::paid::{Bought, Paid};
 use serde::{Deserialize, Serialize};
 use tallybook_rules::signing::{SignedVoucher, SigningKey};
-use tallybook_rules::{Amount, Rejection};
+use tallybook_rules::{Amount, Rejection, Slot, Status};
 use tallybook_wire::{Channel, ChannelState, Key, PaymentRequirements, TransactionBytes, VoucherState, decimal};
 
 /// How many calls ahead the ceiling on disk is raised at a time: one sync pays for so many vouchers.
@@ -41,16 +41,20 @@ pub struct Known {
     pub signer: [u8; 32],
     /// What calls cost so far, as far as their outcome was seen.
     pub charged: Amount,
-    /// The most that the server can have charged: the ceiling of the one call whose outcome was not seen, else `charged`.
+    /// The most that the server can have charged: the ceiling of the one call whose outcome was not seen, else `charged`; and
+    /// what it had charged before it forgot.
     pub possible: Amount,
+    /// What the chain has settled, as far as it was asked; zero where it was not.
+    pub settled: Amount,
 }
 
 impl Known {
     /// What of a corrective answer may be taken over, as the new `charged`; or the most that can be due, where the answer
     /// cannot be true.
     ///
-    /// More than our own record is believed only as far as a call's outcome is unknown, and only with our own signature
-    /// over at least that much. Less is believed: the server gave something up.
+    /// What the chain has settled is due, whatever the server says and shows: the chain settles only what we have signed. More
+    /// than that and than our own record is believed only as far as a call's outcome is unknown, and only with our own
+    /// signature over at least that much. Less than our own record is believed: the server gave something up.
     pub fn believe(&self, state: &ChannelState, voucher: Option<&VoucherState>) -> Result<Amount, Amount> {
         let charged = state.charged_cumulative_amount;
         let signed = voucher.is_some_and(|voucher| {
@@ -61,8 +65,8 @@ impl Known {
             };
             charged <= shown.cumulative && shown.verify(&self.signer).is_ok()
         });
-        let possible = if signed { self.possible } else { self.charged };
-        if state.channel_id != self.id || charged > possible { Err(possible) } else { Ok(charged) }
+        let possible = if signed { self.possible } else { self.charged }.max(self.settled);
+        if state.channel_id != self.id || charged > possible { Err(possible) } else { Ok(charged.max(self.settled)) }
     }
 }
 
@@ -93,6 +97,12 @@ pub(crate) struct OwnChannel {
     /// The highest cumulative whose outcome is unknown; `charged` when all are known. After a restart: `reserved`.
     #[serde(skip)]
     pub(crate) ceiling: Amount,
+    /// What the server had charged before it forgot: due again once it remembers. Zero where it never forgot.
+    #[serde(skip)]
+    pub(crate) forgotten: Amount,
+    /// What the chain has settled of it, as far as it was asked.
+    #[serde(skip)]
+    pub(crate) settled: Amount,
     /// After a restart: how much of the reserve was used is not known, so the server is asked before it is paid.
     #[serde(skip)]
     pub(crate) unsure: bool,
@@ -198,7 +208,7 @@ impl OwnChannel {
 
     /// The most that the server can have charged, as far as we know.
     pub(crate) fn possible(&self) -> Amount {
-        self.charged.max(self.ceiling)
+        self.charged.max(self.ceiling).max(self.forgotten)
     }
 
     /// A call's outcome was seen: it was charged, up to `charged` in all. Says what the call cost. A server that names
@@ -222,6 +232,36 @@ impl OwnChannel {
         self.ceiling = before;
     }
 
+    /// The chain was asked. What it has settled we have signed, so it is due, whatever a server knows of it; and a voucher
+    /// that is not above it is worth nothing.
+    pub(crate) fn see(&mut self, slot: &Slot) {
+        self.settled = self.settled.max(self.settled_in(slot));
+        self.charged = self.charged.max(self.settled);
+    }
+
+    /// What a slot as the chain has it says of this channel: zero where it is another's, or free.
+    pub(crate) fn settled_in(&self, slot: &Slot) -> Amount {
+        let Channel { payer, signer, generation, .. } = self.parts;
+        let is_it = slot.generation == generation && slot.payer == payer.0 && slot.signer == signer.0;
+        if is_it && slot.status() != Ok(Status::Free) { slot.settled } else { Amount::ZERO }
+    }
+
+    /// Whether a claim of so much may be settled yet: no voucher above the reserve was ever signed.
+    pub(crate) fn may_settle(&self, state: &ChannelState) -> bool {
+        state.channel_id == self.id && state.charged_cumulative_amount <= self.reserved
+    }
+
+    /// What a call cost that was signed for above `charged_before`, up to `cumulative`, and whose outcome was not seen, by what
+    /// was adopted since; nothing where that is not known. `is_used`: the server says that this very voucher has paid for a
+    /// call.
+    pub(crate) fn cost_of(&self, charged_before: Amount, cumulative: Amount, is_used: bool) -> Option<Amount> {
+        let rise = self.charged.less(charged_before);
+        // Older vouchers explain that much, which a server remembers or the chain has settled: of this one it says nothing.
+        let by_others = self.charged <= self.forgotten || self.charged > cumulative;
+        let is_known = rise.is_zero() || is_used || !by_others;
+        is_known.then(|| rise.min(cumulative.less(charged_before)))
+    }
+
     /// Adopts what a corrective answer says, or refuses it with the most that can be due.
     ///
     /// What is believed, [`Known::believe`] says.
@@ -231,10 +271,14 @@ impl OwnChannel {
         voucher: Option<&VoucherState>,
         signer: &[u8; 32],
     ) -> Result<(), Amount> {
-        let known = Known { id: self.id, signer: *signer, charged: self.charged, possible: self.possible() };
+        let (charged, possible, settled) = (self.charged, self.possible(), self.settled);
+        let known = Known { id: self.id, signer: *signer, charged, possible, settled };
         let charged = known.believe(state, voucher)?;
-        // A server that forgot may remember again: what was due before stays possible.
-        self.ceiling = if charged < self.charged { self.possible() } else { charged };
+        self.ceiling = charged;
+        if charged < self.charged {
+            // A server that forgot may remember again: what was due before stays possible, whatever is served meanwhile.
+            (self.ceiling, self.forgotten) = (possible, self.forgotten.max(self.charged));
+        }
         self.charged = charged;
         self.unsure = false;
         Ok(())
@@ -274,6 +318,8 @@ pub(crate) mod tests {
             charged: Amount::ZERO,
             reserved: Amount::ZERO,
             ceiling: Amount::ZERO,
+            forgotten: Amount::ZERO,
+            settled: Amount::ZERO,
             unsure: false,
             used_at: 0,
             top_up: None,
@@ -382,6 +428,118 @@ pub(crate) mod tests {
         let (state, voucher) = claim(&channel, 500, 500);
         assert_eq!(channel.adopt(&state, Some(&voucher), &signer()), Ok(()));
         assert_eq!(channel.charged, PRICE);
+    }
+
+    /// A slot of the channel as the chain has it.
+    fn slot(channel: &OwnChannel, settled: u64) -> Slot {
+        Slot {
+            payer: channel.parts.payer.0,
+            signer: channel.parts.signer.0,
+            deposit: channel.deposit,
+            settled: Amount::new(settled),
+            generation: channel.parts.generation,
+            status_byte: 1,
+            ..Slot::default()
+        }
+    }
+
+    /// A channel of which the server has forgotten all but one of four calls.
+    fn forgotten() -> OwnChannel {
+        let mut channel = channel();
+        for cumulative in [500, 1_000, 1_500, 2_000].map(Amount::new) {
+            channel.reserve(cumulative, PRICE).unwrap();
+            channel.served(cumulative, cumulative);
+        }
+        let (state, voucher) = claim(&channel, 500, 500);
+        channel.adopt(&state, Some(&voucher), &signer()).unwrap();
+        channel
+    }
+
+    #[test]
+    fn given_a_server_that_forgot_when_it_serves_on_then_what_was_due_before_stays_possible_under_our_voucher() {
+        let mut channel = forgotten();
+        channel.reserve(Amount::new(1_000), PRICE).unwrap();
+        channel.served(Amount::new(1_000), Amount::new(1_000));
+        assert_eq!((channel.charged, channel.possible()), (Amount::new(1_000), Amount::new(2_000)));
+        let (state, _) = claim(&channel, 2_000, 2_000);
+        assert_eq!(channel.adopt(&state, None, &signer()), Err(Amount::new(1_000)), "without a voucher");
+        let (state, voucher) = claim(&channel, 2_001, 2_001);
+        assert_eq!(channel.adopt(&state, Some(&voucher), &signer()), Err(Amount::new(2_000)), "more than ever");
+        let (state, voucher) = claim(&channel, 2_000, 2_000);
+        assert_eq!(channel.adopt(&state, Some(&voucher), &signer()), Ok(()));
+        assert_eq!(channel.next_cumulative(PRICE), Some(Amount::new(2_500)));
+    }
+
+    #[test]
+    fn given_what_the_chain_has_settled_when_it_is_claimed_then_it_is_due_without_a_voucher_and_no_more_is() {
+        let mut channel = channel();
+        channel.reserve(PRICE, PRICE).unwrap();
+        channel.served(PRICE, PRICE);
+        channel.see(&slot(&channel, 1_700));
+        let before = channel.clone();
+        let (state, voucher) = claim(&channel, 1_701, 1_701);
+        assert_eq!(channel.adopt(&state, None, &signer()), Err(Amount::new(1_700)));
+        assert_eq!(channel.adopt(&state, Some(&voucher), &signer()), Err(Amount::new(1_700)));
+        assert_eq!(channel, before);
+        for claimed in [1_700, 1_000] {
+            // A voucher that is not above what is settled is worth nothing.
+            assert_eq!(channel.adopt(&claim(&channel, claimed, 0).0, None, &signer()), Ok(()));
+            assert_eq!(channel.next_cumulative(PRICE), Some(Amount::new(2_200)), "{claimed}");
+        }
+        // And beyond it as before: one call whose outcome was not seen
+        channel.reserve(Amount::new(2_200), PRICE).unwrap();
+        let (state, voucher) = claim(&channel, 2_200, 2_200);
+        assert_eq!(channel.adopt(&state, Some(&voucher), &signer()), Ok(()));
+        assert_eq!(channel.charged, Amount::new(2_200));
+    }
+
+    #[test]
+    fn given_a_record_that_is_behind_the_chain_when_a_claim_is_judged_then_what_is_settled_is_due() {
+        let channel = channel();
+        let known =
+            Known { id: channel.id, signer: signer(), charged: PRICE, possible: PRICE, settled: Amount::new(1_700) };
+        let judged = |charged| known.believe(&claim(&channel, charged, 0).0, None);
+        assert_eq!(judged(1_700), Ok(known.settled));
+        assert_eq!(judged(400), Ok(known.settled));
+        assert_eq!(judged(1_701), Err(known.settled));
+    }
+
+    #[test]
+    fn given_a_slot_of_another_channel_when_seen_then_nothing_is_due() {
+        let mut channel = channel();
+        let before = channel.clone();
+        let it = slot(&channel, 700);
+        for other in [
+            Slot { generation: 2, ..it },
+            Slot { generation: 0, ..it },
+            Slot { payer: [8; 32], ..it },
+            Slot { signer: [8; 32], ..it },
+            Slot { status_byte: 0, ..it },
+        ] {
+            channel.see(&other);
+            assert_eq!(channel, before, "{other:?}");
+        }
+        channel.see(&it);
+        channel.see(&slot(&channel, 600));
+        assert_eq!((channel.charged, channel.settled), (Amount::new(700), Amount::new(700)));
+    }
+
+    #[test]
+    fn given_a_call_whose_outcome_was_not_seen_when_more_is_charged_then_it_is_said_charged_only_where_that_is_known() {
+        let amount = Amount::new;
+        // charged before it, signed for it, charged now, the voucher was used
+        let cost = |before, signed, now, is_used| {
+            let mut channel = forgotten();
+            channel.charged = amount(now);
+            channel.cost_of(amount(before), amount(signed), is_used)
+        };
+        assert_eq!(cost(1_000, 1_500, 1_000, false), Some(Amount::ZERO));
+        assert_eq!(cost(1_000, 1_500, 1_500, true), Some(PRICE));
+        assert_eq!(cost(1_000, 1_500, 2_000, true), Some(PRICE), "no more than was signed for it");
+        assert_eq!(cost(1_000, 1_500, 1_500, false), None, "2,000 were due before");
+        assert_eq!(cost(1_000, 1_500, 2_000, false), None);
+        assert_eq!(cost(2_000, 2_500, 2_100, false), Some(amount(100)));
+        assert_eq!(cost(2_000, 2_500, 2_501, false), None, "settled by a voucher over more");
     }
 
     #[test]

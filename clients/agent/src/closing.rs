@@ -172,15 +172,10 @@ impl<C: Chain> AgentState<C> {
         let state = told.and_then(|offer| offer.extra.channel_state);
         match (answer::remedy(&reason), told, state) {
             (Remedy::Adopt, Some(offer), Some(state)) => {
-                let voucher = offer.extra.voucher_state;
-                let (id, adopted) = {
-                    let mut channel = lock(channel);
-                    (channel.id, channel.adopt(&state, voucher.as_ref(), &self.signer_key().0))
-                };
-                let claimed = state.charged_cumulative_amount;
-                adopted.map_err(|possible| AgentError::Dishonest { channel: id, claimed, possible })?;
-                self.list_found(channel);
+                self.adopt(channel, &state, offer.extra.voucher_state.as_ref()).await?;
             }
+            // Where it stands is not told to everybody's refund, but to whoever asks.
+            (Remedy::Adopt, _, None) if !lock(channel).unsure => lock(channel).unsure = true,
             (Remedy::NewOffer, Some(offer), _) => lock(channel).terms = offer.clone(),
             (Remedy::Wait, _, _) => {}
             _ => return Err(AgentError::Refused(reason)),
@@ -207,11 +202,11 @@ impl<C: Chain> AgentState<C> {
 
     /// The channel's end, if the chain shows that nothing of it is left to give back.
     pub(crate) async fn refunded(&self, channel: &Shared) -> Result<Option<Closed>, AgentError> {
+        let slot = self.see(channel).await?;
         let (id, parts, deposit, charged) = {
             let channel = lock(channel);
             (channel.id, channel.parts, channel.deposit, channel.charged)
         };
-        let (_, slot) = self.slot_of(channel).await?;
         // A node that is behind shows the slot before the channel was opened: that is not its end.
         let is_before = slot.generation < parts.generation;
         let gone = slot.generation > parts.generation || slot.status() == Ok(Status::Free);

@@ -160,7 +160,7 @@ impl<C: Chain> Call<C> {
         }
         match answer::remedy(reason) {
             Remedy::NewOffer => {}
-            Remedy::Adopt => self.adopt(told.as_ref()).await?,
+            Remedy::Adopt => self.adopt(told.as_ref(), reason).await?,
             Remedy::AnotherChannel if self.is_new_to_server(reason) => return Ok(Next::Again(self.backoff())),
             Remedy::AnotherChannel => self.give_up_channel(reason).await?,
             Remedy::OpenAgain => self.deposit = None,
@@ -172,36 +172,25 @@ impl<C: Chain> Call<C> {
         Ok(Next::Again(if hurry { Duration::ZERO } else { self.backoff() }))
     }
 
-    async fn adopt(&mut self, told: Option<&Extra>) -> Result<(), AgentError> {
+    /// Takes over where the channel stands. Never pays twice for one call without being told to.
+    async fn adopt(&mut self, told: Option<&Extra>, reason: &Reason) -> Result<(), AgentError> {
         let (Some(sent), Some(state)) = (self.sent.clone(), told.and_then(|extra| extra.channel_state)) else {
             return Err(AgentError::Refused(Rejection::WrongCumulative.into()));
         };
-        let signer = self.agent.signer_key().0;
         let voucher = told.and_then(|extra| extra.voucher_state);
-        let adopted = {
-            let mut channel = lock(&sent.channel);
-            let adopted = channel.adopt(&state, voucher.as_ref(), &signer);
-            if adopted.is_err() && channel.phase == Phase::Open {
-                channel.phase = Phase::GivenUp;
-            }
-            adopted
-        };
-        self.agent.save(&sent.channel).await?;
-        if let Err(possible) = adopted {
-            return Err(AgentError::Dishonest { channel: sent.id, claimed: state.charged_cumulative_amount, possible });
+        self.agent.adopt(&sent.channel, &state, voucher.as_ref()).await?;
+        let Some(unseen) = self.unseen.as_ref().filter(|unseen| unseen.id == sent.id) else { return Ok(()) };
+        let is_used = reason.rejection() == Some(Rejection::VoucherUsed) && unseen.cumulative == sent.cumulative;
+        let cost = lock(&sent.channel).cost_of(unseen.charged_before, unseen.cumulative, is_used);
+        // Where it is not known, the call counts as spent.
+        let Some(charged) = cost else { return self.refuse_to_pay_twice() };
+        if charged.is_zero() {
+            return Ok(());
         }
-        self.agent.list_found(&sent.channel);
-        match &self.unseen {
-            // Never pay twice for one call without being told to.
-            Some(unseen) if unseen.id == sent.id && state.charged_cumulative_amount > unseen.charged_before => {
-                let charged = state.charged_cumulative_amount.less(unseen.charged_before);
-                if let Some(spend) = self.spend.take() {
-                    spend.settle(charged);
-                }
-                Err(AgentError::ChargedWithoutAnswer { charged })
-            }
-            _ => Ok(()),
+        if let Some(spend) = self.spend.take() {
+            spend.settle(charged);
         }
+        Err(AgentError::ChargedWithoutAnswer { charged })
     }
 
     async fn give_up_channel(&mut self, reason: &Reason) -> Result<(), AgentError> {

@@ -65,6 +65,8 @@ impl<C: Chain> AgentState<C> {
             charged: Amount::ZERO,
             reserved: Amount::ZERO,
             ceiling: Amount::ZERO,
+            forgotten: Amount::ZERO,
+            settled: Amount::ZERO,
             unsure: false,
             used_at: (self.budget.clock)(),
             top_up: None,

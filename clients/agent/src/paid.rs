@@ -4,7 +4,7 @@
 //! last ones, a crash of the process none. Files are kept up to a size and then put aside, the oldest removed.
 //!
 //! The sum of all that is charged here is what the channels say that they were charged, so a call whose outcome was found
-//! out later has a line of its own.
+//! out later has a line of its own. (It is more where a server has forgotten what it had charged: that stays listed.)
 
 use crate::disk;
 use crate::pool::lock;

@@ -1,6 +1,6 @@
 //! Finding channels again whose journal was lost: on chain, in the pages of a book.
 //!
-//! What the channels were charged is not on chain. So a channel that is found counts with its whole deposit, and may have
+//! What the channels were charged is not on chain, but for what was claimed. So a channel that is found counts with its whole deposit, and may have
 //! promised all of it; before it pays or is closed the server is asked where it stands, and believed only as far as it
 //! shows a voucher with our own signature. Without the server the money comes back through the chain.
 
@@ -140,6 +140,8 @@ impl<C: Chain> AgentState<C> {
             charged: slot.settled,
             reserved: slot.deposit,
             ceiling: slot.deposit,
+            forgotten: Amount::ZERO,
+            settled: slot.settled,
             unsure: true,
             used_at: (self.budget.clock)(),
             top_up: None,

@@ -232,6 +232,9 @@ impl<C: Chain> Stream<C> {
         // Where it is not said, the part under way will be used up.
         let state = offer.extra.channel_state.filter(|state| state.channel_id == self.id);
         let base = state.map_or(self.signed, |state| state.charged_cumulative_amount);
+        if base > self.signed {
+            self.hold_against_chain(base).await?;
+        }
         if base < self.start || base > self.signed {
             return Err(AgentError::Dishonest { channel: self.id, claimed: base, possible: self.signed });
         }
@@ -255,6 +258,18 @@ impl<C: Chain> Stream<C> {
         let voucher = lock(&self.channel).sign(&self.agent.signer, cumulative).into();
         let payment = PaymentPayload::new(offer.clone(), ChannelPayload::Voucher { voucher });
         header(&payment).map_err(AgentError::Unreadable)
+    }
+
+    /// A meter that begins above what was signed: says so where the chain has settled it, by older vouchers than the stream's.
+    /// Nothing is signed above that here, where it would count as the stream's; the next call takes it over.
+    async fn hold_against_chain(&self, base: Amount) -> Result<(), AgentError> {
+        let (_, slot) = self.agent.slot_of(&self.channel).await?;
+        let settled = lock(&self.channel).settled_in(&slot);
+        if settled < base {
+            return Ok(());
+        }
+        let why = "the chain has settled more of it than was signed for this stream, by earlier vouchers: make the call again";
+        Err(AgentError::NotNow { channel: self.id, why })
     }
 
     /// Refuses what the limits or the deposit do not allow.

@@ -1,11 +1,12 @@
 // One paid call: pay, look at the answer, correct, pay again, within bounds. Whoever carries the requests gives what came of them.
 
 import type { Outcome } from "./answer.js";
-import { less, max, min } from "./bytes.js";
+import { max, min } from "./bytes.js";
 import type { Spend } from "./budget.js";
 import type { OwnChannel } from "./channel.js";
 import { AgentError } from "./error.js";
 import { addTo, decideTopUp, type Deposit, lookFor, open, signAgain } from "./funding.js";
+import { adopt } from "./looking.js";
 import type { Route } from "./policy.js";
 import type { Lease } from "./pool.js";
 import { remedy } from "./reason.js";
@@ -279,20 +280,19 @@ export class Call {
     return { again: this.attempts <= 2 ? 0 : this.backoff() };
   }
 
+  /** Takes over where the channel stands. Never pays twice for one call without being told to. */
   async #adopt(told: Offer | undefined, reason: string): Promise<void> {
     const { sent } = this;
     const state = told?.channelState;
     if (!sent || !state) throw refusal(reason);
     const { channel } = sent;
-    const possible = await channel.adopt(state, told.voucherState);
-    const claimed = state.chargedCumulativeAmount;
-    if (possible !== undefined && channel.phase.phase === "open") channel.phase = { phase: "given_up" };
-    await this.agent.save(channel);
-    if (possible !== undefined) throw dishonest(channel.id, claimed, possible);
-    // Never pay twice for one call without being told to.
+    await adopt(this.agent, channel, state, told.voucherState);
     const unseen = this.#unseen;
-    if (unseen?.channel !== channel || claimed <= unseen.chargedBefore) return;
-    const charged = less(claimed, unseen.chargedBefore);
+    if (unseen?.channel !== channel) return;
+    const isUsed = reason === "voucher_used" && unseen.cumulative === sent.cumulative;
+    const charged = channel.costOf(unseen.chargedBefore, unseen.cumulative, isUsed);
+    if (charged === 0n) return;
+    if (charged === undefined) throw this.exhausted(); // it counts as spent
     this.spend?.settle(charged);
     this.spend = undefined;
     const why =
@@ -384,12 +384,4 @@ export function total({ channelState, chargedAmount }: Receipt, sent: Pick<Sent,
 /** The server refuses the payment. */
 export function refusal(reason: string): AgentError {
   return new AgentError("refused", `the server refused the payment: ${reason}`, { reason });
-}
-
-/** The server claims what was never signed. */
-export function dishonest(id: string, claimed: bigint, possible: bigint): AgentError {
-  const why =
-    `the server claims ${claimed} base units on channel ${id}, but at most ${possible} can be due: the channel was given up; ` +
-    "force its close to get the rest back";
-  return new AgentError("dishonest", why);
 }

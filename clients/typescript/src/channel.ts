@@ -1,5 +1,6 @@
 // A channel as its payer knows it. Pure: decides, and leaves signing order, store and network to the caller.
 
+import type { Slot } from "./accounts.js";
 import { amountFrom, less, max, min } from "./bytes.js";
 import { type ChannelParts, verifyVoucher } from "./voucher.js";
 import { type ChannelState, type Offer, readOffer, type Requirements, type VoucherState } from "./wire.js";
@@ -37,6 +38,10 @@ export class OwnChannel {
   reserved = 0n;
   /** The highest cumulative whose outcome is unknown; `charged` when all are known. After a restart: `reserved`. */
   ceiling = 0n;
+  /** What the server had charged before it forgot: due again once it remembers. Zero where it never forgot. */
+  forgotten = 0n;
+  /** What the chain has settled of it, as far as it was asked. */
+  settled = 0n;
   /** How much of the reserve was used is not known, so the server is asked before it is paid. */
   unsure = false;
   /** When it was used last, in Unix seconds. */
@@ -96,7 +101,7 @@ export class OwnChannel {
 
   /** The most that the server can have charged, as far as we know. */
   possible(): bigint {
-    return max(this.charged, this.ceiling);
+    return max(max(this.charged, this.ceiling), this.forgotten);
   }
 
   /**
@@ -123,10 +128,44 @@ export class OwnChannel {
   }
 
   /**
+   * The chain was asked. What it has settled we have signed, so it is due, whatever a server knows of it; and a voucher that is not
+   * above it is worth nothing.
+   */
+  see(slot: Slot): void {
+    this.settled = max(this.settled, this.settledIn(slot));
+    this.charged = max(this.charged, this.settled);
+  }
+
+  /** What a slot as the chain has it says of this channel: zero where it is another's, or free. */
+  settledIn({ payer, signer, generation, status, settled }: Slot): bigint {
+    const { parts } = this;
+    const isIt = payer === parts.payer && signer === parts.signer && generation === parts.generation;
+    return isIt && status !== "free" ? settled : 0n;
+  }
+
+  /** Whether a claim of so much may be settled yet: no voucher above the reserve was ever signed. */
+  maySettle(state: ChannelState): boolean {
+    return state.channelId === this.id && state.chargedCumulativeAmount <= this.reserved;
+  }
+
+  /**
+   * What a call cost that was signed for above `chargedBefore`, up to `cumulative`, and whose outcome was not seen, by what was
+   * adopted since; nothing where that is not known. `isUsed`: the server says that this very voucher has paid for a call.
+   */
+  costOf(chargedBefore: bigint, cumulative: bigint, isUsed: boolean): bigint | undefined {
+    const rise = less(this.charged, chargedBefore);
+    // Older vouchers explain that much, which a server remembers or the chain has settled: of this one it says nothing.
+    const byOthers = this.charged <= this.forgotten || this.charged > cumulative;
+    const isKnown = rise === 0n || isUsed || !byOthers;
+    return isKnown ? min(rise, less(cumulative, chargedBefore)) : undefined;
+  }
+
+  /**
    * Adopts what a corrective answer says; or refuses it, and gives the most that can be due.
    *
-   * More than our own record is believed only as far as a call's outcome is unknown, and only with our own signature over at
-   * least that much. Less is believed: the server gave something up.
+   * What the chain has settled is due, whatever the server says and shows: the chain settles only what we have signed. More than that
+   * and than our own record is believed only as far as a call's outcome is unknown, and only with our own signature over at least that
+   * much. Less than our own record is believed: the server gave something up.
    */
   async adopt(state: ChannelState, voucher: VoucherState | undefined): Promise<bigint | undefined> {
     const charged = state.chargedCumulativeAmount;
@@ -134,11 +173,14 @@ export class OwnChannel {
       voucher !== undefined &&
       charged <= voucher.signedMaxClaimable &&
       (await verifyVoucher(this.parts.signer, this.id, voucher.signedMaxClaimable, voucher.signature));
-    const possible = isSigned ? this.possible() : this.charged;
+    const due = this.possible();
+    const possible = max(isSigned ? due : this.charged, this.settled);
     if (state.channelId !== this.id || charged > possible) return possible;
-    // A server that forgot may remember again: what was due before stays possible.
-    this.ceiling = charged < this.charged ? this.possible() : charged;
-    this.charged = charged;
+    const adopted = max(charged, this.settled);
+    // A server that forgot may remember again: what was due before stays possible, whatever is served meanwhile.
+    if (adopted < this.charged) this.forgotten = max(this.forgotten, this.charged);
+    this.ceiling = adopted < this.charged ? due : adopted;
+    this.charged = adopted;
     this.unsure = false;
     return undefined;
   }

@@ -4,10 +4,11 @@ import type { Slot } from "./accounts.js";
 import { CLOCK, tokenAccountAddress } from "./address.js";
 import { outcomeOf, requiredBy } from "./answer.js";
 import { base64, less, readLittleEndian } from "./bytes.js";
-import { dishonest, refusal } from "./call.js";
+import { refusal } from "./call.js";
 import type { OwnChannel } from "./channel.js";
 import { AgentError } from "./error.js";
 import { decideTopUp, lookFor } from "./funding.js";
+import { adopt, see } from "./looking.js";
 import { remedy } from "./reason.js";
 import { isPast } from "./rpc.js";
 import { type AgentState, sleep } from "./state.js";
@@ -134,8 +135,9 @@ async function correctRefund(
   const told = required.offers.find((offer) => agent.limits.canPay(offer));
   const help = remedy(reason);
   if (help === "adopt" && told?.channelState) {
-    const possible = await channel.adopt(told.channelState, told.voucherState);
-    if (possible !== undefined) throw dishonest(channel.id, told.channelState.chargedCumulativeAmount, possible);
+    await adopt(agent, channel, told.channelState, told.voucherState);
+  } else if (help === "adopt" && !channel.unsure) {
+    channel.unsure = true; // where it stands is not told to everybody's refund, but to whoever asks
   } else if (help === "new_offer" && told) {
     channel.terms = { ...told, channelState: undefined, voucherState: undefined };
   } else if (help !== "wait") {
@@ -159,8 +161,8 @@ async function seeRefund(agent: AgentState, channel: OwnChannel): Promise<Closed
 
 /** The channel's end, if the chain shows that nothing of it is left to give back. */
 async function refunded(agent: AgentState, channel: OwnChannel): Promise<Closed | undefined> {
+  const slot = await see(agent, channel);
   const { id, deposit, charged, parts } = channel;
-  const slot = await agent.slotOf(channel);
   // A node that is behind shows the slot before the channel was opened: that is not its end.
   const isBefore = slot.generation < parts.generation;
   const isGone = slot.generation > parts.generation || slot.status === "free";

@@ -1,6 +1,6 @@
 // Finding channels again whose record was lost: on chain, in the pages of a book.
 //
-// What they were charged is not on chain. So a channel that is found counts with its whole deposit, and may have promised all of
+// What they were charged is not on chain, but for what was claimed. So a channel that is found counts with its whole deposit, and may have promised all of
 // it; before it pays or is closed the server is asked where it stands, and believed only under our own signature.
 
 import { type Page, readPage, type Slot } from "./accounts.js";
@@ -46,7 +46,7 @@ async function inPage(agent: AgentState, route: Route, offer: Offer, address: st
     if (agent.channels.has(id)) continue;
     const pays = signer === agent.signer.address;
     const channel = new OwnChannel(id, parts, route.authority, route.url, route.method, offer, slot.deposit, phaseOf(slot, pays));
-    channel.charged = slot.settled;
+    channel.charged = channel.settled = slot.settled;
     channel.reserved = channel.ceiling = slot.deposit;
     channel.unsure = true;
     channel.usedAt = agent.clock();

@@ -7,8 +7,9 @@
 import { outcomeOf, receipt, requiredBy } from "./answer.js";
 import { less, max } from "./bytes.js";
 import type { Spend } from "./budget.js";
-import { type Call, dishonest, refusal, type Sent, total } from "./call.js";
+import { type Call, refusal, type Sent, total } from "./call.js";
 import { AgentError, PolicyBreach } from "./error.js";
+import { dishonest } from "./looking.js";
 import type { Lease } from "./pool.js";
 import { remedy } from "./reason.js";
 import { type AgentState, sleep } from "./state.js";
@@ -136,6 +137,7 @@ class Stream {
     // Where it is not said, the part under way will be used up.
     const state = offer.channelState?.channelId === channel.id ? offer.channelState : undefined;
     const base = state?.chargedCumulativeAmount ?? this.#signed;
+    if (base > this.#signed) await this.#holdAgainstChain(base);
     if (base < this.#start || base > this.#signed) throw dishonest(channel.id, base, this.#signed);
     const cumulative = base + offer.amount;
     await this.#check(cumulative, offer.amount);
@@ -149,6 +151,17 @@ class Stream {
     this.#base = base;
     this.#signed = max(this.#signed, cumulative);
     return payment(offer.raw, { type: "voucher", voucher: await this.#agent.sign(channel, cumulative) });
+  }
+
+  /**
+   * A meter that begins above what was signed: says so where the chain has settled it, by older vouchers than the stream's. Nothing is
+   * signed above that here, where it would count as the stream's; the next call takes it over.
+   */
+  async #holdAgainstChain(base: bigint): Promise<void> {
+    const { channel } = this.sent;
+    if (channel.settledIn(await this.#agent.slotOf(channel)) < base) return;
+    const why = "the chain has settled more of it than was signed for this stream, by earlier vouchers: make the call again";
+    throw new AgentError("not_now", `channel ${channel.id}: ${why}`);
   }
 
   /** Refuses what the limits or the deposit do not allow. */

@@ -105,6 +105,7 @@ async fn given_an_adapter_that_believes_too_much_when_examined_then_each_lie_it_
         "believe: more than the one unseen call can have cost",
         "believe: more than our record, no call being unseen",
         "believe: more than our record, without our voucher",
+        "believe: more than the chain has settled, without our voucher",
         "believe: charged above what is shown as signed",
         "believe: a voucher that another key signed",
         "believe: our voucher of another channel",

@@ -1,21 +1,25 @@
 //! What an operator does on a bad day, and on a day of changes, with real processes under load: a backup is put in the place of what
 //! is lost, and a store of before is brought forward.
 
-use super::process::{Process, set_database};
+use super::process::{PATIENCE, POLL, Process, set_database};
 use super::server::Server;
-use super::{Load, Result, Shop, ground, settle_and_leave};
+use super::{DEPOSIT, Load, PRICE, Result, Shop, ground, settle_and_leave};
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use solana_keypair::Keypair;
 use solana_signer::Signer;
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use tallybook_cli::demo::Ground;
+use std::time::{Duration, Instant};
+use tallybook_agent::{Agent, Phase};
+use tallybook_cli::demo::{Ground, Pace};
 use tallybook_cli::dev_chain::LAMPORTS_PER_SOL;
 use tallybook_cli::keys;
+use tallybook_cli::progress::Progress;
 use tallybook_facilitator::Database;
 use tallybook_rules::Amount;
 use tallybook_wire::{BackupView, Key};
@@ -178,6 +182,68 @@ async fn given_a_database_and_its_dump_when_it_is_lost_under_load_then_nothing_i
     let server = tokio::task::spawn_blocking(Server::start).await?;
     let url = server.database();
     restored(ground, Place::Postgres { server, url }).await
+}
+
+/// Makes so many calls, all of which are answered. No two are the same, or they would be answered alike.
+async fn call(agent: &Agent, host: &str, numbers: Range<u64>) -> Result<()> {
+    let client = reqwest::Client::new();
+    for number in numbers {
+        let request = client.post(format!("http://{host}/facts")).body(format!("call number {number}")).build()?;
+        let answer = agent.execute(request).await?;
+        ensure!(answer.status().is_success(), "{}", answer.status());
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn given_an_old_backup_that_serves_when_what_was_lost_is_settled_afterwards_then_agents_stay_on_their_channels()
+-> Result<()> {
+    // Given an agent that has paid eight calls of which nothing is settled yet, and a backup that knows of two
+    let pace = Pace { slot: Duration::from_millis(50), settle_after_seconds: 600 };
+    let ground = Ground::prepare(pace, Progress::Silent).await?;
+    let (mut place, backups) =
+        (Place::File(ground.folder().join("facilitator.sqlite")), ground.folder().join("backups"));
+    fs::create_dir(&backups)?;
+    let mut facilitator =
+        Process::configured(&ground, |config| format!("backup_folder = {backups:?}\n{config}")).await?;
+    let shop = Shop::open(&ground.paywall(&facilitator.url())?, "$0.0005", 0).await?;
+    let (wallet, host) = (Keypair::new(), shop.host());
+    ground.mint.fund(&ground.chain, &[wallet.pubkey()], LAMPORTS_PER_SOL / 100, DEPOSIT).await?;
+    let agent = ground.agent(wallet, ground.policy(&host, PRICE, DEPOSIT))?;
+    call(&agent, &host, 0..2).await?;
+    let backup = place.back_up(&ground, &facilitator).await?;
+    call(&agent, &host, 2..8).await?;
+    let lost = ground.folder().join("lost.jsonl");
+    fs::copy(ground.vouchers(), &lost)?;
+
+    // When the backup serves three calls, and only then is claimed what was lost with the rest
+    facilitator.kill()?;
+    place.lose_and_restore(&backup).await?;
+    facilitator.configure(|config| config.replace("max_age_seconds = 600", "max_age_seconds = 1"))?;
+    facilitator.start_again().await?;
+    call(&agent, &host, 8..11).await?;
+    assert_eq!(agent.spent(), PRICE.times(5)?);
+    let (lost, book) = (lost.display().to_string(), ground.book.address.to_string());
+    let (status, report) = tallybook(&ground, &["settle", &lost, "--book", &book]).await?;
+    assert_eq!(status, Some(0), "{report}");
+    let (channel, began) = (agent.channels()[0].id, Instant::now());
+    while facilitator.channel(&channel).await?.charged != PRICE.times(8)? {
+        ensure!(began.elapsed() < PATIENCE, "the facilitator does not see the claim");
+        tokio::time::sleep(POLL).await;
+    }
+
+    // Then the agent pays on, on the channel that it has; and what is charged is settled, paid out and left with to the base unit
+    call(&agent, &host, 11..14).await?;
+    let spent = PRICE.times(11)?;
+    assert_eq!(agent.spent(), spent);
+    let channels = agent.channels();
+    assert_eq!((channels.len(), channels[0].phase), (1, Phase::Open));
+    facilitator.settled(&channel, spent).await?;
+    assert_eq!(ground.page().await?.slot(channels[0].parts.slot)?.settled, spent);
+    assert_eq!(ground.mint.held_by(&ground.chain, &ground.book.state.payee.into()).await?, spent);
+    assert_eq!(agent.close(channel).await?.returned, DEPOSIT.minus(spent)?);
+    assert_eq!(ground.mint.held_by(&ground.chain, &ground.page().await?.address).await?, Amount::ZERO);
+    Ok(())
 }
 
 /// What brings a file of one version to the next: all before the newest.

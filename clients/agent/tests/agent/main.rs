@@ -20,6 +20,7 @@ mod paying;
 mod policy;
 mod recovery;
 mod seller;
+mod settled;
 mod streams;
 mod tending;
 mod topping;

@@ -56,6 +56,7 @@ pub enum Fault {
     DropAfterOpening,
 }
 
+#[derive(Clone, Copy)]
 pub struct Entry {
     pub signer: [u8; 32],
     pub charged: Amount,
@@ -171,6 +172,28 @@ impl Seller {
         };
         let required = PaymentRequired::new(ResourceInfo::default(), requirements, error.map(Reason::from));
         (402, None, Some(required))
+    }
+
+    /// What is known of a channel, for [`Self::restore`].
+    pub fn back_up(&self, id: Key) -> Entry {
+        self.books().channels[&id]
+    }
+
+    /// All that was learnt of a channel since is forgotten, or found again.
+    pub fn restore(&self, id: Key, backup: Entry) {
+        let mut books = self.books();
+        books.answers.clear();
+        books.channels.insert(id, backup);
+    }
+
+    /// Sees what the chain has settled of a channel, as every ledger does.
+    pub fn look_at(&self, id: Key) {
+        let view = self.world.lock().page_view();
+        let slot = (0..8).find(|slot| view.channel_id(*slot) == Some(id.0)).unwrap();
+        let settled = view.slots[usize::from(slot)].settled;
+        let mut books = self.books();
+        let entry = books.channels.get_mut(&id).unwrap();
+        entry.charged = entry.charged.max(settled);
     }
 
     pub fn state(&self, id: Key) -> (ChannelState, Option<VoucherState>) {

@@ -40,6 +40,10 @@ pub struct World {
     /// Who owns book and page.
     pub program: Address,
     pub deposits: u32,
+    /// The endpoint is asked too often.
+    pub is_down: bool,
+    /// The endpoint shows these slots, so often.
+    pub old: Option<(u32, Vec<Slot>)>,
 }
 
 impl World {
@@ -71,11 +75,17 @@ impl World {
         self.page().open(slot, &opening, Amount::new(1), now).unwrap();
     }
 
+    /// The endpoint falls behind: it shows what is now, that many times more.
+    pub fn shows_old(&mut self, times: u32) {
+        self.old = Some((times - 1, self.slots.clone()));
+    }
+
     fn account(&self, at: &Address) -> Option<Account> {
         let (data, owner) = if *at == self.book_address() {
             ([&BOOK_DISCRIMINATOR, bytes_of(&self.book)].concat(), self.program)
         } else if *at == self.page_address() {
-            let slots: &[u8] = bytemuck::cast_slice(&self.slots);
+            let shown = self.old.as_ref().map_or(&self.slots, |(_, old)| old);
+            let slots: &[u8] = bytemuck::cast_slice(shown);
             ([&PAGE_DISCRIMINATOR, bytes_of(&self.header), slots].concat(), self.program)
         } else if *at == associated_token_account(&self.wallet, &MINT.into(), &TOKEN_PROGRAM) {
             let mut data = vec![0; 165];
@@ -172,6 +182,8 @@ impl Shared {
             genesis: GENESIS,
             program: PROGRAM_ID,
             deposits: 0,
+            is_down: false,
+            old: None,
         })))
     }
 
@@ -186,8 +198,13 @@ impl Chain for Shared {
     }
 
     async fn accounts(&self, addresses: &[Address], _: View) -> Result<Accounts, ChainError> {
-        let world = self.lock();
-        Ok(Accounts { context_slot: world.height, list: addresses.iter().map(|at| world.account(at)).collect() })
+        let mut world = self.lock();
+        if world.is_down {
+            return Err(ChainError::Busy { method: "getMultipleAccounts", status: 429 });
+        }
+        let list = addresses.iter().map(|at| world.account(at)).collect();
+        world.old = world.old.take().and_then(|(times, old)| Some((times.checked_sub(1)?, old)));
+        Ok(Accounts { context_slot: world.height, list })
     }
 
     async fn latest_blockhash(&self) -> Result<Blockhash, ChainError> {

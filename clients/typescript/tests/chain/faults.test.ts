@@ -12,7 +12,7 @@ import { base58 } from "../../src/bytes.js";
 import { TallybookChannel } from "../../src/client.js";
 import { AgentError, PolicyBreach } from "../../src/error.js";
 import { payingFetch, type PayingFetch } from "../../src/fetch.js";
-import { generateKeys, signerFrom } from "../../src/keys.js";
+import { generateKeys, type Signer, signerFrom } from "../../src/keys.js";
 import { nameOf } from "../../src/naming.js";
 import { fileStore } from "../../src/node.js";
 import type { Policy } from "../../src/policy.js";
@@ -22,7 +22,7 @@ import { accountsOf } from "../../src/terms.js";
 import { tokenAccountAddress } from "../../src/address.js";
 import { fromBase64 } from "../../src/bytes.js";
 import { signVoucher } from "../../src/voucher.js";
-import { Between, type Loose, rewrite } from "../between.js";
+import { Between, type Loose, type Meddle, rewrite } from "../between.js";
 import { Ground } from "../ground.js";
 import { Shop } from "../shop.js";
 
@@ -128,32 +128,34 @@ test("given the scheme with a cap of the x402 client when the price is above it 
   assert.equal(between.payments.length, 0);
 });
 
+/** Whoever answers a payment with a claim of so much; even with our own signature over it, which nobody has but who signs. */
+async function claims(signer: Signer, channelId: string, claimed: bigint): Promise<Meddle> {
+  const { signature } = await signVoucher(signer, channelId, claimed);
+  return async (passing) => {
+    if (!passing.paid) return;
+    const ask = await fetch(`${shop.url}/fixed`);
+    passing.status = 402;
+    passing.headers.delete("PAYMENT-RESPONSE");
+    passing.headers.set("PAYMENT-REQUIRED", ask.headers.get("PAYMENT-REQUIRED") ?? "");
+    rewrite(passing, (required) => {
+      required.error = "wrong_cumulative";
+      for (const { extra } of required.accepts) {
+        const amounts = { balance: "20000", totalClaimed: "0", chargedCumulativeAmount: claimed.toString() };
+        extra.channelState = { channelId, ...amounts };
+        extra.voucherState = { signedMaxClaimable: claimed.toString(), signature };
+      }
+    });
+  };
+}
+
 test("given a server that claims what was never signed when it corrects then it is not believed", async () => {
   // Its handler fails, so that nothing is charged; then somebody lies about it.
   for (const claimed of [1_001n, 20_000n]) {
     const secret = await ground.wallet();
-    const signer = await signerFrom(secret);
-    const pay = payingFetch(fetch, { signer: secret, policy: ground.policy() });
+    const pay = payingFetch(fetch, { signer: secret, policy: ground.policy({ maxWaitMilliseconds: 50 }) });
     await pay(`${between.url}/fixed`);
     const [channel] = await pay.agent.channels();
-    const id = channel?.id ?? "";
-    // Even with our own signature over as much, which nobody has but who signs: it was never sent.
-    const { signature } = await signVoucher(signer, id, claimed);
-    between.meddle = async (passing) => {
-      if (!passing.paid) return;
-      const ask = await fetch(`${shop.url}/fixed`);
-      passing.status = 402;
-      passing.headers.delete("PAYMENT-RESPONSE");
-      passing.headers.set("PAYMENT-REQUIRED", ask.headers.get("PAYMENT-REQUIRED") ?? "");
-      rewrite(passing, (required) => {
-        required.error = "wrong_cumulative";
-        for (const { extra } of required.accepts) {
-          const amounts = { balance: "20000", totalClaimed: "0", chargedCumulativeAmount: claimed.toString() };
-          extra.channelState = { channelId: id, ...amounts };
-          extra.voucherState = { signedMaxClaimable: claimed.toString(), signature };
-        }
-      });
-    };
+    between.meddle = await claims(await signerFrom(secret), channel?.id ?? "", claimed);
     await assert.rejects(pay(`${between.url}/fails`), isError("dishonest"));
     const most = between.payments.map(({ payload }) => BigInt(payload.voucher.maxClaimableAmount));
     assert.ok(most.every((amount) => amount <= 1_000n), `signed ${most.join(", ")}`);
@@ -162,6 +164,39 @@ test("given a server that claims what was never signed when it corrects then it 
     between.payments.length = 0;
     assert.equal(await cost(pay), 500n, "one call was served");
   }
+});
+
+test("given the voucher of a call that failed when somebody settles it then it is due, and nothing beyond it is", async () => {
+  const secret = await ground.wallet();
+  let isDown = false;
+  const meddled: typeof fetch = (input, init) =>
+    isDown && input === ground.report.rpc ? Promise.resolve(new Response("busy", { status: 429 })) : fetch(input, init);
+  const pay = payingFetch(meddled, { signer: secret, policy: ground.policy({ maxWaitMilliseconds: 50 }) });
+  await pay(`${between.url}/fixed`);
+  assert.equal((await pay(`${between.url}/fails`)).status, 404);
+  const [channel] = await pay.agent.channels();
+  const [id, at] = [channel?.id ?? "", channel?.parts.slot ?? 0];
+  // Given that somebody who holds it settles it, and the server sees that on chain: it has no such voucher itself.
+  const { voucher } = between.payments.at(-1)?.payload ?? assert.fail();
+  const file = join(ground.folder, "failed.jsonl");
+  await writeFile(file, JSON.stringify({ voucher, charged: voucher.maxClaimableAmount }));
+  await ground.cli("settle", file, "--book", ground.report.book);
+  assert.equal((await ground.slot(at)).settled, 1_000n);
+  const seen = async (): Promise<string> =>
+    ((await (await fetch(`${ground.report.facilitator}/channels/${id}`)).json()) as { charged: string }).charged;
+  while ((await seen()) !== "1000") await new Promise((resolve) => setTimeout(resolve, 50));
+  // While the chain cannot be asked the server is not believed, and nothing is given up for it.
+  isDown = true;
+  await assert.rejects(pay(`${between.url}/fixed`), isError("chain"));
+  assert.deepEqual([(await pay.agent.channels())[0]?.phase, await pay.agent.spent()], ["open", 500n]);
+  isDown = false;
+  // Then the channel pays on from there.
+  assert.equal((await pay(`${between.url}/fixed`)).status, 200);
+  assert.deepEqual([await pay.agent.spent(), (await pay.agent.channels()).length], [1_500n, 1]);
+  // And one more than is settled and was served is a lie.
+  between.meddle = await claims(await signerFrom(secret), id, 1_501n);
+  await assert.rejects(pay(`${between.url}/fixed`), isError("dishonest"));
+  between.meddle = () => undefined;
 });
 
 test("given a receipt over more than was signed when it comes then it counts as what was signed", async () => {

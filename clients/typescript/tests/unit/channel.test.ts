@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { Slot } from "../../src/accounts.js";
 import { base58 } from "../../src/bytes.js";
 import { OwnChannel } from "../../src/channel.js";
 import { signerFrom } from "../../src/keys.js";
@@ -85,6 +86,88 @@ test("given a server that forgot when it remembers again then it is believed, bu
   assert.deepEqual([it.charged, it.possible()], [0n, PRICE]);
   assert.equal(await it.adopt(...(await claim(it, 500n, 500n))), undefined);
   assert.equal(it.charged, PRICE);
+});
+
+/** A slot of the channel as the chain has it. */
+function slot(of: OwnChannel, settled: bigint, change: Partial<Slot> = {}): Slot {
+  const { payer, signer, generation } = of.parts;
+  return { payer, signer, generation, deposit: of.deposit, settled, closingAt: 0, status: "open", ...change };
+}
+
+/** A channel of which the server has forgotten all but one of four calls. */
+async function forgotten(): Promise<OwnChannel> {
+  const it = channel();
+  for (const cumulative of [500n, 1_000n, 1_500n, 2_000n]) {
+    it.reserve(cumulative, PRICE);
+    it.served(cumulative, cumulative);
+  }
+  assert.equal(await it.adopt(...(await claim(it, 500n, 500n))), undefined);
+  return it;
+}
+
+test("given a server that forgot when it serves on then what was due before stays possible under our voucher", async () => {
+  const it = await forgotten();
+  it.reserve(1_000n, PRICE);
+  it.served(1_000n, 1_000n);
+  assert.deepEqual([it.charged, it.possible()], [1_000n, 2_000n]);
+  assert.equal(await it.adopt((await claim(it, 2_000n, 2_000n))[0], undefined), 1_000n, "without a voucher");
+  assert.equal(await it.adopt(...(await claim(it, 2_001n, 2_001n))), 2_000n, "more than ever");
+  assert.equal(await it.adopt(...(await claim(it, 2_000n, 2_000n))), undefined);
+  assert.equal(it.toSign(PRICE), 2_500n);
+});
+
+test("given what the chain has settled when it is claimed then it is due without a voucher, and no more is", async () => {
+  const it = channel();
+  it.reserve(PRICE, PRICE);
+  it.served(PRICE, PRICE);
+  it.see(slot(it, 1_700n));
+  const before = it.toText();
+  const [state, voucher] = await claim(it, 1_701n, 1_701n);
+  assert.equal(await it.adopt(state, undefined), 1_700n);
+  assert.equal(await it.adopt(state, voucher), 1_700n);
+  assert.equal(it.toText(), before);
+  for (const claimed of [1_700n, 1_000n]) {
+    // A voucher that is not above what is settled is worth nothing.
+    assert.equal(await it.adopt((await claim(it, claimed, 0n))[0], undefined), undefined);
+    assert.equal(it.toSign(PRICE), 2_200n);
+  }
+  // And beyond it as before: one call whose outcome was not seen.
+  it.reserve(2_200n, PRICE);
+  assert.equal(await it.adopt(...(await claim(it, 2_200n, 2_200n))), undefined);
+  assert.equal(it.charged, 2_200n);
+});
+
+test("given a slot of another channel when seen then nothing is due", () => {
+  const it = channel();
+  const others: readonly Partial<Slot>[] = [
+    { generation: 2 },
+    { generation: 0 },
+    { payer: key(8) },
+    { signer: key(8) },
+    { status: "free" },
+  ];
+  for (const other of others) {
+    it.see(slot(it, 700n, other));
+    assert.deepEqual([it.charged, it.settled], [0n, 0n], JSON.stringify(other));
+  }
+  it.see(slot(it, 700n));
+  it.see(slot(it, 600n));
+  assert.deepEqual([it.charged, it.settled], [700n, 700n]);
+});
+
+test("given a call whose outcome was not seen when more is charged then its cost is said only where it is known", async () => {
+  const it = await forgotten();
+  const cost = (before: bigint, signed: bigint, now: bigint, isUsed: boolean): bigint | undefined => {
+    it.charged = now;
+    return it.costOf(before, signed, isUsed);
+  };
+  assert.equal(cost(1_000n, 1_500n, 1_000n, false), 0n);
+  assert.equal(cost(1_000n, 1_500n, 1_500n, true), PRICE);
+  assert.equal(cost(1_000n, 1_500n, 2_000n, true), PRICE, "no more than was signed for it");
+  assert.equal(cost(1_000n, 1_500n, 1_500n, false), undefined, "2,000 were due before");
+  assert.equal(cost(1_000n, 1_500n, 2_000n, false), undefined);
+  assert.equal(cost(2_000n, 2_500n, 2_100n, false), 100n);
+  assert.equal(cost(2_000n, 2_500n, 2_501n, false), undefined, "settled by a voucher over more");
 });
 
 test("given a call that cost less than its ceiling when served then it is counted as it cost, and never above what was signed", () => {

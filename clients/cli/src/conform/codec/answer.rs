@@ -83,14 +83,15 @@ fn wire(question: &Question) -> Option<Value> {
             let payment = PaymentPayload::new(offer.as_ref().clone(), payload);
             Some(header(&payment).ok()?.to_str().ok()?.into())
         }
-        Question::Believe { signer, channel_id, charged, possible, extra } => {
+        Question::Believe { signer, channel_id, charged, possible, settled, extra } => {
             let read = |name: &str| extra.get(name).filter(|value| !value.is_null()).cloned();
             let state: ChannelState = serde_json::from_value(read("channelState")?).ok()?;
             let voucher: Option<VoucherState> = match read("voucherState") {
                 Some(voucher) => Some(serde_json::from_value(voucher).ok()?),
                 None => None,
             };
-            let known = Known { id: channel_id.0.into(), signer: signer.0, charged: *charged, possible: *possible };
+            let (id, charged, possible, settled) = (channel_id.0.into(), *charged, *possible, *settled);
+            let known = Known { id, signer: signer.0, charged, possible, settled };
             known.believe(&state, voucher.as_ref()).ok().map(|charged: Amount| json!(charged.to_string()))
         }
         Question::PageDomain { .. }

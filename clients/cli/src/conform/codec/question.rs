@@ -159,6 +159,9 @@ pub(super) enum Question {
         charged: Amount,
         #[serde(with = "decimal")]
         possible: Amount,
+        /// What the chain has settled.
+        #[serde(default, with = "decimal")]
+        settled: Amount,
         extra: Value,
     },
 }

@@ -200,13 +200,25 @@ impl Payer {
     }
 
     fn asked(&self, possible: u64, extra: Value) -> Question {
+        self.asked_after(possible, 0, extra)
+    }
+
+    /// The same, once the chain has settled so much.
+    fn asked_after(&self, possible: u64, settled: u64, extra: Value) -> Question {
         Question::Believe {
             signer: Hex(self.key.verifying_key().to_bytes()),
             channel_id: self.channel_id,
             charged: Amount::new(1_000),
             possible: Amount::new(possible),
+            settled: Amount::new(settled),
             extra,
         }
+    }
+
+    /// What is told without a voucher once the chain has settled so much.
+    fn told_after(&self, settled: u64, charged: u64) -> Result<Question> {
+        let state = serde_json::to_value(self.state(charged))?;
+        Ok(self.asked_after(1_000, settled, json!({ "channelState": state })))
     }
 }
 
@@ -230,6 +242,15 @@ pub(super) fn beliefs(dice: &mut Dice) -> Result<Vec<Case>> {
         Case::new("believe: less than our own record", "§8", "charged, as told: the server gave something up")
             .ask(told(1_000, 400, 1_000)?, "400")
             .ask(bare(1_000, 0)?, "0"),
+        Case::new(
+            "believe: what the chain has settled",
+            "§8",
+            "charged, as told: the chain settles only what was signed",
+        )
+        .ask(payer.told_after(1_500, 1_500)?, "1500")
+        .ask(payer.told_after(1_500, 1_200)?, "1500"),
+        refused("believe: more than the chain has settled, without our voucher", "null")
+            .ask(payer.told_after(1_400, 1_500)?, Value::Null),
         refused("believe: more than the one unseen call can have cost", "null")
             .ask(told(1_500, 1_501, 2_000)?, Value::Null),
         refused("believe: more than our record, no call being unseen", "null")

@@ -114,6 +114,7 @@ impl Calls<'_> {
             signer: self.purse.channel.signer.0,
             charged: Amount::ZERO,
             possible: self.purse.deposit,
+            settled: Amount::ZERO,
         };
         known.believe(&state, Some(&voucher)) == Ok(self.prices(1)) && state.balance == self.purse.deposit
     }
