@@ -159,7 +159,7 @@ mod tests {
 
     impl Named for Row {
         fn id(&self) -> &[u8; 32] {
-            LOOKED_AT.set(LOOKED_AT.get() + 1);
+            LOOKED_AT.set(LOOKED_AT.get().saturating_add(1));
             &self.0
         }
     }
