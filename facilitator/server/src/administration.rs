@@ -73,10 +73,9 @@ async fn book_of<C: Chain>(app: &App<C>, page: &Key) -> Result<[u8; 32], Rejecti
         Ok(seen) => Ok(seen.header.book),
         Err(_) if app.line.is_some() => {
             let read = app.settler.read_page(&Address::from(page.0), 0, Commitment::Confirmed).await;
-            read.map(|(_, view)| view.header.book).map_err(|rejection| match rejection {
-                Rejection::ChainUnavailable => rejection,
-                _ => Rejection::UnknownPage,
-            })
+            let away = Rejection::ChainUnavailable;
+            read.map(|(_, view)| view.header.book)
+                .map_err(|rejection| if rejection == away { away } else { Rejection::UnknownPage })
         }
         Err(rejection) => Err(rejection),
     }
