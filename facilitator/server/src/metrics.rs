@@ -29,8 +29,6 @@ pub(crate) fn install() {
     recorder();
 }
 
-const WRONG_ADMIN_TOKENS: &str = "tallybook_wrong_admin_tokens_total";
-
 fn recorder() -> Option<&'static PrometheusHandle> {
     static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
     let install = || {
@@ -39,7 +37,7 @@ fn recorder() -> Option<&'static PrometheusHandle> {
         let recorder = builder.install_recorder().ok()?;
         describe();
         // From the start, or the first one would be no increase.
-        counter!(WRONG_ADMIN_TOKENS).increment(0);
+        counter!("tallybook_wrong_admin_tokens_total").increment(0);
         gauge!("tallybook_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         Some(recorder)
     };
@@ -59,7 +57,7 @@ pub(crate) fn refused(reason: &'static str) {
 
 /// Somebody has shown another token where the admin token is asked for.
 pub(crate) fn wrong_admin_token() {
-    counter!(WRONG_ADMIN_TOKENS).increment(1);
+    counter!("tallybook_wrong_admin_tokens_total").increment(1);
 }
 
 /// A request was handed on to who holds its book, and answered.
@@ -140,7 +138,7 @@ fn describe() {
     describe_counter!("tallybook_requests_total", "Requests that were answered, by route and status.");
     describe_histogram!("tallybook_request_seconds", "How long an answer took, by route.");
     describe_counter!("tallybook_rejections_total", "Payments that were refused, by the name of the reason.");
-    describe_counter!(WRONG_ADMIN_TOKENS, "Tokens that were shown for the admin token and are not.");
+    describe_counter!("tallybook_wrong_admin_tokens_total", "Tokens that were shown for the admin token and are not.");
     describe_counter!("tallybook_handed_on_total", "Requests that another facilitator on the same database answered.");
     describe_gauge!("tallybook_books_held", "Books that this facilitator works on, of those on its database.");
     describe_counter!("tallybook_changes_total", "Changes that were made durable.");
