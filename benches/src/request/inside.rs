@@ -1,6 +1,6 @@
 //! The signature alone on all processors, and the whole decision in process: verified, decided, durable.
 
-use crate::request::load;
+use crate::request::load::{self, Threads};
 use crate::request::world::{Channel, PRICE, World};
 use ed25519_dalek::Signature;
 use std::path::Path;
@@ -90,7 +90,7 @@ pub fn scripts(world: &World, callers: usize, calls: std::ops::Range<u64>) -> Ve
 /// Reserves and commits all of it, every caller waiting for each answer.
 pub async fn accept(sequencer: &Sequencer, book: [u8; 32], scripts: Vec<Vec<SignedVoucher>>) -> Accepted {
     let sequencer = Arc::new(sequencer.clone());
-    let (began, before) = (Instant::now(), load::all_on_cpu());
+    let (began, before) = (Instant::now(), Threads::now());
     let callers: Vec<_> = scripts
         .into_iter()
         .map(|script| {
@@ -115,7 +115,7 @@ pub async fn accept(sequencer: &Sequencer, book: [u8; 32], scripts: Vec<Vec<Sign
         all.reserve_nanos.extend(one.reserve_nanos);
         all.commit_nanos.extend(one.commit_nanos);
     }
-    (all.took, all.on_cpu) = (began.elapsed(), load::all_on_cpu() - before);
+    (all.took, all.on_cpu) = (began.elapsed(), Threads::now().since(&before));
     all
 }
 

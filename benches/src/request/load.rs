@@ -2,6 +2,8 @@
 //! that are kept, each after the answer to the one before. It runs on a thread of its own, whose time on a processor is
 //! read, so that it can be said what the load itself took.
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -73,14 +75,15 @@ pub fn run_at(scripts: Vec<(SocketAddr, Script)>) -> Answered {
                 connection.set_nodelay(true).unwrap();
                 connections.push((connection, script));
             }
-            let (began, before, all_before) = (Instant::now(), on_cpu(), all_on_cpu());
+            let (began, before, all_before) = (Instant::now(), on_cpu(), Threads::now());
             let tasks: Vec<_> =
                 connections.into_iter().map(|(connection, script)| tokio::spawn(speak(connection, script))).collect();
             let mut nanos = Vec::new();
             for task in tasks {
                 nanos.extend(task.await.unwrap());
             }
-            let (took, on_cpu, all_on_cpu) = (began.elapsed(), on_cpu() - before, all_on_cpu() - all_before);
+            let (took, on_cpu) = (began.elapsed(), on_cpu() - before);
+            let all_on_cpu = Threads::now().since(&all_before);
             Answered { calls: nanos.len(), took, nanos, on_cpu, all_on_cpu }
         })
     });
@@ -116,10 +119,23 @@ pub fn on_cpu() -> Duration {
     time_in("/proc/thread-self/schedstat".as_ref())
 }
 
-/// The same of all threads of this process that are there.
-pub fn all_on_cpu() -> Duration {
-    let threads = std::fs::read_dir("/proc/self/task").unwrap();
-    threads.map(|thread| time_in(&thread.unwrap().path().join("schedstat"))).sum()
+/// How long each thread of this process that is there has been on a processor.
+pub struct Threads(HashMap<OsString, Duration>);
+
+impl Threads {
+    /// As it is now.
+    pub fn now() -> Self {
+        let threads = std::fs::read_dir("/proc/self/task").unwrap().map(Result::unwrap);
+        Self(threads.map(|thread| (thread.file_name(), time_in(&thread.path().join("schedstat")))).collect())
+    }
+
+    /// The time of all of them since `before`. What has ended meanwhile, as threads do that nobody needs for a while, is left out.
+    pub fn since(&self, before: &Self) -> Duration {
+        let of = |(thread, time): (&OsString, &Duration)| {
+            time.saturating_sub(before.0.get(thread).copied().unwrap_or_default())
+        };
+        self.0.iter().map(of).sum()
+    }
 }
 
 fn time_in(schedstat: &Path) -> Duration {
